@@ -1,0 +1,15 @@
+#pragma once
+/// One function a subcommand: adds it to the command line; when it is chosen, it runs and leaves its exit
+/// code.
+
+#include <CLI/CLI.hpp>
+
+namespace loracle::app {
+
+void add_trace_command(CLI::App& app, int& exit_code);
+void add_replay_command(CLI::App& app, int& exit_code);
+void add_curve_command(CLI::App& app, int& exit_code);
+void add_sweep_command(CLI::App& app, int& exit_code);
+void add_plan_command(CLI::App& app, int& exit_code);
+
+}  // namespace loracle::app

@@ -1,0 +1,249 @@
+#pragma once
+/// Tiers stacked: device over host over (optionally) disk over an origin that has everything.
+///
+/// A request is a batch of distinct adapters that are needed on the device together. Serving it brings each
+/// one, in the batch's order, up through every tier, evicting as each tier's policy says. Between two tiers
+/// the boundary is
+///   inclusive  what is above is also below. A use touches both. A row that leaves the lower tier leaves the
+///              upper one too (vLLM's rule: dropping an adapter from host memory frees its slot).
+///   exclusive  a row is in one of the two. Coming up it leaves the lower tier; a victim of the upper tier
+///              moves down into the lower one, if that one's policy wants it and room can be made; not if it
+///              has meanwhile left a third tier that includes the lower one.
+/// Invariants:
+///   1. Members of the batch being served, leased rows and pinned rows are never evicted from any tier.
+///   2. A request is served whole or refused whole; a refused one changes nothing but counters and the log.
+///   3. Capacities are never exceeded, not for a moment.
+///   4. Equal requests, equal decisions: no clock, no randomness but the policies' seeds.
+/// Cost: O(batch x tiers) plus the policies'. No allocation after construction. Threads: one owner.
+/// Errors: refusals are values (`Verdict`), each logged.
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "loracle/core/adapter_table.hpp"
+#include "loracle/core/check.hpp"
+#include "loracle/core/units.hpp"
+#include "loracle/policy/decision_log.hpp"
+#include "loracle/policy/tier.hpp"
+
+namespace loracle {
+
+enum class Boundary : std::uint8_t { kInclusive, kExclusive };
+
+enum class Verdict : std::uint8_t {
+  kServed,
+  kTooManyAdapters,  // the batch has more adapters than the device has slots
+  kTooLarge,         // an adapter, or the batch together, exceeds a tier even when that is empty
+  kAllHeld,          // pinned and leased adapters leave too little room
+};
+
+struct HierarchyCounts {
+  std::uint64_t uses = 0;
+  std::uint64_t gpu_hits = 0;
+  std::uint64_t host_to_device_loads = 0;  // uses that had to be copied into a slot
+  std::uint64_t disk_loads = 0;            // of those, how many were not in host memory
+  std::uint64_t origin_loads = 0;          // of those, how many were not on disk; 0 without a disk tier
+  std::uint64_t gpu_evictions = 0;         // victims of the device's own policy
+  std::uint64_t gpu_invalidations = 0;     // slots freed because a lower tier dropped the adapter
+  std::uint64_t host_evictions = 0;
+  std::uint64_t disk_evictions = 0;
+  std::uint64_t refused_requests = 0;
+  std::uint64_t refused_uses = 0;
+
+  friend bool operator==(const HierarchyCounts&, const HierarchyCounts&) = default;
+};
+
+/// One tier, from the device down. P is a policy type, or AnyPolicy for one chosen by name.
+template <class P>
+struct TierSetup {
+  Place place = Place::kDevice;
+  Capacity capacity;
+  P policy;
+  Boundary below = Boundary::kInclusive;  // towards the next tier; of the last one it is not read
+};
+
+template <EvictionPolicy P>
+class Hierarchy {
+ public:
+  /// `table` and `log` must outlive the hierarchy. REQUIRES: one to three tiers, each place once, device
+  /// first.
+  Hierarchy(std::uint32_t rows, std::vector<TierSetup<P>> setups, const AdapterTable& table, DecisionLog& log)
+      : table_(&table), log_(&log) {
+    LORACLE_CHECK(!setups.empty());
+    LORACLE_CHECK(setups.size() <= 3);
+    LORACLE_CHECK(setups.front().place == Place::kDevice);
+    levels_.reserve(setups.size());
+    for (TierSetup<P>& setup : setups)
+      levels_.push_back(
+          Level{Tier<P>(rows, setup.capacity, std::move(setup.policy), table), setup.place, setup.below});
+  }
+
+  /// Serves a batch of distinct rows. `now` is the tick of its first use; the i-th has tick now + i.
+  [[nodiscard]] Verdict request(std::span<const Row> batch, Tick now) noexcept {
+    counts_.uses += batch.size();
+    const Verdict verdict = check(batch);
+    if (verdict != Verdict::kServed) {
+      ++counts_.refused_requests;
+      counts_.refused_uses += batch.size();
+      for (const Row row : batch) log_->add(Action::kRefuse, row, Place::kNowhere, Place::kDevice, kNoSlot);
+      return verdict;
+    }
+    hold(batch);
+    for (std::size_t i = 0; i < batch.size(); ++i) serve(batch[i], now + Tick{i});
+    let_go(batch);
+    return verdict;
+  }
+
+  /// A lease keeps rows where they are, in every tier, until it is given back. Leases nest.
+  void lease(std::span<const Row> rows) noexcept { hold(rows); }
+  void give_back(std::span<const Row> rows) noexcept { let_go(rows); }
+
+  /// Brings a row onto the device and keeps it there. Refused as a request would be.
+  [[nodiscard]] Verdict pin(Row row, Tick now) noexcept {
+    const Verdict verdict = request({&row, 1}, now);
+    if (verdict == Verdict::kServed)
+      for (Level& level : levels_) level.tier.pin(row);
+    return verdict;
+  }
+  void unpin(Row row) noexcept {
+    for (Level& level : levels_) level.tier.unpin(row);
+  }
+
+  [[nodiscard]] const HierarchyCounts& counts() const noexcept { return counts_; }
+  [[nodiscard]] std::size_t levels() const noexcept { return levels_.size(); }
+  /// Level 0 is the device.
+  [[nodiscard]] const Tier<P>& tier(std::size_t level) const noexcept { return levels_[level].tier; }
+
+ private:
+  struct Level {
+    Tier<P> tier;
+    Place place;
+    Boundary below;
+  };
+
+  [[nodiscard]] bool inclusive(std::size_t upper) const noexcept {
+    return levels_[upper].below == Boundary::kInclusive;
+  }
+  /// True if serving a request puts its rows into this level (and not merely through it).
+  [[nodiscard]] bool settles_in(std::size_t level) const noexcept {
+    return level == 0 || inclusive(level - 1);
+  }
+
+  /// False if an inclusive tier below the level lacks the row.
+  [[nodiscard]] bool may_be_in(std::size_t level, Row row) const noexcept {
+    return level + 1 == levels_.size() || !inclusive(level) || levels_[level + 1].tier.contains(row);
+  }
+
+  [[nodiscard]] Verdict check(std::span<const Row> batch) noexcept {
+    if (batch.size() > levels_[0].tier.capacity().entries) return Verdict::kTooManyAdapters;
+    Verdict verdict = Verdict::kServed;
+    hold(batch);
+    for (std::size_t level = 0; level < levels_.size(); ++level) {
+      if (!settles_in(level)) continue;
+      const Tier<P>& tier = levels_[level].tier;
+      Occupancy missing;
+      Occupancy all;
+      for (const Row row : batch) {
+        const Occupancy more{1, table_->size_of(row)};
+        all = {all.entries + 1, all.bytes + more.bytes};
+        if (!tier.contains(row)) missing = {missing.entries + 1, missing.bytes + more.bytes};
+      }
+      if (all.entries > tier.capacity().entries || all.bytes > tier.capacity().bytes) {
+        verdict = Verdict::kTooLarge;
+        break;
+      }
+      if (!tier.could_hold(missing)) {
+        verdict = Verdict::kAllHeld;
+        break;
+      }
+    }
+    let_go(batch);
+    return verdict;
+  }
+
+  void serve(Row row, Tick now) noexcept {
+    std::size_t found = 0;
+    while (found < levels_.size() && !levels_[found].tier.contains(row)) ++found;
+    count(found);
+    if (found == 0)
+      log_->add(Action::kHit, row, Place::kDevice, Place::kDevice, levels_[0].tier.slot_of(row));
+    // Lower tiers first: an inclusive upper tier may only hold what the lower one has.
+    for (std::size_t level = levels_.size(); level-- > found + 1;)
+      if (levels_[level].tier.contains(row)) levels_[level].tier.touch(row, now);
+    Place from = Place::kOrigin;
+    if (found < levels_.size()) {
+      Tier<P>& tier = levels_[found].tier;
+      from = levels_[found].place;
+      if (settles_in(found))
+        tier.touch(row, now);
+      else
+        log_->add(Action::kEvict, row, from, levels_[found - 1].place, tier.remove(row));
+    }
+    for (std::size_t level = found; level-- > 0;) {
+      if (!settles_in(level)) continue;
+      Tier<P>& tier = levels_[level].tier;
+      const Admission admission =
+          tier.insert(row, now, [&](Row victim, std::uint32_t slot) { evicted(level, victim, slot, now); });
+      LORACLE_CHECK(admission == Admission::kInserted);  // check() said it fits
+      log_->add(Action::kLoad, row, from, levels_[level].place, tier.slot_of(row));
+      from = levels_[level].place;
+    }
+  }
+
+  /// A row has just been evicted from `level`: out of the inclusive tiers above, or down into an exclusive
+  /// one below.
+  void evicted(std::size_t level, Row victim, std::uint32_t slot, Tick now) noexcept {
+    const bool moves_down = level + 1 < levels_.size() && !inclusive(level) && may_be_in(level + 1, victim);
+    count_eviction(level);
+    log_->add(Action::kEvict, victim, levels_[level].place,
+              moves_down ? levels_[level + 1].place : Place::kNowhere, slot);
+    for (std::size_t upper = level; upper > 0 && inclusive(upper - 1); --upper) {
+      Tier<P>& above = levels_[upper - 1].tier;
+      if (!above.contains(victim)) continue;
+      if (upper == 1) ++counts_.gpu_invalidations;
+      log_->add(Action::kEvict, victim, levels_[upper - 1].place, Place::kNowhere, above.remove(victim));
+    }
+    if (moves_down) demote(level + 1, victim, now);
+  }
+
+  void demote(std::size_t level, Row row, Tick now) noexcept {
+    Tier<P>& tier = levels_[level].tier;
+    if (tier.contains(row)) return;
+    const Admission admission =
+        tier.insert(row, now, [&](Row victim, std::uint32_t slot) { evicted(level, victim, slot, now); });
+    if (admission == Admission::kInserted)
+      log_->add(Action::kLoad, row, levels_[level - 1].place, levels_[level].place, tier.slot_of(row));
+  }
+
+  void count(std::size_t found) noexcept {
+    if (found == 0) {
+      ++counts_.gpu_hits;
+      return;
+    }
+    ++counts_.host_to_device_loads;
+    if (found >= 2 || levels_.size() == 1) ++counts_.disk_loads;
+    if (found >= 3) ++counts_.origin_loads;
+  }
+  void count_eviction(std::size_t level) noexcept {
+    ++(level == 0 ? counts_.gpu_evictions : level == 1 ? counts_.host_evictions : counts_.disk_evictions);
+  }
+
+  void hold(std::span<const Row> rows) noexcept {
+    for (Level& level : levels_)
+      for (const Row row : rows) level.tier.hold(row);
+  }
+  void let_go(std::span<const Row> rows) noexcept {
+    for (Level& level : levels_)
+      for (const Row row : rows) level.tier.let_go(row);
+  }
+
+  const AdapterTable* table_;
+  DecisionLog* log_;
+  std::vector<Level> levels_;
+  HierarchyCounts counts_;
+};
+
+}  // namespace loracle

@@ -1,0 +1,196 @@
+#pragma once
+/// Answers `--max-loras M --max-cpu-loras C` for a trace, with the evidence.
+///
+/// The rule (first form):
+///  1. Floor. Slots must hold the largest request, and, where durations are known, the distinct adapters that
+///  are
+///     active at once at 99 % of arrivals: below that, requests wait for a slot however good the hit ratio
+///     looks.
+///  2. Limits. M slots fit the GPU memory given for LoRA; C adapters fit the host memory even when they are
+///  the
+///     largest C of the trace (vLLM counts adapters, not bytes). C >= M.
+///  3. Target. For each M that is left, C is the smallest that keeps disk loads *beyond the first use of each
+///     adapter* within the target share of uses. First uses are left out: no size removes them.
+///     Where no C reaches the target, the smallest C with the fewest disk loads stands in and the verdict
+///     says so.
+///  4. Knee. Among those pairs, M minimises  loads into slots + slot_worth x uses x M:  a further slot is
+///  taken only
+///     if it saves at least `slot_worth` loads per use, on the lower convex hull of the curve. Ties: fewer
+///     slots.
+///
+/// What it does not model: waiting. It counts loads; it knows no bandwidth, queue or batch, and a slot held
+/// by a running request is evictable to it. The trace is taken to be typical: no confidence interval is
+/// given. Deterministic: equal inputs, equal Plan, whatever the executor. No clock. Cost: one pass for an
+/// lru/lru grid, one replay a cell for others; policies x sizes replays for the curves. Threads: none but the
+/// executor's. Errors: kInvalid (option; trace without any adapter use), kNotFound (model, module, policy),
+/// kTooLarge (not even one slot or one adapter fits the memory given), and those of replay and sweep_grid.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "loracle/core/result.hpp"
+#include "loracle/core/units.hpp"
+#include "loracle/sim/executor.hpp"
+#include "loracle/sim/grid.hpp"
+#include "loracle/sim/model_geometry.hpp"
+#include "loracle/traces/trace.hpp"
+
+namespace loracle {
+
+struct PlanOptions {
+  std::string model;             // table name or config.json; empty: memory is not computed
+  std::string targets = "auto";  // see target_modules()
+  std::string dtype = "auto";    // of the adapters as served
+  std::uint32_t max_lora_rank =
+      0;  // 0: the smallest vLLM accepts that holds the trace's largest, 16 if unknown
+  Bytes gpu_memory = Bytes::max();   // for LoRA slots
+  Bytes host_memory = Bytes::max();  // for adapters
+  double target_disk_loads = 0.01;   // per use, beyond first uses
+  double slot_worth = 0.0025;        // loads per use that one more slot must save
+  std::string tiers = "lru/lru";     // device/host policies, or "vllm": see sweep_grid
+  std::vector<std::string> policies = {"lru",  "sieve", "s3fifo",   "arc",   "lfu",
+                                       "gdsf", "slru",  "wtinylfu", "belady"};
+  std::string trace_note;  // what was done to the trace: "folded onto 1 h"; repeated in every output
+  std::string reproduce;   // the command line; repeated in every output
+};
+
+enum class PlanVerdict : std::uint8_t {
+  kMeetsTarget,
+  kMissesTarget,  // the best that fits the limits
+  kInfeasible,    // fewer slots fit than requests need at once: they will wait
+};
+/// "meets_target", "misses_target", "infeasible".
+[[nodiscard]] const char* name_of(PlanVerdict verdict) noexcept;
+
+/// Distinct adapters in use at once, as arriving requests find it, their own included.
+struct ActiveAdapters {
+  bool known = false;  // durations are in the trace
+  std::uint32_t p50 = 0;
+  std::uint32_t p99 = 0;
+  std::uint32_t p999 = 0;
+  std::uint32_t max = 0;
+};
+
+/// A line of an advisory table.
+struct AdvisoryRow {
+  GridCell cell;
+  Bytes slot_memory{};  // 0 when unknown
+  Bytes host_memory{};  // 0 when unknown
+  bool chosen = false;
+  bool below_floor = false;
+  bool over_limit = false;
+  bool meets_target = false;
+};
+
+/// One policy ruling one tier of the chosen size alone.
+struct PolicyRow {
+  std::string policy;
+  bool clairvoyant = false;
+  std::uint64_t device_misses = 0;  // at max_loras
+  std::uint64_t host_misses = 0;    // at max_cpu_loras
+};
+
+/// How far LRU is from optimal at one size, and who comes nearest.
+struct PolicyGap {
+  std::uint32_t entries = 0;
+  std::uint64_t lru = 0;
+  std::uint64_t best = 0;
+  std::uint64_t belady = 0;
+  std::string best_policy;
+  bool policy_matters = false;  // the best closes >= 10 % of the gap, and that is >= 0.5 % of uses
+};
+
+struct PolicyCurve {
+  std::string policy;
+  std::vector<std::uint64_t> misses;  // [curve_entries]
+};
+
+struct RankCount {
+  std::uint64_t rank = 0;  // 1: the most used adapter
+  std::uint64_t uses = 0;
+};
+struct DistanceBin {
+  std::uint64_t low = 0;  // stack distances low .. high
+  std::uint64_t high = 0;
+  std::uint64_t uses = 0;
+};
+struct WorkingSetPoint {
+  double begin = 0;  // seconds from the first arrival, or index of the use
+  std::uint64_t distinct = 0;
+  std::uint64_t uses = 0;
+};
+
+struct Plan {
+  // what was asked
+  std::string source, format, mapping, trace_note, reproduce;
+  std::string targets, dtype, tiers;
+  Bytes gpu_memory_limit = Bytes::max();
+  Bytes host_memory_limit = Bytes::max();
+  double target_disk_loads = 0;
+  double slot_worth = 0;
+
+  // what the trace is
+  std::uint64_t requests = 0;
+  std::uint64_t requests_with_adapter = 0;
+  std::uint64_t requests_with_several = 0;
+  std::uint64_t skipped_lines = 0;
+  std::uint64_t uses = 0;
+  std::uint64_t adapters = 0;         // distinct ones used = first uses
+  std::uint32_t largest_request = 0;  // adapters
+  double span_s = -1;                 // < 0: the trace has no times
+  ActiveAdapters active;
+
+  // what things weigh
+  bool has_model = false;
+  ModelGeometry model;
+  std::vector<LinearModule> modules;  // targeted
+  std::uint32_t max_lora_rank = 0;
+  bool rank_known = false;  // from the trace
+  bool rank_given = false;  // by the option
+  std::uint32_t element_bytes = 0;
+  Bytes slot_bytes{};  // one slot; 0 when unknown
+  bool host_bytes_known = false;
+  std::vector<Bytes> host_bytes;  // [adapters + 1] of the i largest together; empty when unknown
+
+  // what to do
+  PlanVerdict verdict = PlanVerdict::kMeetsTarget;
+  GridCell chosen;
+  std::uint32_t slots_floor = 1;
+  std::uint32_t slots_limit = 0;  // that fit, and that the grid looked at
+  std::uint32_t host_limit = 0;
+  std::string flags;                  // "--enable-lora --max-loras 8 ..."
+  std::string reason;                 // one sentence
+  std::vector<AdvisoryRow> by_slots;  // at the chosen max_cpu_loras (or the smallest allowed)
+  std::vector<AdvisoryRow> by_host;   // at the chosen max_loras
+
+  // the evidence
+  Grid grid;
+  GridCell vllm;  // vLLM's own caches, defects included, at the chosen sizes
+  std::vector<PolicyRow> policies;
+  PolicyGap device_gap;
+  PolicyGap host_gap;
+  std::vector<std::uint32_t> curve_entries;
+  std::vector<PolicyCurve> curves;        // the policies, at curve_entries
+  std::vector<std::uint64_t> lru_misses;  // [adapters + 1]
+  std::vector<RankCount> popularity;      // every rank up to 100, then every few per cent
+  std::vector<DistanceBin> distances;
+  double window = 0;  // of the working set: seconds, or uses where there are no times
+  std::vector<WorkingSetPoint> working_set;
+  std::vector<std::string> assumptions;
+  std::vector<std::string> limits;  // when the advice is wrong
+};
+
+[[nodiscard]] Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor& executor);
+
+/// Disk loads that are not the first use of an adapter, per use.
+[[nodiscard]] double excess_disk_loads(const Plan& plan, const GridCell& cell) noexcept;
+
+/// For a terminal: at most 100 columns.
+[[nodiscard]] std::string plan_text(const Plan& plan);
+/// Schema "loracle.plan/1": see sim/README.md. One line a top-level member; the grid as columns and rows.
+[[nodiscard]] std::string plan_json(const Plan& plan);
+/// The grid, one cell a line, with a header.
+[[nodiscard]] std::string plan_csv(const Plan& plan);
+
+}  // namespace loracle

@@ -1,0 +1,405 @@
+#include "loracle/sim/plan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "loracle/sim/curves.hpp"
+#include "loracle/sim/tier_replay.hpp"
+#include "plan_evidence.hpp"
+#include "plan_format.hpp"
+
+namespace loracle {
+namespace {
+
+using detail::bytes_text;
+using detail::counted;
+using detail::share_text;
+
+constexpr std::uint32_t kDefaultRank = 16;    // vLLM's
+constexpr std::uint32_t kDenseAxis = 64;      // every size up to here
+constexpr std::uint32_t kSlotsAxisMax = 256;  // beyond, only if the floor asks for it
+
+Result<Unit> check_options(const PlanOptions& options) {
+  if (!(options.target_disk_loads >= 0 && options.target_disk_loads <= 1))
+    return fail(Errc::kInvalid, "the target for disk loads must be a share from 0 to 1 of the uses");
+  if (!(options.slot_worth >= 0))
+    return fail(Errc::kInvalid, "what a slot must save must be 0 or more loads per use");
+  if (options.model.empty() && options.gpu_memory != Bytes::max())
+    return fail(
+        Errc::kInvalid,
+        "a limit on GPU memory needs the model: give its name or config.json, so that a slot can be sized");
+  return Unit{};
+}
+
+std::string adapter_name(const Trace& trace, std::size_t row) {
+  return row < trace.adapters.name.size() ? std::string(trace.adapters.name[row]) : fmt::format("#{}", row);
+}
+
+std::uint16_t rank_of(const Trace& trace, std::size_t row) {
+  return row < trace.adapters.rank.size() ? trace.adapters.rank[row] : std::uint16_t{0};
+}
+
+/// max_lora_rank, and whether trace or option said so.
+Result<Unit> fill_rank(Plan& plan, const Trace& trace, const PlanOptions& options) {
+  std::size_t largest = 0;
+  for (std::size_t row = 0; row < trace.adapters.rank.size(); ++row)
+    if (rank_of(trace, row) > rank_of(trace, largest)) largest = row;
+  const std::uint32_t known = rank_of(trace, largest);
+  plan.rank_known = known > 0;
+
+  const auto ranks = vllm_lora_ranks();
+  if (known > ranks.back()) {
+    return fail(Errc::kInvalid, fmt::format("adapter '{}' has rank {}; vLLM accepts at most {}",
+                                            adapter_name(trace, largest), known, ranks.back()));
+  }
+  if (options.max_lora_rank == 0) {
+    plan.max_lora_rank = plan.rank_known ? vllm_lora_rank_for(known) : kDefaultRank;
+    return Unit{};
+  }
+  if (std::find(ranks.begin(), ranks.end(), options.max_lora_rank) == ranks.end()) {
+    return fail(Errc::kInvalid,
+                fmt::format("vLLM does not accept max_lora_rank {}: use {}", options.max_lora_rank,
+                            fmt::join(ranks.begin(), ranks.end(), ", ")));
+  }
+  if (options.max_lora_rank < known) {
+    return fail(
+        Errc::kInvalid,
+        fmt::format("max_lora_rank {} is below rank {} of adapter '{}': use {} or more",
+                    options.max_lora_rank, known, adapter_name(trace, largest), vllm_lora_rank_for(known)));
+  }
+  plan.max_lora_rank = options.max_lora_rank;
+  plan.rank_given = true;
+  return Unit{};
+}
+
+/// Slot bytes, and the host bytes of the i largest adapters that are used.
+Result<Unit> fill_memory(Plan& plan, const Trace& trace, const UseStream& stream,
+                         const PlanOptions& options) {
+  const auto element = dtype_bytes(options.dtype);
+  if (!element) return fail(element.error());
+  plan.element_bytes = *element;
+  if (!options.model.empty()) {
+    auto model = load_model_geometry(options.model);
+    if (!model) return fail(model.error());
+    auto modules = target_modules(*model, options.targets);
+    if (!modules) return fail(modules.error());
+    plan.has_model = true;
+    plan.model = std::move(*model);
+    plan.modules = std::move(*modules);
+    plan.slot_bytes = lora_bytes(plan.modules, plan.max_lora_rank, plan.element_bytes);
+  }
+
+  std::vector<bool> used(stream.rows, false);
+  for (const Row row : stream.uses.view()) used[index_of(row)] = true;
+  std::vector<Bytes> sizes;
+  for (std::size_t row = 0; row < used.size(); ++row) {
+    if (!used[row]) continue;
+    const std::uint16_t rank = rank_of(trace, row);
+    const std::uint64_t stored = row < trace.adapters.bytes.size() ? trace.adapters.bytes[row] : 0;
+    if (plan.has_model && rank > 0) {
+      sizes.push_back(lora_bytes(plan.modules, rank, plan.element_bytes));
+    } else if (stored > 0) {
+      sizes.push_back(Bytes{stored});
+    } else if (plan.has_model) {
+      sizes.push_back(plan.slot_bytes);
+    }
+  }
+  plan.host_bytes_known = sizes.size() == plan.adapters;
+  if (!plan.host_bytes_known) {
+    if (options.host_memory == Bytes::max()) return Unit{};
+    return fail(Errc::kInvalid,
+                "a limit on host memory needs the size of the adapters: the trace does not have it, so give "
+                "the model");
+  }
+  std::sort(sizes.begin(), sizes.end(), std::greater<>());
+  plan.host_bytes.push_back(Bytes{0});
+  for (const Bytes size : sizes) plan.host_bytes.push_back(plan.host_bytes.back() + size);
+  return Unit{};
+}
+
+/// How many slots and how many adapters in host memory fit the limits; not more than there are adapters.
+Result<Unit> fill_limits(Plan& plan) {
+  const auto adapters = static_cast<std::uint32_t>(plan.adapters);
+  std::uint64_t slots = adapters;
+  if (plan.slot_bytes.value > 0) slots = std::min(slots, plan.gpu_memory_limit.value / plan.slot_bytes.value);
+  if (slots == 0) {
+    return fail(Errc::kTooLarge, fmt::format("one slot of rank {} takes {}, more than the {} given for LoRA",
+                                             plan.max_lora_rank, bytes_text(plan.slot_bytes),
+                                             bytes_text(plan.gpu_memory_limit)));
+  }
+  std::uint32_t host = adapters;
+  if (plan.host_bytes_known)
+    while (host > 0 && plan.host_bytes[host] > plan.host_memory_limit) --host;
+  if (host == 0) {
+    return fail(Errc::kTooLarge,
+                fmt::format("the largest adapter takes {}, more than the {} of host memory given",
+                            bytes_text(plan.host_bytes[1]), bytes_text(plan.host_memory_limit)));
+  }
+  plan.host_limit = host;
+  plan.slots_limit = std::min(static_cast<std::uint32_t>(slots), host);
+  plan.slots_floor = std::max(plan.largest_request, plan.active.known ? plan.active.p99 : 1U);
+  plan.slots_floor = std::clamp(plan.slots_floor, 1U, adapters);
+  return Unit{};
+}
+
+/// 1, 2, 3 .. dense, then `per_octave` round steps an octave, up to `last`; `also` are put in.
+std::vector<std::uint32_t> axis(std::uint32_t dense, std::uint32_t per_octave, std::uint32_t last,
+                                std::span<const std::uint32_t> also) {
+  std::vector<std::uint32_t> sizes;
+  std::uint64_t step = 1;
+  for (std::uint64_t size = 1; size <= last; size += step) {
+    sizes.push_back(static_cast<std::uint32_t>(size));
+    if (size >= dense)
+      while (step * per_octave * 2 <= size) step *= 2;
+  }
+  sizes.push_back(last);
+  for (const std::uint32_t size : also)
+    if (size >= 1) sizes.push_back(size);
+  std::sort(sizes.begin(), sizes.end());
+  sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
+  return sizes;
+}
+
+Result<Unit> fill_grid(Plan& plan, const BatchStream& stream, Executor& executor) {
+  const auto adapters = static_cast<std::uint32_t>(plan.adapters);
+  // Only the lru/lru grid comes from one pass; the others pay a replay a cell.
+  const bool one_pass = plan.tiers == "lru/lru" || plan.tiers == "lru";
+  const std::uint32_t slots_last = std::max(std::min(adapters, kSlotsAxisMax), plan.slots_floor);
+  const std::array<std::uint32_t, 3> slot_marks = {plan.slots_floor, std::min(plan.slots_limit, slots_last),
+                                                   std::min(2 * plan.slots_floor, slots_last)};
+  const auto slots = axis(one_pass ? kDenseAxis : 4, one_pass ? 8 : 2, slots_last, slot_marks);
+  const std::array<std::uint32_t, 3> host_marks = {plan.host_limit, plan.slots_floor, adapters};
+  const auto host = axis(one_pass ? kDenseAxis : 4, one_pass ? 8 : 2, adapters, host_marks);
+  auto grid = sweep_grid(stream, plan.tiers, slots, host, executor);
+  if (!grid) return fail(grid.error());
+  plan.grid = std::move(*grid);
+  plan.slots_limit = std::min(plan.slots_limit, slots_last);
+  return Unit{};
+}
+
+/// Steps 1-4 of the rule.
+void choose(Plan& plan) {
+  const Grid& grid = plan.grid;
+  const std::uint32_t floor = std::min(plan.slots_floor, plan.slots_limit);
+  std::optional<GridCell> best;
+  bool best_meets = false;
+  double best_score = 0;
+  for (std::size_t g = 0; g < grid.max_loras.size(); ++g) {
+    if (grid.max_loras[g] < floor || grid.max_loras[g] > plan.slots_limit) continue;
+    const GridCell* candidate = nullptr;
+    bool meets = false;
+    for (std::size_t c = 0; c < grid.max_cpu_loras.size() && !meets; ++c) {
+      const GridCell& cell = grid.at(c, g);
+      if (!cell.feasible || cell.max_cpu_loras < cell.max_loras || cell.max_cpu_loras > plan.host_limit)
+        continue;
+      meets = excess_disk_loads(plan, cell) <= plan.target_disk_loads;
+      if (meets || candidate == nullptr || cell.disk_loads < candidate->disk_loads) candidate = &cell;
+    }
+    if (candidate == nullptr) continue;
+    const double score = static_cast<double>(candidate->host_to_device_loads) +
+                         plan.slot_worth * static_cast<double>(plan.uses) * candidate->max_loras;
+    const bool better = !best || (meets && !best_meets) || (meets == best_meets && score < best_score);
+    if (!better) continue;
+    best = *candidate;
+    best_meets = meets;
+    best_score = score;
+  }
+  // The axes hold both limits and the floor, so at least one pair is left.
+  plan.chosen = best.value_or(grid.cells.empty() ? GridCell{} : grid.cells.front());
+  plan.verdict = plan.slots_floor > plan.slots_limit ? PlanVerdict::kInfeasible
+                 : best_meets                        ? PlanVerdict::kMeetsTarget
+                                                     : PlanVerdict::kMissesTarget;
+  plan.flags = fmt::format("--enable-lora --max-loras {} --max-cpu-loras {} --max-lora-rank {}",
+                           plan.chosen.max_loras, plan.chosen.max_cpu_loras, plan.max_lora_rank);
+}
+
+std::string slots_reason(const Plan& plan) {
+  const std::uint32_t slots = plan.chosen.max_loras;
+  if (slots == plan.adapters) return "every adapter has a slot";
+  const bool memory_binds =
+      plan.slot_bytes.value > 0 && Bytes{plan.slot_bytes.value * (slots + 1)} > plan.gpu_memory_limit;
+  if (memory_binds)
+    return fmt::format("{} are all that fit {}", counted(slots, "slot"), bytes_text(plan.gpu_memory_limit));
+  if (slots == plan.slots_floor && slots > 1) {
+    if (plan.active.known && plan.active.p99 >= plan.largest_request)
+      return fmt::format(
+          "with fewer than {} slots requests would wait: 99 % of arrivals find up to {} adapters active",
+          slots, plan.active.p99);
+    return fmt::format("the largest request needs {} adapters at once", slots);
+  }
+  return fmt::format("past {} one more saves fewer than {:.3g} loads per 100 uses", counted(slots, "slot"),
+                     plan.slot_worth * 100);
+}
+
+std::string reason_of(const Plan& plan) {
+  const std::string excess = share_text(excess_disk_loads(plan, plan.chosen));
+  const std::string target = share_text(plan.target_disk_loads);
+  const std::string kept = counted(plan.chosen.max_cpu_loras, "adapter");
+  switch (plan.verdict) {
+    case PlanVerdict::kInfeasible: {
+      const bool active = plan.active.known && plan.active.p99 >= plan.largest_request;
+      return fmt::format(
+          "{} {} adapters at once, but only {}: requests will wait for a slot, whatever the hit ratio says.",
+          active ? "1 % of arrivals find" : "The largest request needs", plan.slots_floor,
+          plan.slots_limit < plan.host_limit
+              ? fmt::format("{} fit {}", counted(plan.slots_limit, "slot"), bytes_text(plan.gpu_memory_limit))
+              : fmt::format("{} fit host memory of {}", counted(plan.host_limit, "adapter"),
+                            bytes_text(plan.host_memory_limit)));
+    }
+    case PlanVerdict::kMissesTarget:
+      return fmt::format(
+          "No size within the limits keeps disk loads beyond first uses within {} of uses; {} in host memory "
+          "come "
+          "nearest with {}, and {}.",
+          target, kept, excess, slots_reason(plan));
+    case PlanVerdict::kMeetsTarget:
+      break;
+  }
+  return fmt::format("{} in host memory keep disk loads beyond first uses at {} of uses (target {}), and {}.",
+                     kept, excess, target, slots_reason(plan));
+}
+
+AdvisoryRow advisory_row(const Plan& plan, const GridCell& cell) {
+  AdvisoryRow row;
+  row.cell = cell;
+  row.slot_memory = Bytes{plan.slot_bytes.value * cell.max_loras};
+  if (plan.host_bytes_known)
+    row.host_memory = plan.host_bytes[std::min<std::size_t>(cell.max_cpu_loras, plan.host_bytes.size() - 1)];
+  row.chosen = cell == plan.chosen;
+  row.below_floor = cell.max_loras < plan.slots_floor;
+  row.over_limit = row.slot_memory > plan.gpu_memory_limit || row.host_memory > plan.host_memory_limit;
+  row.meets_target = excess_disk_loads(plan, cell) <= plan.target_disk_loads;
+  return row;
+}
+
+/// The places on an axis nearest to these multiples of `size`, in order, each once; `also` too.
+std::vector<std::size_t> around(std::span<const std::uint32_t> sizes, std::uint32_t size,
+                                std::uint32_t also) {
+  std::vector<std::size_t> places;
+  for (const double factor : {0.125, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0}) {
+    const double wanted = factor * size;
+    const auto nearer = [wanted](std::uint32_t a, std::uint32_t b) {
+      return std::abs(a - wanted) < std::abs(b - wanted);
+    };
+    places.push_back(
+        static_cast<std::size_t>(std::min_element(sizes.begin(), sizes.end(), nearer) - sizes.begin()));
+  }
+  const auto found = std::find(sizes.begin(), sizes.end(), also);
+  if (found != sizes.end()) places.push_back(static_cast<std::size_t>(found - sizes.begin()));
+  std::sort(places.begin(), places.end());
+  places.erase(std::unique(places.begin(), places.end()), places.end());
+  return places;
+}
+
+void fill_advisory(Plan& plan) {
+  const Grid& grid = plan.grid;
+  for (const std::size_t g : around(grid.max_loras, plan.chosen.max_loras, plan.slots_floor)) {
+    const std::uint32_t wanted = std::max(plan.chosen.max_cpu_loras, grid.max_loras[g]);
+    const auto c = std::lower_bound(grid.max_cpu_loras.begin(), grid.max_cpu_loras.end(), wanted);
+    if (c == grid.max_cpu_loras.end()) continue;
+    plan.by_slots.push_back(
+        advisory_row(plan, grid.at(static_cast<std::size_t>(c - grid.max_cpu_loras.begin()), g)));
+  }
+  const auto g = std::lower_bound(grid.max_loras.begin(), grid.max_loras.end(), plan.chosen.max_loras);
+  for (const std::size_t c : around(grid.max_cpu_loras, plan.chosen.max_cpu_loras, plan.chosen.max_loras)) {
+    if (grid.max_cpu_loras[c] < plan.chosen.max_loras) continue;
+    plan.by_host.push_back(
+        advisory_row(plan, grid.at(c, static_cast<std::size_t>(g - grid.max_loras.begin()))));
+  }
+}
+
+void fill_trace(Plan& plan, const Trace& trace, const BatchStream& stream) {
+  plan.source = trace.source;
+  plan.format = trace.format;
+  plan.mapping = trace.mapping;
+  plan.requests = trace.requests;
+  plan.skipped_lines = trace.skipped_lines;
+  plan.requests_with_adapter = stream.requests();
+  for (std::uint64_t i = 0; i < stream.requests(); ++i)
+    if (stream.batch(i).size() > 1) ++plan.requests_with_several;
+  plan.largest_request = stream.batch_max;
+  plan.uses = stream.uses.uses.size();
+  if (!trace.arrival_s.empty())
+    plan.span_s = trace.arrival_s[trace.arrival_s.size() - 1] - trace.arrival_s[0];
+  plan.active = detail::active_adapters(trace);
+}
+
+}  // namespace
+
+const char* name_of(PlanVerdict verdict) noexcept {
+  switch (verdict) {
+    case PlanVerdict::kMeetsTarget:
+      return "meets_target";
+    case PlanVerdict::kMissesTarget:
+      return "misses_target";
+    case PlanVerdict::kInfeasible:
+      break;
+  }
+  return "infeasible";
+}
+
+double excess_disk_loads(const Plan& plan, const GridCell& cell) noexcept {
+  const std::uint64_t excess = cell.disk_loads > plan.adapters ? cell.disk_loads - plan.adapters : 0;
+  return plan.uses == 0 ? 0.0 : static_cast<double>(excess) / static_cast<double>(plan.uses);
+}
+
+Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor& executor) {
+  const auto checked = check_options(options);
+  if (!checked) return fail(checked.error());
+  auto stream = make_batch_stream(trace);
+  if (!stream) return fail(stream.error());
+  if (stream->requests() == 0)
+    return fail(Errc::kInvalid,
+                fmt::format("{}: no request names an adapter; choose a mapping", trace.source));
+
+  Plan plan;
+  plan.trace_note = options.trace_note;
+  plan.reproduce = options.reproduce;
+  plan.targets = options.targets;
+  plan.dtype = options.dtype;
+  plan.tiers = options.tiers;
+  plan.gpu_memory_limit = options.gpu_memory;
+  plan.host_memory_limit = options.host_memory;
+  plan.target_disk_loads = options.target_disk_loads;
+  plan.slot_worth = options.slot_worth;
+  fill_trace(plan, trace, *stream);
+  const LruCurve lru = lru_curve(stream->uses);
+  plan.adapters = lru.compulsory_misses;
+
+  using Step = std::function<Result<Unit>()>;
+  const std::array<Step, 4> steps = {
+      [&] { return fill_rank(plan, trace, options); },
+      [&] { return fill_memory(plan, trace, stream->uses, options); },
+      [&] { return fill_limits(plan); },
+      [&] { return fill_grid(plan, *stream, executor); },
+  };
+  for (const Step& step : steps)
+    if (const auto done = step(); !done) return fail(done.error());
+
+  choose(plan);
+  plan.reason = reason_of(plan);
+  fill_advisory(plan);
+
+  const std::array<std::uint32_t, 1> slots = {plan.chosen.max_loras};
+  const std::array<std::uint32_t, 1> host = {plan.chosen.max_cpu_loras};
+  const auto vllm = sweep_grid(*stream, "vllm", slots, host, executor);
+  if (!vllm) return fail(vllm.error());
+  plan.vllm = vllm->at(0, 0);
+
+  const auto compared = detail::fill_policies(plan, stream->uses, lru, options.policies, executor);
+  if (!compared) return fail(compared.error());
+  plan.popularity = detail::popularity_ranks(stream->uses);
+  plan.distances = detail::distance_bins(lru);
+  const auto windows = detail::fill_working_set(plan, trace, stream->uses);
+  if (!windows) return fail(windows.error());
+  detail::fill_caveats(plan);
+  return plan;
+}
+
+}  // namespace loracle

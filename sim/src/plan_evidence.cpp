@@ -1,0 +1,269 @@
+#include "plan_evidence.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <queue>
+#include <utility>
+
+#include "loracle/sim/summary.hpp"
+#include "plan_format.hpp"
+
+namespace loracle::detail {
+namespace {
+
+/// The value below or at which `share` of the arrivals lie, from a histogram over small numbers.
+std::uint32_t quantile(std::span<const std::uint64_t> histogram, std::uint64_t total, double share) {
+  const auto wanted = static_cast<std::uint64_t>(std::ceil(share * static_cast<double>(total)));
+  std::uint64_t seen = 0;
+  for (std::size_t value = 0; value < histogram.size(); ++value) {
+    seen += histogram[value];
+    if (seen >= std::max<std::uint64_t>(wanted, 1)) return static_cast<std::uint32_t>(value);
+  }
+  return static_cast<std::uint32_t>(histogram.size()) - 1;
+}
+
+/// A round number of seconds that cuts `span` into at most `windows`.
+double round_window(double span, double windows) {
+  static constexpr std::array<double, 15> kRound = {0.1,  1,     5,     15,    60,     300,    900,    3600,
+                                                    7200, 21600, 43200, 86400, 172800, 604800, 2592000};
+  for (const double window : kRound)
+    if (span / window <= windows) return window;
+  return span / windows;
+}
+
+std::vector<std::uint32_t> curve_sizes(const Plan& plan) {
+  std::vector<std::uint32_t> sizes = {plan.chosen.max_loras, plan.chosen.max_cpu_loras,
+                                      static_cast<std::uint32_t>(plan.adapters)};
+  // Each size costs a replay per policy; long traces get every octave, short ones every half.
+  const bool halves = plan.uses < 2'000'000;
+  for (std::uint64_t size = 1; size < plan.adapters; size *= 2) {
+    sizes.push_back(static_cast<std::uint32_t>(size));
+    if (halves && size >= 2 && size + size / 2 < plan.adapters)
+      sizes.push_back(static_cast<std::uint32_t>(size + size / 2));
+  }
+  std::sort(sizes.begin(), sizes.end());
+  sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
+  return sizes;
+}
+
+PolicyGap gap_at(const Plan& plan, std::uint32_t entries) {
+  const auto place = std::lower_bound(plan.curve_entries.begin(), plan.curve_entries.end(), entries);
+  const auto at = static_cast<std::size_t>(place - plan.curve_entries.begin());
+  PolicyGap gap;
+  gap.entries = entries;
+  gap.best = std::numeric_limits<std::uint64_t>::max();
+  for (const PolicyCurve& curve : plan.curves) {
+    const std::uint64_t misses = curve.misses[at];
+    if (curve.policy == "lru") gap.lru = misses;
+    if (curve.policy == "belady") gap.belady = misses;
+    if (curve.policy.rfind("belady", 0) == 0 || misses >= gap.best) continue;
+    gap.best = misses;
+    gap.best_policy = curve.policy;
+  }
+  const auto closed = static_cast<double>(gap.lru - gap.best);
+  const auto whole = static_cast<double>(gap.lru) - static_cast<double>(gap.belady);
+  gap.policy_matters = whole > 0 && closed / whole >= 0.1 && closed >= 0.005 * static_cast<double>(plan.uses);
+  return gap;
+}
+
+}  // namespace
+
+ActiveAdapters active_adapters(const Trace& trace) {
+  ActiveAdapters active;
+  const auto durations = trace.duration_s.view();
+  if (trace.arrival_s.empty() || durations.empty()) return active;
+  if (std::none_of(durations.begin(), durations.end(), [](float s) { return s > 0; })) return active;
+
+  using Leave = std::pair<double, std::uint64_t>;  // when, which request
+  std::priority_queue<Leave, std::vector<Leave>, std::greater<>> running;
+  std::vector<std::uint32_t> holders(trace.rows(), 0);
+  std::vector<std::uint64_t> histogram(1, 0);
+  std::uint32_t distinct = 0;
+  std::uint64_t arrivals = 0;
+  for (std::uint64_t i = 0; i < trace.requests; ++i) {
+    const auto batch = trace.batch(i);
+    if (batch.empty()) continue;
+    const double now = trace.arrival_s[i];
+    while (!running.empty() && running.top().first <= now) {
+      for (const Row row : trace.batch(running.top().second))
+        if (--holders[index_of(row)] == 0) --distinct;
+      running.pop();
+    }
+    for (const Row row : batch)
+      if (holders[index_of(row)]++ == 0) ++distinct;
+    const float held = durations[i];
+    running.emplace(now + (held > 0 ? static_cast<double>(held) : 0.0), i);
+    if (histogram.size() <= distinct) histogram.resize(std::size_t{distinct} + 1, 0);
+    ++histogram[distinct];
+    ++arrivals;
+  }
+  if (arrivals == 0) return active;
+  active.known = true;
+  active.p50 = quantile(histogram, arrivals, 0.5);
+  active.p99 = quantile(histogram, arrivals, 0.99);
+  active.p999 = quantile(histogram, arrivals, 0.999);
+  active.max = static_cast<std::uint32_t>(histogram.size()) - 1;
+  return active;
+}
+
+std::vector<RankCount> popularity_ranks(const UseStream& stream) {
+  const std::vector<std::uint64_t> counts = popularity(stream);
+  std::vector<RankCount> ranks;
+  for (std::uint64_t rank = 1; rank <= counts.size();) {
+    ranks.push_back({rank, counts[rank - 1]});
+    if (rank == counts.size()) break;
+    const std::uint64_t step = rank < 100 ? 1 : rank / 32;
+    rank = std::min<std::uint64_t>(rank + step, counts.size());
+  }
+  return ranks;
+}
+
+std::vector<DistanceBin> distance_bins(const LruCurve& curve) {
+  std::vector<DistanceBin> bins;
+  const std::uint64_t last = curve.hits_at_distance.empty() ? 0 : curve.hits_at_distance.size() - 1;
+  for (std::uint64_t low = 1; low <= last;) {
+    // 1, 2, 3, 4-5, 6-7, 8-11, 12-15, 16-23, ...
+    std::uint64_t octave = 1;
+    while (octave * 2 <= low) octave *= 2;
+    const std::uint64_t high =
+        std::min(last, low < octave + octave / 2 ? octave + octave / 2 - 1 : 2 * octave - 1);
+    DistanceBin bin{low, std::max(low, high), 0};
+    for (std::uint64_t d = bin.low; d <= bin.high; ++d) bin.uses += curve.hits_at_distance[d];
+    bins.push_back(bin);
+    low = bin.high + 1;
+  }
+  return bins;
+}
+
+Result<Unit> fill_working_set(Plan& plan, const Trace& trace, const UseStream& stream) {
+  constexpr double kWindowsMax = 200;
+  if (plan.span_s > 0) {
+    plan.window = round_window(plan.span_s, kWindowsMax);
+    const auto windows = working_set_over_time(trace, plan.window);
+    if (!windows) return fail(windows.error());
+    for (const WorkingSetWindow& window : *windows)
+      plan.working_set.push_back({window.begin_s - windows->front().begin_s, window.distinct, window.uses});
+    return Unit{};
+  }
+  // No times: stretches of so many uses.
+  const auto length = static_cast<std::uint64_t>(std::ceil(static_cast<double>(plan.uses) / kWindowsMax));
+  plan.window = static_cast<double>(length);
+  std::vector<std::uint64_t> seen_in(stream.rows, 0);  // the stretch, from 1, an adapter was last counted in
+  const auto uses = stream.uses.view();
+  for (std::uint64_t use = 0; use < uses.size(); ++use) {
+    if (use % length == 0) plan.working_set.push_back({static_cast<double>(use), 0, 0});
+    const std::uint64_t stretch = plan.working_set.size();
+    ++plan.working_set.back().uses;
+    if (std::exchange(seen_in[index_of(uses[use])], stretch) != stretch) ++plan.working_set.back().distinct;
+  }
+  return Unit{};
+}
+
+Result<Unit> fill_policies(Plan& plan, UseStream& stream, const LruCurve& lru,
+                           std::span<const std::string> policies, Executor& executor) {
+  std::vector<std::string> names(policies.begin(), policies.end());
+  // The gap is measured from LRU to Belady, so both are always there.
+  for (const char* needed : {"lru", "belady"})
+    if (std::find(names.begin(), names.end(), needed) == names.end()) names.emplace_back(needed);
+  plan.curve_entries = curve_sizes(plan);
+  plan.lru_misses = lru.misses_at;
+
+  compute_next_uses(stream);
+  std::vector<ReplayJob> jobs;
+  for (const std::string& name : names) {
+    if (name == "lru") continue;  // the curve has it
+    for (const std::uint32_t entries : plan.curve_entries) {
+      Capacity capacity;
+      capacity.entries = entries;
+      jobs.push_back({name, capacity});
+    }
+  }
+  const auto results = replay_all(stream, SizeUnit::kObjects, jobs, executor);
+  if (!results) return fail(results.error());
+
+  std::size_t job = 0;
+  for (const std::string& name : names) {
+    PolicyCurve curve{name, {}};
+    for (const std::uint32_t entries : plan.curve_entries)
+      curve.misses.push_back(name == "lru" ? lru.misses(entries) : (*results)[job++].counts.misses);
+    plan.curves.push_back(std::move(curve));
+  }
+
+  const auto place_of = [&plan](std::uint32_t entries) {
+    const auto found = std::lower_bound(plan.curve_entries.begin(), plan.curve_entries.end(), entries);
+    return static_cast<std::size_t>(found - plan.curve_entries.begin());
+  };
+  for (const PolicyCurve& curve : plan.curves) {
+    plan.policies.push_back({curve.policy, curve.policy.rfind("belady", 0) == 0,
+                             curve.misses[place_of(plan.chosen.max_loras)],
+                             curve.misses[place_of(plan.chosen.max_cpu_loras)]});
+  }
+  std::stable_sort(plan.policies.begin(), plan.policies.end(), [](const PolicyRow& a, const PolicyRow& b) {
+    return std::pair(a.clairvoyant, a.device_misses) < std::pair(b.clairvoyant, b.device_misses);
+  });
+  plan.device_gap = gap_at(plan, plan.chosen.max_loras);
+  plan.host_gap = gap_at(plan, plan.chosen.max_cpu_loras);
+  return Unit{};
+}
+
+void fill_caveats(Plan& plan) {
+  auto& says = plan.assumptions;
+  says.push_back(fmt::format("Requests name adapters by mapping '{}'{}.",
+                             plan.mapping.empty() ? "none" : plan.mapping,
+                             plan.trace_note.empty() ? "" : "; " + plan.trace_note));
+  says.push_back(
+      fmt::format("First uses ({} of uses) must load from disk at any size; the target leaves them out.",
+                  share_text(plan.adapters, plan.uses)));
+  if (plan.rank_given) {
+    says.push_back(fmt::format("max_lora_rank {} was given.", plan.max_lora_rank));
+  } else if (plan.rank_known) {
+    says.push_back(
+        fmt::format("max_lora_rank {} is the smallest vLLM accepts that holds every rank in the trace.",
+                    plan.max_lora_rank));
+  } else {
+    says.push_back(
+        fmt::format("max_lora_rank {} is vLLM's default: the trace has no ranks.", plan.max_lora_rank));
+  }
+  if (plan.has_model) {
+    std::string names;
+    for (const LinearModule& module : plan.modules) names += (names.empty() ? "" : ", ") + module.name;
+    says.push_back(fmt::format("A slot of {} holds rank {} on {}, {} bytes an element: {} bytes.",
+                               plan.model.name, plan.max_lora_rank, names, plan.element_bytes,
+                               count_text(plan.slot_bytes.value)));
+    if (plan.model.experts > 0 && plan.targets != "all-linear")
+      says.emplace_back("Mixture of experts: the experts' own layers are not counted as LoRA targets.");
+    says.emplace_back(
+        "LoRA on the embedding and lm_head is not counted unless named as a target; with tensor "
+        "parallelism each GPU holds about its share of a slot.");
+  } else {
+    says.emplace_back("No model was given: the memory of a slot is not known, and no GPU limit applies.");
+  }
+  if (plan.host_bytes_known)
+    says.emplace_back("Host memory is what the largest max_cpu_loras adapters of the trace take together.");
+
+  auto& wrong = plan.limits;
+  wrong.emplace_back(
+      "Loads are counted, waiting is not: no queue, bandwidth or batch is modelled, and a slot whose adapter "
+      "is in "
+      "use counts as evictable.");
+  if (plan.active.known) {
+    wrong.push_back(
+        fmt::format("Requests wait for a slot whenever more than {} adapters are active at once; in this "
+                    "trace arrivals find at most {} in 99 % and {} in 99.9 % of cases.",
+                    plan.chosen.max_loras, plan.active.p99, plan.active.p999));
+  } else {
+    wrong.emplace_back(
+        "The trace has no durations: how many adapters are active at once is unknown. Check that it stays "
+        "below "
+        "max_loras, or requests will wait for a slot.");
+  }
+  wrong.push_back(fmt::format("One trace{} is taken as typical; no confidence interval is given.",
+                              plan.span_s > 0 ? " of " + seconds_text(plan.span_s) : ""));
+}
+
+}  // namespace loracle::detail

@@ -1,0 +1,202 @@
+#include <cstddef>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "loracle/sim/plan.hpp"
+
+namespace loracle {
+namespace {
+
+using Json = nlohmann::ordered_json;  // members in the order they are written: equal plans, equal bytes
+
+Json optional_bytes(Bytes bytes) {
+  return bytes == Bytes::max() || bytes.value == 0 ? Json() : Json(bytes.value);
+}
+
+Json cell_json(const Plan& plan, const GridCell& cell) {
+  return Json{
+      {"max_loras", cell.max_loras},   {"max_cpu_loras", cell.max_cpu_loras},
+      {"gpu_hits", cell.gpu_hits},     {"host_to_device_loads", cell.host_to_device_loads},
+      {"disk_loads", cell.disk_loads}, {"disk_loads_beyond_first_per_use", excess_disk_loads(plan, cell)},
+      {"refused", cell.refused}};
+}
+
+Json advisory_json(const Plan& plan, const std::vector<AdvisoryRow>& rows) {
+  Json all = Json::array();
+  for (const AdvisoryRow& row : rows) {
+    Json one = cell_json(plan, row.cell);
+    one["slot_memory_bytes"] = optional_bytes(row.slot_memory);
+    one["host_memory_bytes"] = optional_bytes(row.host_memory);
+    one["chosen"] = row.chosen;
+    one["below_floor"] = row.below_floor;
+    one["over_limit"] = row.over_limit;
+    one["meets_target"] = row.meets_target;
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
+Json gap_json(const PolicyGap& gap) {
+  return Json{{"entries", gap.entries},         {"lru_misses", gap.lru},
+              {"best_policy", gap.best_policy}, {"best_misses", gap.best},
+              {"belady_misses", gap.belady},    {"policy_matters", gap.policy_matters}};
+}
+
+Json trace_json(const Plan& plan) {
+  Json trace = {{"source", plan.source},
+                {"format", plan.format},
+                {"mapping", plan.mapping},
+                {"note", plan.trace_note},
+                {"requests", plan.requests},
+                {"requests_with_adapter", plan.requests_with_adapter},
+                {"requests_with_several", plan.requests_with_several},
+                {"largest_request", plan.largest_request},
+                {"uses", plan.uses},
+                {"adapters", plan.adapters},
+                {"skipped_lines", plan.skipped_lines},
+                {"span_s", plan.span_s < 0 ? Json() : Json(plan.span_s)},
+                {"active_adapters", nullptr}};
+  if (plan.active.known) {
+    trace["active_adapters"] = Json{{"p50", plan.active.p50},
+                                    {"p99", plan.active.p99},
+                                    {"p999", plan.active.p999},
+                                    {"max", plan.active.max}};
+  }
+  return trace;
+}
+
+Json model_json(const Plan& plan) {
+  if (!plan.has_model) return nullptr;
+  Json modules = Json::array();
+  for (const LinearModule& module : plan.modules) {
+    modules.push_back(
+        Json{{"name", module.name}, {"d_in", module.d_in}, {"d_out", module.d_out}, {"count", module.count}});
+  }
+  return Json{{"name", plan.model.name},
+              {"source", plan.model.source},
+              {"targets", plan.targets},
+              {"element_bytes", plan.element_bytes},
+              {"slot_bytes", plan.slot_bytes.value},
+              {"modules", std::move(modules)}};
+}
+
+Json grid_json(const Grid& grid) {
+  Json cells = Json::array();
+  for (const GridCell& cell : grid.cells) {
+    if (!cell.feasible) continue;
+    cells.push_back(Json::array({cell.max_loras, cell.max_cpu_loras, cell.gpu_hits, cell.host_to_device_loads,
+                                 cell.disk_loads, cell.refused}));
+  }
+  return Json{{"tiers", grid.tiers},
+              {"uses", grid.uses},
+              {"columns",
+               {"max_loras", "max_cpu_loras", "gpu_hits", "host_to_device_loads", "disk_loads", "refused"}},
+              {"cells", std::move(cells)}};
+}
+
+Json curves_json(const Plan& plan) {
+  Json misses = Json::object();
+  for (const PolicyCurve& curve : plan.curves) misses[curve.policy] = curve.misses;
+  return Json{{"entries", plan.curve_entries}, {"misses", std::move(misses)}};
+}
+
+template <class T, class Fields>
+Json rows_json(const std::vector<T>& rows, Fields fields) {
+  Json all = Json::array();
+  for (const T& row : rows) all.push_back(fields(row));
+  return all;
+}
+
+Json recommendation_json(const Plan& plan) {
+  Json made = cell_json(plan, plan.chosen);
+  made["verdict"] = name_of(plan.verdict);
+  made["flags"] = plan.flags;
+  made["reason"] = plan.reason;
+  made["max_lora_rank"] = plan.max_lora_rank;
+  made["max_lora_rank_from"] = plan.rank_given ? "option" : plan.rank_known ? "trace" : "default";
+  made["slots_floor"] = plan.slots_floor;
+  made["slots_limit"] = plan.slots_limit;
+  made["host_limit"] = plan.host_limit;
+  return made;
+}
+
+}  // namespace
+
+std::string plan_json(const Plan& plan) {
+  Json policies = rows_json(plan.policies, [](const PolicyRow& row) {
+    return Json{{"policy", row.policy},
+                {"clairvoyant", row.clairvoyant},
+                {"device_misses", row.device_misses},
+                {"host_misses", row.host_misses}};
+  });
+  const Json whole = {
+      {"schema", "loracle.plan/1"},
+      {"reproduce", plan.reproduce},
+      {"recommendation", recommendation_json(plan)},
+      {"options", Json{{"gpu_memory_bytes", optional_bytes(plan.gpu_memory_limit)},
+                       {"host_memory_bytes", optional_bytes(plan.host_memory_limit)},
+                       {"target_disk_loads", plan.target_disk_loads},
+                       {"slot_worth", plan.slot_worth},
+                       {"tiers", plan.tiers},
+                       {"dtype", plan.dtype}}},
+      {"trace", trace_json(plan)},
+      {"model", model_json(plan)},
+      {"advisory", Json{{"max_loras", advisory_json(plan, plan.by_slots)},
+                        {"max_cpu_loras", advisory_json(plan, plan.by_host)}}},
+      {"vllm", cell_json(plan, plan.vllm)},
+      {"policies", std::move(policies)},
+      {"gap", Json{{"device", gap_json(plan.device_gap)}, {"host", gap_json(plan.host_gap)}}},
+      {"grid", grid_json(plan.grid)},
+      {"curves", curves_json(plan)},
+      {"popularity", Json{{"columns", {"rank", "uses"}},
+                          {"rows", rows_json(plan.popularity,
+                                             [](const RankCount& r) {
+                                               return Json::array({r.rank, r.uses});
+                                             })}}},
+      {"reuse_distances", Json{{"columns", {"low", "high", "uses"}},
+                               {"first_uses", plan.adapters},
+                               {"rows", rows_json(plan.distances,
+                                                  [](const DistanceBin& b) {
+                                                    return Json::array({b.low, b.high, b.uses});
+                                                  })}}},
+      {"working_set", Json{{"window", plan.window},
+                           {"unit", plan.span_s > 0 ? "s" : "uses"},
+                           {"columns", {"begin", "distinct", "uses"}},
+                           {"rows", rows_json(plan.working_set,
+                                              [](const WorkingSetPoint& p) {
+                                                return Json::array({p.begin, p.distinct, p.uses});
+                                              })}}},
+      {"assumptions", plan.assumptions},
+      {"limits", plan.limits}};
+
+  std::string out = "{\n";
+  for (auto member = whole.begin(); member != whole.end(); ++member) {
+    // Names come from traces: what is not UTF-8 is replaced, never thrown about.
+    const auto replace = Json::error_handler_t::replace;
+    out += Json(member.key()).dump(-1, ' ', false, replace) + ": " +
+           member.value().dump(-1, ' ', false, replace);
+    out += std::next(member) == whole.end() ? "\n" : ",\n";
+  }
+  return out + "}\n";
+}
+
+std::string plan_csv(const Plan& plan) {
+  std::string out =
+      "max_loras,max_cpu_loras,gpu_hits,host_to_device_loads,disk_loads,refused,slot_bytes,host_bytes,"
+      "chosen\n";
+  for (const GridCell& cell : plan.grid.cells) {
+    if (!cell.feasible) continue;
+    out += std::to_string(cell.max_loras) + ',' + std::to_string(cell.max_cpu_loras) + ',' +
+           std::to_string(cell.gpu_hits) + ',' + std::to_string(cell.host_to_device_loads) + ',' +
+           std::to_string(cell.disk_loads) + ',' + std::to_string(cell.refused) + ',';
+    if (plan.slot_bytes.value > 0) out += std::to_string(plan.slot_bytes.value * cell.max_loras);
+    out += ',';
+    if (plan.host_bytes_known && cell.max_cpu_loras < plan.host_bytes.size())
+      out += std::to_string(plan.host_bytes[cell.max_cpu_loras].value);
+    out += cell == plan.chosen ? ",1\n" : ",0\n";
+  }
+  return out;
+}
+
+}  // namespace loracle

@@ -1,0 +1,118 @@
+#include "plan_sentences.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "plan_format.hpp"
+
+namespace loracle::detail {
+
+std::string closed_text(const PolicyGap& gap, std::uint64_t misses) {
+  if (gap.lru <= gap.belady) return "-";
+  const double closed = (static_cast<double>(gap.lru) - static_cast<double>(misses)) /
+                        (static_cast<double>(gap.lru) - static_cast<double>(gap.belady));
+  return closed < 0 ? "worse" : fmt::format("{:.0f} %", closed * 100);
+}
+
+std::string memory_text(const Plan& plan) {
+  std::string text;
+  if (plan.slot_bytes.value > 0) {
+    text = fmt::format("{} x {} = {} of GPU memory", counted(plan.chosen.max_loras, "slot"),
+                       bytes_text(plan.slot_bytes),
+                       bytes_text(Bytes{plan.slot_bytes.value * plan.chosen.max_loras}));
+  }
+  if (plan.host_bytes_known) {
+    text += fmt::format(
+        "{}{} take up to {} of host memory", text.empty() ? "" : "; ",
+        counted(plan.chosen.max_cpu_loras, "adapter"),
+        bytes_text(
+            plan.host_bytes[std::min<std::size_t>(plan.chosen.max_cpu_loras, plan.host_bytes.size() - 1)]));
+  }
+  return text.empty() ? "unknown without a model" : text;
+}
+
+std::string note_text(const AdvisoryRow& row) {
+  std::string note = row.chosen ? "chosen" : "";
+  const auto add = [&note](std::string_view more) {
+    if (!note.empty()) note += ", ";
+    note += more;
+  };
+  if (row.below_floor) add("INFEASIBLE");
+  if (row.over_limit) add("over memory");
+  if (!row.meets_target) add("misses target");
+  return note;
+}
+
+std::string verdict_text(const Plan& plan) {
+  switch (plan.verdict) {
+    case PlanVerdict::kMeetsTarget:
+      return "meets the target";
+    case PlanVerdict::kMissesTarget:
+      return "MISSES THE TARGET: the best that fits the limits";
+    case PlanVerdict::kInfeasible:
+      break;
+  }
+  return "INFEASIBLE: requests will wait for slots";
+}
+
+std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view what) {
+  const std::string lru = share_text(gap.lru, plan.uses);
+  const std::string belady = share_text(gap.belady, plan.uses);
+  if (gap.lru <= gap.belady) return fmt::format("At {} LRU misses {}: no policy can do better.", what, lru);
+  if (gap.best >= gap.lru) {
+    return fmt::format(
+        "At {} LRU misses {}, and no other policy tried does better (Belady, which knows the future: {}): "
+        "the size "
+        "matters here, the policy hardly.",
+        what, lru, belady);
+  }
+  return fmt::format("At {} LRU misses {}, {} {}, Belady, which knows the future, {}: {}", what, lru,
+                     gap.best_policy, share_text(gap.best, plan.uses), belady,
+                     gap.policy_matters ? fmt::format("{} closes {} of the gap.", gap.best_policy,
+                                                      closed_text(gap, gap.best))
+                                        : "the size matters here, the policy hardly.");
+}
+
+std::string effect_text(const Plan& plan) {
+  const GridCell& cell = plan.chosen;
+  return fmt::format(
+      "{} of {} uses hit a slot; {} load one from host memory, {} from disk ({} first uses, {} beyond).",
+      share_text(cell.gpu_hits, plan.uses), count_text(plan.uses),
+      share_text(cell.host_to_device_loads - cell.disk_loads, plan.uses),
+      share_text(cell.disk_loads, plan.uses), share_text(plan.adapters, plan.uses),
+      share_text(excess_disk_loads(plan, cell)));
+}
+
+std::string vllm_text(const Plan& plan) {
+  std::string text =
+      fmt::format("vLLM's own caches at these sizes: {} hits, {} loads into slots, {} disk loads",
+                  share_text(plan.vllm.gpu_hits, plan.uses), count_text(plan.vllm.host_to_device_loads),
+                  count_text(plan.vllm.disk_loads));
+  if (plan.vllm.refused > 0) text += fmt::format(", {} uses refused", count_text(plan.vllm.refused));
+  return text + fmt::format("; {} in loracle: {} hits, {} and {}.", plan.grid.tiers,
+                            share_text(plan.chosen.gpu_hits, plan.uses),
+                            count_text(plan.chosen.host_to_device_loads), count_text(plan.chosen.disk_loads));
+}
+
+std::string trace_text(const Plan& plan) {
+  std::string text =
+      fmt::format("{} ({}{}{}): {}, {} of {}", plan.source, plan.format,
+                  plan.mapping.empty() ? "" : ", by " + plan.mapping,
+                  plan.trace_note.empty() ? "" : ", " + plan.trace_note, counted(plan.requests, "request"),
+                  counted(plan.uses, "use"), counted(plan.adapters, "adapter"));
+  if (plan.requests_with_several > 0) {
+    text +=
+        fmt::format(", {} of several at once (at most {})",
+                    share_text(plan.requests_with_several, plan.requests_with_adapter), plan.largest_request);
+  }
+  if (plan.span_s > 0) text += ", over " + seconds_text(plan.span_s);
+  if (plan.active.known) {
+    text += fmt::format("; active at once: median {}, p99 {}, p99.9 {}, at most {}", plan.active.p50,
+                        plan.active.p99, plan.active.p999, plan.active.max);
+  }
+  if (plan.skipped_lines > 0) text += fmt::format("; {} skipped", counted(plan.skipped_lines, "bad line"));
+  return text;
+}
+
+}  // namespace loracle::detail

@@ -1,0 +1,23 @@
+#pragma once
+/// The sentences that the plan's text and its page share.
+
+#include <string>
+#include <string_view>
+
+#include "loracle/sim/plan.hpp"
+
+namespace loracle::detail {
+
+[[nodiscard]] std::string verdict_text(const Plan& plan);
+[[nodiscard]] std::string effect_text(const Plan& plan);
+[[nodiscard]] std::string memory_text(const Plan& plan);
+/// LRU, the best policy and Belady at one size; `what` names the size.
+[[nodiscard]] std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view what);
+/// Share of the gap from LRU to Belady that these misses close; "-" without a gap, "worse" below 0.
+[[nodiscard]] std::string closed_text(const PolicyGap& gap, std::uint64_t misses);
+[[nodiscard]] std::string vllm_text(const Plan& plan);
+[[nodiscard]] std::string trace_text(const Plan& plan);
+/// "chosen", "INFEASIBLE", "over memory", "misses target", several or none of them.
+[[nodiscard]] std::string note_text(const AdvisoryRow& row);
+
+}  // namespace loracle::detail

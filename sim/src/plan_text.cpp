@@ -1,0 +1,131 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "loracle/sim/plan.hpp"
+#include "plan_format.hpp"
+#include "plan_sentences.hpp"
+
+namespace loracle {
+namespace {
+
+using detail::bytes_text;
+using detail::count_text;
+using detail::counted;
+using detail::share_text;
+
+constexpr std::size_t kColumns = 100;
+
+bool holds_unit(std::string_view rest) {
+  return rest.front() == '%' || (rest.size() >= 3 && rest.substr(1, 2) == "iB");
+}
+
+/// `label`, then the words of `text` in lines of at most kColumns, indented below the first word.
+void paragraph(std::string& out, std::string_view label, std::string_view text) {
+  constexpr std::size_t kIndent = 10;
+  std::string line = fmt::format("{:<{}}", label, kIndent);
+  std::size_t words = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    // A number and its unit stay on one line.
+    std::size_t end = std::min(text.find(' ', at), text.size());
+    while (end + 1 < text.size() && holds_unit(text.substr(end + 1)))
+      end = std::min(text.find(' ', end + 1), text.size());
+    const std::string_view word = text.substr(at, end - at);
+    at = end + 1;
+    if (word.empty()) continue;
+    if (words > 0 && line.size() + 1 + word.size() > kColumns) {
+      out += line + '\n';
+      line.assign(kIndent, ' ');
+      words = 0;
+    }
+    if (words++ > 0) line += ' ';
+    line += word;
+  }
+  while (!line.empty() && line.back() == ' ') line.pop_back();
+  out += line + '\n';
+}
+
+/// Cells in columns as wide as they need; the first and the last to the left, the rest to the right.
+std::string table(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> width;
+  for (const auto& row : rows) {
+    width.resize(std::max(width.size(), row.size()), 0);
+    for (std::size_t i = 0; i < row.size(); ++i) width[i] = std::max(width[i], row[i].size());
+  }
+  std::string out;
+  for (const auto& row : rows) {
+    std::string line = " ";
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const bool left = i + 1 == width.size();
+      line += left ? fmt::format("  {:<{}}", row[i], width[i]) : fmt::format("  {:>{}}", row[i], width[i]);
+    }
+    while (line.back() == ' ') line.pop_back();
+    out += line + '\n';
+  }
+  return out;
+}
+
+std::string advisory(const Plan& plan, const std::vector<AdvisoryRow>& rows, bool by_slots) {
+  std::vector<std::vector<std::string>> cells;
+  cells.push_back({by_slots ? "max_loras" : "max_cpu_loras", "GPU hit", "slot loads", "disk loads",
+                   "beyond first", by_slots ? "slot memory" : "host memory", "note"});
+  for (const AdvisoryRow& row : rows) {
+    const Bytes memory = by_slots ? row.slot_memory : row.host_memory;
+    cells.push_back({count_text(by_slots ? row.cell.max_loras : row.cell.max_cpu_loras),
+                     share_text(row.cell.gpu_hits, plan.uses), count_text(row.cell.host_to_device_loads),
+                     count_text(row.cell.disk_loads), share_text(excess_disk_loads(plan, row.cell)),
+                     memory.value == 0 ? "-" : bytes_text(memory),
+                     row.chosen ? "<- " + detail::note_text(row) : detail::note_text(row)});
+  }
+  return table(cells);
+}
+
+std::string policies(const Plan& plan) {
+  std::vector<std::vector<std::string>> cells;
+  cells.push_back({"policy", fmt::format("misses, {}", counted(plan.device_gap.entries, "slot")),
+                   "gap closed", fmt::format("misses, {} in host", count_text(plan.host_gap.entries)),
+                   "gap closed", ""});
+  for (const PolicyRow& row : plan.policies) {
+    cells.push_back(
+        {row.policy, share_text(row.device_misses, plan.uses),
+         detail::closed_text(plan.device_gap, row.device_misses), share_text(row.host_misses, plan.uses),
+         detail::closed_text(plan.host_gap, row.host_misses), row.clairvoyant ? "knows the future" : ""});
+  }
+  return table(cells);
+}
+
+}  // namespace
+
+std::string plan_text(const Plan& plan) {
+  std::string out;
+  paragraph(out, "VERDICT", detail::verdict_text(plan));
+  out += fmt::format("  {}\n\n", plan.flags);
+  paragraph(out, "WHY", plan.reason);
+  paragraph(out, "EFFECT", detail::effect_text(plan));
+  paragraph(out, "MEMORY", detail::memory_text(plan));
+  paragraph(out, "POLICY", detail::gap_text(plan, plan.device_gap, counted(plan.device_gap.entries, "slot")));
+  paragraph(
+      out, "",
+      detail::gap_text(plan, plan.host_gap, counted(plan.host_gap.entries, "adapter") + " in host memory"));
+  paragraph(out, "VLLM", detail::vllm_text(plan));
+  paragraph(out, "TRACE", detail::trace_text(plan));
+
+  out += fmt::format("\nSlots, with max_cpu_loras = {} (or max_loras where that is more)\n",
+                     plan.chosen.max_cpu_loras);
+  out += advisory(plan, plan.by_slots, true);
+  out += fmt::format("\nHost memory, with max_loras = {}\n", plan.chosen.max_loras);
+  out += advisory(plan, plan.by_host, false);
+  out += "\nPolicies, each ruling one tier of that size alone\n";
+  out += policies(plan);
+  out += '\n';
+  for (std::size_t i = 0; i < plan.assumptions.size(); ++i)
+    paragraph(out, i == 0 ? "ASSUMED" : "", plan.assumptions[i]);
+  for (std::size_t i = 0; i < plan.limits.size(); ++i) paragraph(out, i == 0 ? "LIMITS" : "", plan.limits[i]);
+  if (!plan.reproduce.empty()) paragraph(out, "AGAIN", plan.reproduce);
+  return out;
+}
+
+}  // namespace loracle

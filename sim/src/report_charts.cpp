@@ -1,0 +1,550 @@
+#include "report_charts.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "plan_format.hpp"
+
+namespace loracle::detail {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Okabe and Ito's colours, which the colour-blind can tell apart, and three more. Their blue is the signal `blue`:
+// it is LRU's and the slots', and brighter on a dark page.
+constexpr std::array<std::string_view, 8> kColours = {"#E69F00", "#009E73", "#CC79A7", "#D55E00",
+                                                      "#56B4E9", "#8E7CC3", "#8C8C1A", "#808080"};
+constexpr std::string_view kHostColour = "#56B4E9";
+constexpr std::string_view kDiskColour = "#D55E00";
+
+Json signal(std::string_view expression) { return Json{{"signal", expression}}; }
+Json value(Json of) { return Json{{"value", std::move(of)}}; }
+Json scaled(std::string_view scale, std::string_view field) {
+  return Json{{"scale", scale}, {"field", field}};
+}
+Json at(std::string_view scale, double number) { return Json{{"scale", scale}, {"value", number}}; }
+
+std::string text_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+double per_use(const Plan& plan, std::uint64_t count) {
+  return plan.uses == 0 ? 0.0 : static_cast<double>(count) / static_cast<double>(plan.uses);
+}
+
+/// Four digits that matter: keeps the page small, and what it says the same.
+double rounded(double number) {
+  if (number == 0) return 0;
+  const double unit = std::pow(10.0, std::floor(std::log10(std::abs(number))) - 3);
+  return std::round(number / unit) * unit;
+}
+
+Json base(double height) {
+  return Json{{"padding", 2},
+              {"height", height},
+              {"autosize", Json{{"type", "fit-x"}, {"contains", "padding"}}},
+              {"signals", Json::array()},
+              {"data", Json::array()},
+              {"scales", Json::array()},
+              {"axes", Json::array()},
+              {"marks", Json::array()}};
+}
+
+/// A log axis labelled at powers of two, which is how people choose sizes.
+Json power_ticks(double last) {
+  Json ticks = Json::array();
+  for (double tick = 1; tick <= last; tick *= last > 2048 ? 4 : 2) ticks.push_back(tick);
+  return ticks;
+}
+
+/// 1, 3, 10, 30, ...: counts that are not sizes.
+Json decade_ticks(double last) {
+  Json ticks = Json::array();
+  for (double tick = 1; tick <= last; tick *= 10) {
+    ticks.push_back(tick);
+    ticks.push_back(tick * 3);
+  }
+  return ticks;
+}
+
+Json size_axis(std::string_view orient, std::string_view scale, std::string_view title, double last,
+               bool grid) {
+  return Json{{"orient", orient}, {"scale", scale},           {"title", title}, {"values", power_ticks(last)},
+              {"format", "d"},    {"labelOverlap", "greedy"}, {"grid", grid}};
+}
+
+/// A vertical line with a name on top, at a size.
+void add_size_rule(Json& marks, std::string_view scale, double size, std::string_view label, bool left,
+                   double y) {
+  marks.push_back(Json{{"type", "rule"},
+                       {"encode", Json{{"update", Json{{"x", at(scale, size)},
+                                                       {"y", value(0)},
+                                                       {"y2", signal("height")},
+                                                       {"stroke", signal("ink")},
+                                                       {"strokeOpacity", value(0.55)},
+                                                       {"strokeDash", value(Json::array({2, 3}))}}}}}});
+  marks.push_back(Json{{"type", "text"},
+                       {"encode", Json{{"update", Json{{"x", at(scale, size)},
+                                                       {"dx", value(left ? -5 : 5)},
+                                                       {"y", value(y)},
+                                                       {"text", value(label)},
+                                                       {"align", value(left ? "right" : "left")},
+                                                       {"baseline", value("top")},
+                                                       {"fontSize", value(11.5)},
+                                                       {"fill", signal("ink")}}}}}});
+}
+
+/// Where the two chosen sizes lie on a size axis; one label if they are one.
+void add_chosen_rules(Json& marks, const Plan& plan, std::string_view scale, double last) {
+  const double slots = plan.chosen.max_loras;
+  const double host = plan.chosen.max_cpu_loras;
+  if (plan.chosen.max_loras == plan.chosen.max_cpu_loras) {
+    add_size_rule(marks, scale, slots, fmt::format("both {}", slots), slots > std::sqrt(last), 2);
+    return;
+  }
+  add_size_rule(marks, scale, slots, fmt::format("max_loras {}", slots), slots > std::sqrt(last), 2);
+  add_size_rule(marks, scale, host, fmt::format("max_cpu_loras {}", host), host > std::sqrt(last), 18);
+}
+
+/// At most about `wanted` places of an axis, evenly spread in the logarithm, the ends and `keep` always.
+std::vector<std::size_t> thinned(const std::vector<std::uint32_t>& sizes, std::size_t wanted,
+                                 std::uint32_t keep) {
+  std::vector<std::size_t> places;
+  const double ratio =
+      std::pow(static_cast<double>(sizes.back()) / sizes.front(), 1.0 / static_cast<double>(wanted));
+  double next = sizes.front();
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    const bool must = i == 0 || i + 1 == sizes.size() || sizes[i] == keep;
+    if (!must && sizes[i] < next) continue;
+    places.push_back(i);
+    next = std::max(next, sizes[i] * ratio * 0.999);
+  }
+  return places;
+}
+
+/// Edges half way, in the logarithm, between neighbours: cell i spans edges[i] .. edges[i + 1].
+std::vector<double> edges_of(const std::vector<std::uint32_t>& sizes,
+                             const std::vector<std::size_t>& places) {
+  std::vector<double> edges;
+  for (std::size_t i = 0; i + 1 < places.size(); ++i)
+    edges.push_back(std::sqrt(static_cast<double>(sizes[places[i]]) * sizes[places[i + 1]]));
+  const double first = sizes[places.front()];
+  const double last = sizes[places.back()];
+  edges.insert(edges.begin(), edges.empty() ? first / 1.3 : first * first / edges.front());
+  edges.push_back(edges.size() == 1 ? last * 1.3 : last * last / edges.back());
+  return edges;
+}
+
+double load_cost(const Plan& plan, const GridCell& cell) {
+  const double host = per_use(plan, cell.host_to_device_loads - cell.disk_loads);
+  return 100 * (host + kDiskWeight * excess_disk_loads(plan, cell));
+}
+
+Json grid_cells(const Plan& plan, const std::vector<std::size_t>& columns, const std::vector<double>& x,
+                const std::vector<std::size_t>& rows, const std::vector<double>& y) {
+  Json cells = Json::array();
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    for (std::size_t c = 0; c < columns.size(); ++c) {
+      const GridCell& cell = plan.grid.at(rows[r], columns[c]);
+      if (!cell.feasible) continue;
+      const bool off = cell.max_loras > plan.slots_limit || cell.max_cpu_loras > plan.host_limit ||
+                       cell.max_loras < plan.slots_floor;
+      const std::string tip = fmt::format(
+          "max_loras {}, max_cpu_loras {}: GPU hit {}, disk beyond first uses {}{}", cell.max_loras,
+          cell.max_cpu_loras, share_text(cell.gpu_hits, plan.uses), share_text(excess_disk_loads(plan, cell)),
+          cell.max_loras < plan.slots_floor ? " - below the floor"
+          : off                             ? " - over a memory limit"
+                                            : "");
+      cells.push_back(Json{{"x", rounded(x[c])},
+                           {"X", rounded(x[c + 1])},
+                           {"y", rounded(y[r])},
+                           {"Y", rounded(y[r + 1])},
+                           {"v", rounded(load_cost(plan, cell))},
+                           {"o", off ? 1 : 0},
+                           {"t", tip}});
+    }
+  }
+  return cells;
+}
+
+/// For each number of slots the least host memory that meets the target, as steps.
+Json target_line(const Plan& plan, const std::vector<std::size_t>& columns, const std::vector<double>& x) {
+  Json points = Json::array();
+  const Grid& grid = plan.grid;
+  for (std::size_t c = 0; c < columns.size(); ++c) {
+    for (std::size_t r = 0; r < grid.max_cpu_loras.size(); ++r) {
+      const GridCell& cell = grid.at(r, columns[c]);
+      if (!cell.feasible || excess_disk_loads(plan, cell) > plan.target_disk_loads) continue;
+      points.push_back(Json{{"x", x[c]}, {"y", cell.max_cpu_loras}});
+      points.push_back(Json{{"x", x[c + 1]}, {"y", cell.max_cpu_loras}});
+      break;
+    }
+  }
+  return points;
+}
+
+}  // namespace
+
+std::string grid_chart(const Plan& plan) {
+  const auto columns = thinned(plan.grid.max_loras, 40, plan.chosen.max_loras);
+  const auto rows = thinned(plan.grid.max_cpu_loras, 44, plan.chosen.max_cpu_loras);
+  const auto x = edges_of(plan.grid.max_loras, columns);
+  const auto y = edges_of(plan.grid.max_cpu_loras, rows);
+
+  Json spec = base(400);
+  spec["data"].push_back(Json{{"name", "cells"}, {"values", grid_cells(plan, columns, x, rows, y)}});
+  spec["data"].push_back(Json{{"name", "allowed"},
+                              {"source", "cells"},
+                              {"transform", Json::array({Json{{"type", "filter"}, {"expr", "!datum.o"}}})}});
+  spec["data"].push_back(Json{{"name", "target"}, {"values", target_line(plan, columns, x)}});
+  spec["scales"] = Json::array(
+      {Json{{"name", "x"}, {"type", "log"}, {"domain", {x.front(), x.back()}}, {"range", "width"}},
+       Json{{"name", "y"}, {"type", "log"}, {"domain", {y.front(), y.back()}}, {"range", "height"}},
+       Json{{"name", "v"},
+            {"type", "sqrt"},
+            {"domain", Json{{"data", "allowed"}, {"field", "v"}}},
+            {"clamp", true},
+            {"zero", true},
+            {"range", Json{{"scheme", "viridis"}}}}});
+  spec["axes"] =
+      Json::array({size_axis("bottom", "x", "max_loras (GPU slots)", x.back(), false),
+                   size_axis("left", "y", "max_cpu_loras (adapters in host memory)", y.back(), false)});
+  spec["legends"] = Json::array({Json{{"fill", "v"},
+                                      {"title", "weighted loads per 100 uses"},
+                                      {"type", "gradient"},
+                                      {"direction", "horizontal"},
+                                      {"orient", "top"},
+                                      {"gradientLength", 220},
+                                      {"gradientThickness", 10},
+                                      {"format", "~s"},
+                                      {"tickCount", 4}}});
+  Json& marks = spec["marks"];
+  marks.push_back(Json{{"type", "rect"},
+                       {"from", Json{{"data", "cells"}}},
+                       {"encode", Json{{"update", Json{{"x", scaled("x", "x")},
+                                                       {"x2", scaled("x", "X")},
+                                                       {"y", scaled("y", "y")},
+                                                       {"y2", scaled("y", "Y")},
+                                                       {"fill", scaled("v", "v")},
+                                                       {"stroke", scaled("v", "v")},
+                                                       {"strokeWidth", value(0.4)},
+                                                       {"opacity", signal("datum.o ? 0.22 : 1")},
+                                                       {"tooltip", signal("datum.t")}}}}}});
+  // Dark dashes on a light line: seen on every colour of the map.
+  for (const bool dashes : {false, true}) {
+    Json look = {{"x", scaled("x", "x")},
+                 {"y", scaled("y", "y")},
+                 {"stroke", value(dashes ? "#111111" : "#ffffff")},
+                 {"strokeWidth", value(dashes ? 1.5 : 3.5)},
+                 {"strokeOpacity", value(dashes ? 1.0 : 0.8)}};
+    if (dashes) look["strokeDash"] = value(Json::array({6, 4}));
+    marks.push_back(Json{{"type", "line"},
+                         {"interactive", false},
+                         {"from", Json{{"data", "target"}}},
+                         {"encode", Json{{"update", std::move(look)}}}});
+  }
+  marks.push_back(
+      Json{{"type", "symbol"},
+           {"interactive", false},
+           {"encode", Json{{"update", Json{{"x", at("x", plan.chosen.max_loras)},
+                                           {"y", at("y", plan.chosen.max_cpu_loras)},
+                                           {"shape", value("M0,-1L0.225,-0.309L0.951,-0.309L0.363,0.118"
+                                                           "L0.588,0.809L0,0.382L-0.588,0.809L-0.363,0.118"
+                                                           "L-0.951,-0.309L-0.225,-0.309Z")},
+                                           {"size", value(420)},
+                                           {"fill", value("#ffffff")},
+                                           {"stroke", value("#111111")},
+                                           {"strokeWidth", value(1.4)}}}}}});
+  return text_of(spec);
+}
+
+std::string curves_chart(const Plan& plan) {
+  const auto adapters = static_cast<double>(plan.adapters);
+  Json points = Json::array();
+  Json names = Json::array();
+  Json colours = Json::array();
+  std::size_t next_colour = 0;
+  // LRU and Belady are what the others are compared with: drawn last, so on top.
+  std::vector<PolicyCurve> curves = plan.curves;
+  std::stable_partition(curves.begin(), curves.end(),
+                        [](const PolicyCurve& c) { return c.policy != "lru" && c.policy != "belady"; });
+  for (const PolicyCurve& curve : curves) {
+    names.push_back(curve.policy);
+    if (curve.policy == "lru") {
+      colours.push_back(signal("blue"));
+    } else if (curve.policy == "belady") {
+      colours.push_back(signal("ink"));
+    } else {
+      colours.push_back(kColours[std::min(next_colour++, kColours.size() - 1)]);
+    }
+    for (std::size_t i = 0; i < plan.curve_entries.size(); ++i) {
+      points.push_back(
+          Json{{"p", curve.policy},
+               {"n", plan.curve_entries[i]},
+               {"m", rounded(per_use(plan, curve.misses[i]))},
+               {"t", fmt::format("{}, {} adapters: {} misses", curve.policy, plan.curve_entries[i],
+                                 share_text(curve.misses[i], plan.uses))}});
+    }
+  }
+  Json spec = base(400);
+  spec["data"].push_back(Json{{"name", "points"}, {"values", std::move(points)}});
+  spec["scales"] = Json::array(
+      {Json{{"name", "x"}, {"type", "log"}, {"domain", {1, std::max(2.0, adapters)}}, {"range", "width"}},
+       Json{{"name", "y"}, {"type", "linear"}, {"domain", {0, 1}}, {"range", "height"}},
+       Json{{"name", "c"}, {"type", "ordinal"}, {"domain", names}, {"range", colours}}});
+  Json y_axis = {{"orient", "left"}, {"scale", "y"},   {"title", "misses, share of uses"},
+                 {"format", ".0%"},  {"tickCount", 6}, {"grid", true}};
+  spec["axes"] = Json::array(
+      {size_axis("bottom", "x", "adapters held", std::max(2.0, adapters), false), std::move(y_axis)});
+  spec["legends"] = Json::array({Json{{"stroke", "c"},
+                                      {"orient", "top"},
+                                      {"direction", "horizontal"},
+                                      {"columns", 5},
+                                      {"symbolType", "stroke"},
+                                      {"symbolSize", 160}}});
+  Json& marks = spec["marks"];
+  marks.push_back(Json{{"type", "rule"},
+                       {"encode", Json{{"update", Json{{"x", value(0)},
+                                                       {"x2", signal("width")},
+                                                       {"y", at("y", per_use(plan, plan.adapters))},
+                                                       {"stroke", signal("soft")},
+                                                       {"strokeDash", value(Json::array({1, 3}))},
+                                                       {"strokeWidth", value(1.4)}}}}}});
+  marks.push_back(Json{{"type", "text"},
+                       {"encode", Json{{"update", Json{{"x", value(5)},
+                                                       {"y", at("y", per_use(plan, plan.adapters))},
+                                                       {"dy", value(-4)},
+                                                       {"text", value("first uses: no size removes them")},
+                                                       {"baseline", value("bottom")},
+                                                       {"fontSize", value(11.5)},
+                                                       {"fill", signal("soft")}}}}}});
+  add_chosen_rules(marks, plan, "x", adapters);
+  const Json line = {
+      {"type", "line"},
+      {"from", Json{{"data", "of"}}},
+      {"encode", Json{{"update", Json{{"x", scaled("x", "n")},
+                                      {"y", scaled("y", "m")},
+                                      {"stroke", scaled("c", "p")},
+                                      {"strokeWidth",
+                                       signal("datum.p === 'lru' ? 2.8 : datum.p === 'belady' ? 2.2 : 1.5")},
+                                      {"strokeDash", signal("datum.p === 'belady' ? [6, 4] : [1, 0]")}}}}}};
+  const Json dots = {{"type", "symbol"},
+                     {"from", Json{{"data", "of"}}},
+                     {"encode", Json{{"update", Json{{"x", scaled("x", "n")},
+                                                     {"y", scaled("y", "m")},
+                                                     {"fill", scaled("c", "p")},
+                                                     {"size", value(18)},
+                                                     {"tooltip", signal("datum.t")}}}}}};
+  marks.push_back(Json{{"type", "group"},
+                       {"from", Json{{"facet", Json{{"name", "of"}, {"data", "points"}, {"groupby", "p"}}}}},
+                       {"marks", Json::array({line, dots})}});
+  return text_of(spec);
+}
+
+std::string popularity_chart(const Plan& plan) {
+  Json points = Json::array();
+  for (const RankCount& rank : plan.popularity) {
+    points.push_back(Json{{"r", rank.rank},
+                          {"n", rank.uses},
+                          {"t", fmt::format("rank {}: {} ({})", count_text(rank.rank),
+                                            counted(rank.uses, "use"), share_text(rank.uses, plan.uses))}});
+  }
+  const double most = plan.popularity.empty() ? 2 : static_cast<double>(plan.popularity.front().uses);
+  Json spec = base(260);
+  spec["data"].push_back(Json{{"name", "points"}, {"values", std::move(points)}});
+  spec["scales"] = Json::array({Json{{"name", "x"},
+                                     {"type", "log"},
+                                     {"domain", {1, std::max<std::uint64_t>(2, plan.adapters)}},
+                                     {"range", "width"}},
+                                Json{{"name", "y"},
+                                     {"type", "log"},
+                                     {"domain", {1, std::max(2.0, most)}},
+                                     {"range", "height"},
+                                     {"nice", true}}});
+  spec["axes"] = Json::array({Json{{"orient", "bottom"},
+                                   {"scale", "x"},
+                                   {"title", "adapter, by popularity rank"},
+                                   {"format", "~s"},
+                                   {"values", decade_ticks(static_cast<double>(plan.adapters))},
+                                   {"labelOverlap", "greedy"}},
+                              Json{{"orient", "left"},
+                                   {"scale", "y"},
+                                   {"title", "uses"},
+                                   {"format", "~s"},
+                                   {"values", decade_ticks(most)},
+                                   {"grid", true},
+                                   {"labelOverlap", "greedy"}}});
+  spec["marks"].push_back(Json{{"type", "line"},
+                               {"from", Json{{"data", "points"}}},
+                               {"encode", Json{{"update", Json{{"x", scaled("x", "r")},
+                                                               {"y", scaled("y", "n")},
+                                                               {"stroke", signal("blue")},
+                                                               {"strokeWidth", value(1.6)}}}}}});
+  spec["marks"].push_back(Json{{"type", "symbol"},
+                               {"from", Json{{"data", "points"}}},
+                               {"encode", Json{{"update", Json{{"x", scaled("x", "r")},
+                                                               {"y", scaled("y", "n")},
+                                                               {"fill", signal("blue")},
+                                                               {"size", value(14)},
+                                                               {"tooltip", signal("datum.t")}}}}}});
+  return text_of(spec);
+}
+
+std::string distances_chart(const Plan& plan) {
+  // Each bar is cut where a tier ends: LRU of n adapters hits exactly the uses whose distance is at most n.
+  const auto hits_within = [&plan](std::uint64_t distance) {
+    const std::uint64_t place = std::min<std::uint64_t>(distance, plan.lru_misses.size() - 1);
+    return plan.lru_misses.front() - plan.lru_misses[place];
+  };
+  const std::array<std::pair<std::uint64_t, std::string_view>, 3> tiers = {
+      std::pair<std::uint64_t, std::string_view>{plan.chosen.max_loras, "slot hit"},
+      {plan.chosen.max_cpu_loras, "host hit"},
+      {plan.adapters, "disk load"}};
+  Json bars = Json::array();
+  double top = 0;
+  for (const DistanceBin& bin : plan.distances) {
+    std::uint64_t from = bin.low - 1;
+    double below = 0;
+    for (const auto& [reach, name] : tiers) {
+      const std::uint64_t to = std::min(bin.high, reach);
+      if (to <= from) continue;
+      const std::uint64_t uses = hits_within(to) - hits_within(from);
+      const double share = per_use(plan, uses);
+      bars.push_back(Json{{"x", static_cast<double>(bin.low) - (bin.low == 1 ? 0.3 : 0.5)},
+                          {"X", static_cast<double>(bin.high) + 0.5},
+                          {"y", below},
+                          {"Y", below + share},
+                          {"c", name},
+                          {"t", fmt::format("distance {}{}: {} of uses, {}", bin.low,
+                                            bin.low == bin.high ? "" : fmt::format(" to {}", bin.high),
+                                            share_text(share), name)}});
+      below += share;
+      from = to;
+    }
+    top = std::max(top, below);
+  }
+  Json spec = base(260);
+  spec["data"].push_back(Json{{"name", "bars"}, {"values", std::move(bars)}});
+  const double last = static_cast<double>(plan.adapters) + 0.5;
+  spec["scales"] =
+      Json::array({Json{{"name", "x"}, {"type", "log"}, {"domain", {0.7, last}}, {"range", "width"}},
+                   Json{{"name", "y"},
+                        {"type", "linear"},
+                        {"domain", {0, top > 0 ? top : 1}},
+                        {"nice", true},
+                        {"range", "height"}},
+                   Json{{"name", "c"},
+                        {"type", "ordinal"},
+                        {"domain", {"slot hit", "host hit", "disk load"}},
+                        {"range", Json::array({signal("blue"), kHostColour, kDiskColour})}}});
+  spec["axes"] = Json::array(
+      {size_axis("bottom", "x", "reuse distance, adapters", last, false), Json{{"orient", "left"},
+                                                                               {"scale", "y"},
+                                                                               {"title", "share of uses"},
+                                                                               {"format", "~%"},
+                                                                               {"tickCount", 5},
+                                                                               {"grid", true}}});
+  spec["legends"] = Json::array({Json{{"fill", "c"},
+                                      {"orient", "top"},
+                                      {"direction", "horizontal"},
+                                      {"symbolType", "square"},
+                                      {"symbolStrokeWidth", 0}}});
+  spec["marks"].push_back(
+      Json{{"type", "rect"},
+           {"from", Json{{"data", "bars"}}},
+           {"encode", Json{{"update", Json{{"x", scaled("x", "x")},
+                                           {"x2", Json{{"scale", "x"}, {"field", "X"}, {"offset", -1}}},
+                                           {"y", scaled("y", "y")},
+                                           {"y2", scaled("y", "Y")},
+                                           {"fill", scaled("c", "c")},
+                                           {"tooltip", signal("datum.t")}}}}}});
+  return text_of(spec);
+}
+
+std::string working_set_chart(const Plan& plan) {
+  const bool timed = plan.span_s > 0;
+  double unit = 1;
+  std::string_view name = "s";
+  if (timed && plan.span_s > 3 * 86400) {
+    unit = 86400;
+    name = "days";
+  } else if (timed && plan.span_s > 3 * 3600) {
+    unit = 3600;
+    name = "h";
+  } else if (timed && plan.span_s > 300) {
+    unit = 60;
+    name = "min";
+  }
+  Json points = Json::array();
+  std::uint64_t most = 1;
+  for (const WorkingSetPoint& point : plan.working_set) {
+    most = std::max(most, point.distinct);
+    points.push_back(
+        Json{{"x", rounded(point.begin / unit)},
+             {"n", point.distinct},
+             {"t", fmt::format("{} in {}", counted(point.distinct, "adapter"), counted(point.uses, "use"))}});
+  }
+  // The step of the last window needs an end.
+  const double end = static_cast<double>(plan.working_set.size()) * plan.window / unit;
+  points.push_back(
+      Json{{"x", rounded(end)}, {"n", plan.working_set.empty() ? 0 : plan.working_set.back().distinct}});
+
+  Json spec = base(260);
+  spec["data"].push_back(Json{{"name", "points"}, {"values", std::move(points)}});
+  spec["scales"] = Json::array(
+      {Json{{"name", "x"}, {"type", "linear"}, {"domain", {0, rounded(end)}}, {"range", "width"}},
+       Json{{"name", "y"}, {"type", "linear"}, {"domain", {0, most}}, {"nice", true}, {"range", "height"}}});
+  spec["axes"] = Json::array(
+      {Json{{"orient", "bottom"},
+            {"scale", "x"},
+            {"title", timed ? fmt::format("time from the first request, {}", name) : std::string("uses")},
+            {"format", "~s"},
+            {"tickCount", 8},
+            {"labelOverlap", "greedy"}},
+       Json{{"orient", "left"},
+            {"scale", "y"},
+            {"title", timed ? fmt::format("distinct adapters per {}", seconds_text(plan.window))
+                            : fmt::format("distinct adapters per {}",
+                                          counted(static_cast<std::uint64_t>(plan.window), "use"))},
+            {"format", "~s"},
+            {"tickCount", 5},
+            {"grid", true}}});
+  const Json area = {{"x", scaled("x", "x")},    {"y", scaled("y", "n")},
+                     {"y2", at("y", 0)},         {"interpolate", value("step-after")},
+                     {"fill", signal("blue")},   {"fillOpacity", value(0.35)},
+                     {"stroke", signal("blue")}, {"strokeWidth", value(1.2)}};
+  spec["marks"].push_back(
+      Json{{"type", "area"}, {"from", Json{{"data", "points"}}}, {"encode", Json{{"update", area}}}});
+  const auto add_level = [&](std::uint32_t size, std::string_view label) {
+    if (size > 1.1 * static_cast<double>(most)) return;
+    spec["marks"].push_back(
+        Json{{"type", "rule"},
+             {"encode", Json{{"update", Json{{"x", value(0)},
+                                             {"x2", signal("width")},
+                                             {"y", at("y", size)},
+                                             {"stroke", signal("ink")},
+                                             {"strokeOpacity", value(0.55)},
+                                             {"strokeDash", value(Json::array({2, 3}))}}}}}});
+    spec["marks"].push_back(
+        Json{{"type", "text"},
+             {"encode", Json{{"update", Json{{"x", signal("width")},
+                                             {"y", at("y", size)},
+                                             {"dy", value(-3)},
+                                             {"text", value(fmt::format("{} {}", label, size))},
+                                             {"align", value("right")},
+                                             {"baseline", value("bottom")},
+                                             {"fontSize", value(11.5)},
+                                             {"fill", signal("ink")}}}}}});
+  };
+  add_level(plan.chosen.max_loras, "max_loras");
+  if (plan.chosen.max_cpu_loras != plan.chosen.max_loras)
+    add_level(plan.chosen.max_cpu_loras, "max_cpu_loras");
+  return text_of(spec);
+}
+
+}  // namespace loracle::detail

@@ -1,0 +1,154 @@
+#include "loracle/sim/tier_replay.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "loracle/policy/all_policies.hpp"
+#include "loracle/policy/vllm_model.hpp"
+
+namespace loracle {
+namespace {
+
+struct TierPolicies {
+  PolicySpec device;
+  PolicySpec host;
+};
+
+Result<TierPolicies> parse_tiers(const std::string& tiers) {
+  const std::size_t slash = tiers.find('/');
+  if (slash != std::string::npos && tiers.find('/', slash + 1) != std::string::npos)
+    return fail(Errc::kInvalid,
+                fmt::format("--tiers '{}': write device/host, for example sieve/gdsf", tiers));
+  Result<PolicySpec> device = parse_policy_spec(tiers.substr(0, slash));
+  if (!device) return fail(std::move(device.error()));
+  Result<PolicySpec> host = slash == std::string::npos ? device : parse_policy_spec(tiers.substr(slash + 1));
+  if (!host) return fail(std::move(host.error()));
+  return TierPolicies{std::move(*device), std::move(*host)};
+}
+
+Result<Unit> check_sizes(const TierOptions& options) {
+  if (options.max_loras == 0) return fail(Errc::kInvalid, "--max-loras 0 holds nothing: give 1 or more");
+  if (options.max_cpu_loras < options.max_loras)
+    return fail(
+        Errc::kInvalid,
+        fmt::format("--max-cpu-loras {} is below --max-loras {}: every adapter in a GPU slot is in host "
+                    "memory too, so give at least {}",
+                    options.max_cpu_loras, options.max_loras, options.max_loras));
+  if (options.gpu_memory.value == 0 || options.cpu_memory.value == 0)
+    return fail(Errc::kInvalid, "a memory limit of 0 bytes holds nothing: leave it out or raise it");
+  return Unit{};
+}
+
+Result<Unit> refusal_of_pin(std::size_t index, const char* reason, Errc code) {
+  return fail(code, fmt::format("pin number {} cannot be honoured: {}", index + 1, reason));
+}
+
+Result<TierReplay> replay_vllm(const BatchStream& stream, const TierOptions& options, DecisionSink* sink) {
+  DecisionLog log(sink);
+  VllmModel model(stream.uses.rows, options.max_loras, options.max_cpu_loras, log);
+  for (std::size_t i = 0; i < options.pins.size(); ++i) {
+    VllmFault fault = model.worker_add(options.pins[i]);
+    if (fault == VllmFault::kNone) fault = model.pin(options.pins[i]);
+    if (fault != VllmFault::kNone)
+      return fail(refusal_of_pin(i, "every slot is pinned already", Errc::kAllPinned).error());
+  }
+  for (std::uint64_t i = 0; i < stream.requests(); ++i) model.step(stream.batch(i));
+  return TierReplay{model.counts(), log.count(), log.hash()};
+}
+
+Result<TierReplay> replay_hierarchy(const BatchStream& stream, const TierOptions& options,
+                                    const TierPolicies& policies, DecisionSink* sink) {
+  const std::uint32_t rows = stream.uses.rows;
+  AdapterTable table;
+  table.size = stream.uses.size;
+  const Capacity device{options.max_loras, options.gpu_memory};
+  const Capacity host{options.max_cpu_loras, options.cpu_memory};
+  Result<AnyPolicy> device_policy = make_any_policy(policies.device, rows, device);
+  if (!device_policy) return fail(std::move(device_policy.error()));
+  Result<AnyPolicy> host_policy = make_any_policy(policies.host, rows, host);
+  if (!host_policy) return fail(std::move(host_policy.error()));
+  const bool clairvoyant = device_policy->clairvoyant() || host_policy->clairvoyant();
+  if (clairvoyant) table.next_use.assign(rows, kNever);
+
+  DecisionLog log(sink);
+  std::vector<TierSetup<AnyPolicy>> setups;
+  setups.push_back({Place::kDevice, device, std::move(*device_policy), options.boundary});
+  setups.push_back({Place::kHost, host, std::move(*host_policy), Boundary::kInclusive});
+  Hierarchy<AnyPolicy> tiers(rows, std::move(setups), table, log);
+  for (std::size_t i = 0; i < options.pins.size(); ++i) {
+    switch (tiers.pin(options.pins[i], Tick{0})) {
+      case Verdict::kServed:
+        break;
+      case Verdict::kTooLarge:
+        return fail(refusal_of_pin(i, "the adapter is larger than a tier", Errc::kTooLarge).error());
+      case Verdict::kTooManyAdapters:
+      case Verdict::kAllHeld:
+        return fail(refusal_of_pin(i, "the pins before it fill a tier", Errc::kAllPinned).error());
+    }
+  }
+  const HierarchyCounts pinning = tiers.counts();
+  for (std::uint64_t i = 0; i < stream.requests(); ++i) {
+    const std::uint64_t begin = stream.begin[i];
+    const std::span<const Row> batch = stream.batch(i);
+    for (std::size_t k = 0; clairvoyant && k < batch.size(); ++k) {
+      const std::uint32_t next = stream.uses.next_use[begin + k];
+      table.next_use[index_of(batch[k])] = next == UseStream::kNoNextUse ? kNever : Tick{next};
+    }
+    static_cast<void>(tiers.request(batch, Tick{begin}));  // a refusal is in the counters and in the log
+  }
+  HierarchyCounts counts = tiers.counts();
+  counts.uses -=
+      pinning.uses;  // pinning is set-up: its loads are counted, its uses and hits are not requests
+  counts.gpu_hits -= pinning.gpu_hits;
+  return TierReplay{counts, log.count(), log.hash()};
+}
+
+}  // namespace
+
+Result<BatchStream> make_batch_stream(const Trace& trace) {
+  BatchStream stream;
+  Result<UseStream> flat = make_use_stream(trace);
+  if (!flat) return fail(std::move(flat.error()));
+  std::vector<Row> uses;
+  uses.reserve(trace.uses.size());
+  stream.begin.reserve(trace.requests + 1);
+  stream.begin.push_back(0);
+  for (std::uint64_t i = 0; i < trace.requests; ++i) {
+    const std::size_t first = uses.size();
+    for (const Row row : trace.batch(i))
+      if (std::find(uses.begin() + static_cast<std::ptrdiff_t>(first), uses.end(), row) == uses.end())
+        uses.push_back(row);
+    if (uses.size() == first) continue;
+    stream.begin.push_back(uses.size());
+    stream.batch_max = std::max(stream.batch_max, static_cast<std::uint32_t>(uses.size() - first));
+  }
+  stream.uses = std::move(*flat);
+  stream.uses.uses = Column<Row>(std::move(uses));
+  compute_next_uses(stream.uses);
+  return stream;
+}
+
+Result<Unit> check_tier_options(const TierOptions& options) {
+  if (Result<Unit> ok = check_sizes(options); !ok) return ok;
+  if (options.tiers != "vllm") {
+    Result<TierPolicies> policies = parse_tiers(options.tiers);
+    if (!policies) return fail(std::move(policies.error()));
+    return Unit{};
+  }
+  if (options.gpu_memory.value != kUnlimited || options.cpu_memory.value != kUnlimited)
+    return fail(Errc::kInvalid, "--tiers vllm counts adapters, never bytes: drop the memory limits");
+  if (options.boundary != Boundary::kInclusive)
+    return fail(Errc::kInvalid, "--tiers vllm is inclusive: drop --exclusive");
+  return Unit{};
+}
+
+Result<TierReplay> replay_tiers(const BatchStream& stream, const TierOptions& options, DecisionSink* sink) {
+  if (Result<Unit> ok = check_tier_options(options); !ok) return fail(std::move(ok.error()));
+  if (options.tiers == "vllm") return replay_vllm(stream, options, sink);
+  return replay_hierarchy(stream, options, *parse_tiers(options.tiers), sink);
+}
+
+}  // namespace loracle

@@ -1,0 +1,229 @@
+// Drives the real binary the way a person does: flags in, exit code, stdout and stderr out.
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+
+#include "support/shared_data.hpp"
+#include "support/temp_dir.hpp"
+
+namespace loracle {
+namespace {
+
+using testing::TempDir;
+
+struct Outcome {
+  int exit_code = -1;
+  std::string out;
+  std::string err;
+};
+
+std::string read_all(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::stringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+class Cli : public ::testing::Test {
+ protected:
+  Outcome run(const std::string& arguments) {
+    const std::string err = (dir_ / "stderr").string();
+    const std::string command = std::string(LORACLE_APP_PATH) + " " + arguments + " 2>" + err;
+    Outcome outcome;
+    std::FILE* pipe = ::popen(command.c_str(), "r");
+    if (pipe == nullptr) return outcome;
+    std::array<char, 4096> buffer{};
+    for (std::size_t got = 0; (got = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
+      outcome.out.append(buffer.data(), got);
+    const int status = ::pclose(pipe);
+    outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+    outcome.err = read_all(err);
+    return outcome;
+  }
+  nlohmann::json run_json(const std::string& arguments) {
+    const Outcome outcome = run(arguments + " --format json");
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    return nlohmann::json::parse(outcome.out, nullptr, false);
+  }
+  void expect_error(const std::string& arguments, int exit_code, const std::string& words) {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.exit_code, exit_code) << arguments << "\n" << outcome.err;
+    EXPECT_NE(outcome.err.find(words), std::string::npos) << arguments << "\n" << outcome.err;
+    EXPECT_TRUE(outcome.out.empty()) << outcome.out;
+  }
+  std::string small_trace() {
+    return dir_.write("small.jsonl",
+                      "{\"type\":\"adapter\",\"adapter\":\"a\",\"bytes\":100,\"rank\":8}\n"
+                      "{\"adapter\":\"a\",\"arrival_s\":0}\n{\"adapter\":\"b\",\"arrival_s\":1}\n"
+                      "{\"adapter\":null,\"arrival_s\":2}\n{\"adapter\":[\"a\",\"c\"],\"arrival_s\":3}\n"
+                      "{\"adapter\":\"b\",\"arrival_s\":4}\n");
+  }
+
+  TempDir dir_;
+};
+
+// If this failed, scripts that read the documented JSON would break.
+TEST_F(Cli, ReplayPrintsTheDocumentedJson) {
+  const nlohmann::json json = run_json("replay " + small_trace() + " --policy lru,belady --capacity 1,2");
+  EXPECT_EQ(json.at("requests"), 5);
+  EXPECT_EQ(json.at("trace").at("requests"), 5);
+  EXPECT_EQ(json.at("trace").at("mapping"), "lora");
+  ASSERT_EQ(json.at("results").size(), 4U);
+  const nlohmann::json& first = json.at("results").at(0);
+  EXPECT_EQ(first.at("policy"), "lru");
+  EXPECT_EQ(first.at("capacity"), 1);
+  EXPECT_EQ(first.at("unit"), "objects");
+  EXPECT_EQ(first.at("misses"), 5);
+  EXPECT_EQ(first.at("miss_ratio"), 1.0);
+  EXPECT_TRUE(first.contains("bytes_missed") && first.contains("seconds"));
+}
+
+// If this failed, the two-tier replay would no longer match its hand count, or lose a field.
+TEST_F(Cli, TiersPrintTheDocumentedJsonAndLog) {
+  const std::string log = (dir_ / "log.csv").string();
+  const nlohmann::json json = run_json(
+      "replay " + small_trace() + " --tiers lru/lru --max-loras 2 --max-cpu-loras 3 --decision-log " + log);
+  EXPECT_EQ(json.at("gpu_hits"), 1);  // a is still there when {a, c} comes
+  EXPECT_EQ(json.at("host_to_device_loads"), 4);
+  EXPECT_EQ(json.at("disk_loads"), 3);
+  EXPECT_EQ(json.at("gpu_evictions"), 2);
+  EXPECT_EQ(json.at("host_evictions"), 0);
+  EXPECT_EQ(json.at("decision_log_hash").get<std::string>().size(), 16U);
+  const std::string text = read_all(log);
+  EXPECT_EQ(text.substr(0, text.find('\n')), "sequence,action,adapter,from,to,slot");
+  EXPECT_NE(text.find("load,c,origin,host,"), std::string::npos) << text;
+}
+
+// If this failed, a mistake of the user's would be met with silence, a crash or a misleading exit code.
+TEST_F(Cli, MistakesOnTheCommandLineAreNamedAndExitWithTwo) {
+  const std::string trace = small_trace();
+  expect_error("", 2, "subcommand");
+  expect_error("replya " + trace, 2, "replya");
+  expect_error("replay " + trace, 2, "--policy");
+  expect_error("replay " + trace + " --policy seive --capacity 2", 2, "did you mean 'sieve'");
+  expect_error("replay " + trace + " --policy lru --capacity 0", 2, "holds nothing");
+  expect_error("replay " + trace + " --policy lru --capacity 3x", 2, "3x");
+  expect_error("replay " + trace + " --policy lru --capacity 4GiB --unit objects", 2, "size in bytes");
+  expect_error("replay " + trace + " --policy lru:q=1 --capacity 2", 2, "no parameters");
+  expect_error("replay " + trace + " --tiers vllm --max-loras 4 --max-cpu-loras 2", 2, "below --max-loras");
+  expect_error("replay " + trace + " --tiers vllm --max-loras 0", 2, "--max-loras 0");
+  expect_error("replay " + trace + " --tiers lru/seive --max-loras 2", 2, "did you mean 'sieve'");
+  expect_error("replay " + trace + " --tiers lru --max-loras 2 --pin nobody", 2, "nobody");
+  expect_error("replay " + trace + " --policy lru --capacity 2 --format yaml", 2, "yaml");
+  expect_error("replay " + trace + " --policy lru --capacity 2 --fold sometimes", 2, "duration");
+  expect_error("replay " + trace + " --policy lru --capacity 2 --map loar", 2, "lora");
+  expect_error("sweep " + trace + " --max-loras 8:1", 2, "--max-loras");
+  expect_error("sweep " + trace + " --max-loras 9 --max-cpu-loras 4", 2, "below --max-loras");
+  expect_error("plan " + trace + " --model lama-3.1-8b", 2, "llama-3.1-8b");
+  expect_error("plan " + trace + " --target-disk-loads 200%", 2, "200%");
+}
+
+// If this failed, bad input files would be taken for good ones, or the message would not say where to look.
+TEST_F(Cli, BadFilesAreNamedWithLineAndExitCode) {
+  const std::string flags = " --policy lru --capacity 2";
+  expect_error("replay /nonexistent/trace.jsonl" + flags, 3, "/nonexistent/trace.jsonl");
+  expect_error("replay " + dir_.write("empty.jsonl", "") + flags, 4, "empty");
+  const std::string bad = dir_.write("bad.jsonl", "{\"adapter\":\"a\"}\n{\"adapter\":\n");
+  expect_error("replay " + bad + flags, 4, bad + ":2:");
+  const Outcome skipped = run("replay " + bad + flags + " --skip-bad-lines --format json");
+  EXPECT_EQ(skipped.exit_code, 0) << skipped.err;
+  EXPECT_NE(skipped.err.find("1 bad lines skipped"), std::string::npos) << skipped.err;
+  expect_error("replay " + dir_.write("cut.oracleGeneral", std::string(25, 'x')) + flags, 4, "24");
+}
+
+// If this failed, a cut download would be replayed as if it were whole.
+TEST_F(Cli, ATruncatedCompressedTraceIsRefused) {
+  LORACLE_SHARED_FILE(whole, "traces/libcachesim/cloudPhysicsIO.oracleGeneral.zst");
+  const std::string bytes = read_all(whole.string());
+  const std::string cut =
+      dir_.write("cut.oracleGeneral.zst", std::string_view(bytes).substr(0, bytes.size() / 2));
+  expect_error("replay " + cut + " --policy lru --capacity 8", 4, "truncated");
+}
+
+// If this failed, somebody who pins more than fits would be told anything but that.
+TEST_F(Cli, PinsThatDoNotFitExitWithFive) {
+  expect_error("replay " + small_trace() + " --tiers lru --max-loras 1 --max-cpu-loras 3 --pin a --pin b", 5,
+               "pin");
+}
+
+// If this failed, help would be missing where a newcomer looks for it.
+TEST_F(Cli, EverySubcommandHasHelpWithAnExample) {
+  for (const char* command : {"replay", "curve", "sweep", "plan", "trace", "trace gen", "trace info",
+                              "trace convert", "trace head"}) {
+    const Outcome outcome = run(std::string(command) + " --help");
+    EXPECT_EQ(outcome.exit_code, 0) << command;
+    EXPECT_NE(outcome.out.find("xample"), std::string::npos) << command << "\n" << outcome.out;
+  }
+  EXPECT_EQ(run("--version").out.substr(0, 8), "loracle ");
+}
+
+// If this failed, the same seed would give different traces or the same plan different pages.
+TEST_F(Cli, GeneratedTracesAndPlansAreByteIdentical) {
+  const std::string flags =
+      "trace gen zipf --rate 4 --adapters 50 --alpha 0.9 --duration-mean 6 --requests 2000 --seed 7 -o ";
+  std::array<std::string, 2> traces;
+  std::array<std::string, 2> pages;
+  for (std::size_t i = 0; i < 2; ++i) {
+    const std::string path = (dir_ / "t.jsonl").string();
+    const std::string page = (dir_ / "report.html").string();
+    ASSERT_EQ(run(flags + path).exit_code, 0);
+    traces[i] = read_all(path);
+    const Outcome plan = run("plan " + path + " --model llama-3.1-8b --threads " + std::to_string(i + 1) +
+                             " --html " + page + " --json " + (dir_ / "plan.json").string());
+    ASSERT_EQ(plan.exit_code, 0) << plan.err;
+    EXPECT_NE(plan.out.find("--max-loras "), std::string::npos) << plan.out;
+    EXPECT_NE(plan.out.find("--max-cpu-loras "), std::string::npos) << plan.out;
+    pages[i] = read_all(page);
+  }
+  EXPECT_FALSE(traces[0].empty());
+  EXPECT_EQ(traces[0], traces[1]);
+  EXPECT_GT(pages[0].size(), 100'000U);
+  EXPECT_LT(pages[0].size(), 3'000'000U);
+  EXPECT_EQ(pages[0], pages[1]);
+  const Outcome seed8 = run("trace gen zipf --rate 4 --adapters 50 --requests 2000 --seed 8 -o -");
+  EXPECT_EQ(seed8.exit_code, 0) << seed8.err;
+  EXPECT_NE(seed8.out, traces[0]);
+}
+
+// If this failed, converting a trace would change what it says.
+TEST_F(Cli, ConvertingToTheBinaryFormAndBackKeepsTheCounts) {
+  const std::string source = small_trace();
+  const std::string binary = (dir_ / "t.ltr").string();
+  const std::string back = (dir_ / "back.jsonl").string();
+  ASSERT_EQ(run("trace convert " + source + " -o " + binary).exit_code, 0);
+  ASSERT_EQ(run("trace convert " + binary + " -o " + back).exit_code, 0);
+  const nlohmann::json a = run_json("replay " + source + " --policy lru --capacity 2");
+  const nlohmann::json b = run_json("replay " + binary + " --policy lru --capacity 2");
+  const nlohmann::json c = run_json("replay " + back + " --policy lru --capacity 2");
+  EXPECT_EQ(a.at("results").at(0).at("misses"), b.at("results").at(0).at("misses"));
+  EXPECT_EQ(a.at("results").at(0).at("misses"), c.at("results").at(0).at("misses"));
+  std::string bytes = read_all(binary);
+  bytes[bytes.size() - 1] = static_cast<char>(bytes[bytes.size() - 1] ^ 1);
+  expect_error("replay " + dir_.write("bad.ltr", bytes) + " --policy lru --capacity 2", 4, "bad.ltr");
+}
+
+// If this failed, the planner would give one answer whatever the concurrency of the traffic.
+TEST_F(Cli, PlanAnswersDifferentlyForTheFoldedTrace) {
+  LORACLE_SHARED_FILE(trace, "traces/gentd26/adapter_requests_timed_d00-11.csv.gz");
+  const Outcome plain = run("plan " + trace.string() + " --format text");
+  const Outcome folded = run("plan " + trace.string() + " --fold 1h --format text");
+  EXPECT_EQ(plain.exit_code, 0) << plain.err;
+  EXPECT_EQ(folded.exit_code, 0) << folded.err;
+  const auto flags_of = [](const std::string& text) {
+    const std::size_t at = text.find("--max-loras ");
+    return at == std::string::npos ? std::string() : text.substr(at, text.find('\n', at) - at);
+  };
+  EXPECT_FALSE(flags_of(plain.out).empty()) << plain.out;
+  EXPECT_NE(flags_of(plain.out), flags_of(folded.out));
+}
+
+}  // namespace
+}  // namespace loracle

@@ -1,0 +1,368 @@
+#include "loracle/sim/plan.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <sstream>
+#include <string>
+
+#include "loracle/sim/curves.hpp"
+#include "loracle/sim/report.hpp"
+#include "loracle/traces/read.hpp"
+#include "plan_traces.hpp"
+#include "support/shared_data.hpp"
+
+namespace loracle {
+namespace {
+
+using testing::cyclic_trace;
+using testing::skewed_trace;
+using testing::trace_of;
+
+constexpr std::uint64_t kSlot = 83'886'080;  // llama-3.1-8b at rank 16
+
+/// Runs the last task first, so that order shows if anything depends on it.
+class BackwardsExecutor final : public Executor {
+ public:
+  void run(std::size_t count, const std::function<void(std::size_t)>& task) override {
+    while (count > 0) task(--count);
+  }
+};
+
+Result<Plan> planned(const Trace& trace, const PlanOptions& options) {
+  InlineExecutor executor;
+  return make_plan(trace, options, executor);
+}
+
+PlanOptions with_model() {
+  PlanOptions options;
+  options.model = "llama-3.1-8b";
+  return options;
+}
+
+TEST(Plan, HoldsAllOfACycleThatFits) {
+  // LRU misses every use of a cycle that is one adapter too long, so anything but all ten would be bad advice.
+  const auto plan = planned(cyclic_trace(10, 100), with_model());
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->verdict, PlanVerdict::kMeetsTarget);
+  EXPECT_EQ(plan->flags, "--enable-lora --max-loras 10 --max-cpu-loras 10 --max-lora-rank 16");
+  EXPECT_EQ(plan->chosen.disk_loads, 10U);
+  EXPECT_EQ(excess_disk_loads(*plan, plan->chosen), 0);
+}
+
+TEST(Plan, FollowsItsRuleOnEveryCell) {
+  // The rule is documented; a plan that strays from it is not the one users read about. Here it is applied anew.
+  for (const std::uint64_t seed : {1U, 2U, 3U, 4U, 5U, 6U}) {
+    PlanOptions options = with_model();
+    options.target_disk_loads = 0.004 * static_cast<double>(seed);
+    options.slot_worth = seed % 2 == 0 ? 0.002 : 0.01;
+    if (seed % 3 == 0) options.gpu_memory = Bytes{kSlot * 12};
+    if (seed > 3) options.host_memory = Bytes{kSlot * 60};
+    const auto plan = planned(skewed_trace(seed, 90, 4000, seed == 5 ? 8.0F : 0.0F), options);
+    ASSERT_TRUE(plan.has_value()) << plan.error().message;
+
+    std::optional<GridCell> best;
+    double best_score = 0;
+    for (const bool must_meet : {true, false}) {
+      if (best) break;
+      for (std::size_t g = 0; g < plan->grid.max_loras.size(); ++g) {
+        std::optional<GridCell> least;
+        for (std::size_t c = 0; c < plan->grid.max_cpu_loras.size(); ++c) {
+          const GridCell& cell = plan->grid.at(c, g);
+          if (!cell.feasible || cell.max_loras * kSlot > options.gpu_memory.value ||
+              cell.max_cpu_loras * kSlot > options.host_memory.value || cell.max_loras < plan->slots_floor)
+            continue;
+          const bool meets = excess_disk_loads(*plan, cell) <= options.target_disk_loads;
+          if (must_meet && (!meets || least)) continue;
+          if (!must_meet && least && least->disk_loads <= cell.disk_loads) continue;
+          least = cell;
+        }
+        if (!least) continue;
+        const double score = static_cast<double>(least->host_to_device_loads) +
+                             options.slot_worth * static_cast<double>(plan->uses) * least->max_loras;
+        if (best && score >= best_score) continue;
+        best = least;
+        best_score = score;
+      }
+    }
+    ASSERT_TRUE(best.has_value());
+    EXPECT_EQ(plan->chosen, *best) << "seed " << seed << ": " << plan->flags;
+  }
+}
+
+TEST(Plan, LabelsTheTrapOfAGoodHitRatioInfeasible) {
+  // Four adapters are always active at once, two slots fit: nearly every use hits, and requests wait without end.
+  std::vector<std::vector<std::uint32_t>> requests;
+  for (std::uint32_t i = 0; i < 2000; ++i) requests.push_back({i / 500 % 2 == 0 ? i % 4 / 2 : 2 + i % 4 / 2});
+  for (std::uint32_t i = 0; i < 100; ++i) requests.push_back({i % 4});
+  PlanOptions options = with_model();
+  options.gpu_memory = Bytes{kSlot * 2};
+  const auto plan = planned(trace_of(requests, 600), options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->active.p99, 4U);
+  EXPECT_EQ(plan->slots_floor, 4U);
+  EXPECT_EQ(plan->verdict, PlanVerdict::kInfeasible);
+  EXPECT_GT(plan->chosen.gpu_hits, plan->uses * 9 / 10);
+  EXPECT_NE(plan->reason.find("wait"), std::string::npos) << plan->reason;
+  EXPECT_NE(plan_text(*plan).find("INFEASIBLE"), std::string::npos);
+}
+
+TEST(Plan, CountsActiveAdaptersAsArrivalsFindThem) {
+  // The floor comes from this. Each request holds its adapter 2.5 s, one arrives every second: three are active.
+  const auto plan = planned(cyclic_trace(6, 50, 2.5F), PlanOptions{});
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_TRUE(plan->active.known);
+  EXPECT_EQ(plan->active.p50, 3U);
+  EXPECT_EQ(plan->active.max, 3U);
+  const auto unknown = planned(cyclic_trace(6, 50), PlanOptions{});
+  ASSERT_TRUE(unknown.has_value());
+  EXPECT_FALSE(unknown->active.known);
+  EXPECT_EQ(unknown->slots_floor, 1U);
+}
+
+TEST(Plan, NeverGivesFewerSlotsThanTheLargestRequestNeeds) {
+  // vLLM refuses such a request outright.
+  std::vector<std::vector<std::uint32_t>> requests(500, {0});
+  requests.push_back({0, 1, 2, 3, 4});
+  const auto plan = planned(trace_of(requests), with_model());
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->largest_request, 5U);
+  EXPECT_GE(plan->chosen.max_loras, 5U);
+  EXPECT_EQ(plan->chosen.refused, 0U);
+}
+
+TEST(Plan, StaysWithinTheMemoryGiven) {
+  // A plan that does not fit the machine is worth nothing.
+  PlanOptions options = with_model();
+  options.gpu_memory = Bytes{kSlot * 7 + 1};
+  options.host_memory = Bytes{kSlot * 30 - 1};
+  options.target_disk_loads = 0;
+  const auto plan = planned(skewed_trace(7, 90, 4000), options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->slots_limit, 7U);
+  EXPECT_EQ(plan->host_limit, 29U);
+  EXPECT_EQ(plan->chosen.max_loras, 7U);
+  EXPECT_EQ(plan->chosen.max_cpu_loras, 29U);
+  EXPECT_EQ(plan->verdict, PlanVerdict::kMissesTarget);
+  EXPECT_GE(plan->chosen.max_cpu_loras, plan->chosen.max_loras);
+}
+
+TEST(Plan, TakesRanksFromTheTrace) {
+  // Too small a max_lora_rank and vLLM refuses an adapter; too large and every slot wastes memory.
+  Trace trace = cyclic_trace(4, 20);
+  trace.adapters.rank = Column<std::uint16_t>(std::vector<std::uint16_t>{8, 33, 0, 16});
+  const auto plan = planned(trace, with_model());
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->max_lora_rank, 64U);
+  EXPECT_EQ(plan->slot_bytes.value, kSlot * 4);
+  // The largest first: unknown counts as max_lora_rank, then 33, 16, 8.
+  ASSERT_EQ(plan->host_bytes.size(), 5U);
+  EXPECT_EQ(plan->host_bytes[1].value, kSlot * 4);
+  EXPECT_EQ(plan->host_bytes[2].value, kSlot * 4 + kSlot * 33 / 16);
+  EXPECT_EQ(plan->host_bytes[4].value, kSlot * 4 + kSlot * 33 / 16 + kSlot + kSlot / 2);
+}
+
+TEST(Plan, RefusesWhatItCannotAnswerInWords) {
+  // Each of these would otherwise be a confident wrong answer.
+  const Trace trace = cyclic_trace(4, 20);
+  const auto error_of = [](const Trace& of, const PlanOptions& options) {
+    const auto plan = planned(of, options);
+    return plan ? Error{Errc{}, plan->flags} : plan.error();
+  };
+  PlanOptions options;
+  options.gpu_memory = Bytes{1U << 30U};
+  EXPECT_EQ(error_of(trace, options).code, Errc::kInvalid) << "a GPU limit without a model";
+  options = {};
+  options.host_memory = Bytes{1U << 30U};
+  EXPECT_EQ(error_of(trace, options).code, Errc::kInvalid) << "a host limit without sizes";
+  options = with_model();
+  options.gpu_memory = Bytes{kSlot - 1};
+  EXPECT_EQ(error_of(trace, options).code, Errc::kTooLarge);
+  options = with_model();
+  options.host_memory = Bytes{kSlot - 1};
+  EXPECT_EQ(error_of(trace, options).code, Errc::kTooLarge);
+  options = with_model();
+  options.max_lora_rank = 24;
+  EXPECT_NE(error_of(trace, options).message.find("1, 8, 16, 32"), std::string::npos);
+  options = {};
+  options.model = "lama";
+  EXPECT_EQ(error_of(trace, options).code, Errc::kNotFound);
+  options = {};
+  options.target_disk_loads = 2;
+  EXPECT_EQ(error_of(trace, options).code, Errc::kInvalid);
+  EXPECT_EQ(error_of(trace_of({{}, {}}), PlanOptions{}).code, Errc::kInvalid)
+      << "no request names an adapter";
+  Trace ranked = cyclic_trace(4, 20);
+  ranked.adapters.rank = Column<std::uint16_t>(std::vector<std::uint16_t>{8, 64, 8, 8});
+  options = with_model();
+  options.max_lora_rank = 16;
+  EXPECT_NE(error_of(ranked, options).message.find("'adapter-1'"), std::string::npos);
+}
+
+TEST(Plan, NoPolicyBeatsBelady) {
+  // The gap to optimal is part of the evidence; a policy below the floor would be a bug of ours.
+  const auto plan = planned(skewed_trace(11, 120, 6000), with_model());
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  const auto floor = std::find_if(plan->curves.begin(), plan->curves.end(),
+                                  [](const PolicyCurve& curve) { return curve.policy == "belady"; });
+  ASSERT_NE(floor, plan->curves.end());
+  EXPECT_EQ(plan->curves.size(), PlanOptions{}.policies.size());
+  for (const PolicyCurve& curve : plan->curves) {
+    ASSERT_EQ(curve.misses.size(), plan->curve_entries.size());
+    for (std::size_t i = 0; i < curve.misses.size(); ++i) {
+      EXPECT_GE(curve.misses[i], floor->misses[i]) << curve.policy << " at " << plan->curve_entries[i];
+      if (curve.policy == "lru") {
+        EXPECT_EQ(curve.misses[i], plan->lru_misses[plan->curve_entries[i]]);
+      }
+    }
+  }
+  EXPECT_LE(plan->device_gap.belady, plan->device_gap.best);
+  EXPECT_LE(plan->device_gap.best, plan->device_gap.lru);
+}
+
+TEST(Plan, SaysWhatVllmItselfWouldDo) {
+  // The numbers beside loracle's must be vLLM's own at the same sizes, not a copy of ours.
+  const Trace trace = skewed_trace(12, 60, 3000);
+  const auto plan = planned(trace, with_model());
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  InlineExecutor executor;
+  const std::vector<std::uint32_t> slots = {plan->chosen.max_loras};
+  const std::vector<std::uint32_t> host = {plan->chosen.max_cpu_loras};
+  const auto vllm = sweep_grid(trace, "vllm", slots, host, executor);
+  ASSERT_TRUE(vllm.has_value()) << vllm.error().message;
+  EXPECT_EQ(plan->vllm, vllm->at(0, 0));
+}
+
+TEST(Plan, ItsTrafficFiguresAddUp) {
+  // Charts are drawn from these; uses lost or counted twice would bend them unseen.
+  for (const bool timed : {true, false}) {
+    Trace trace = skewed_trace(13, 150, 5000);
+    if (!timed) trace.arrival_s = {};
+    const auto plan = planned(trace, PlanOptions{});
+    ASSERT_TRUE(plan.has_value()) << plan.error().message;
+    std::uint64_t reused = 0;
+    for (const DistanceBin& bin : plan->distances) reused += bin.uses;
+    EXPECT_EQ(reused + plan->adapters, plan->uses);
+    std::uint64_t in_windows = 0;
+    for (const WorkingSetPoint& point : plan->working_set) in_windows += point.uses;
+    // A trace may name an adapter twice in one request; as one use it is counted once.
+    EXPECT_NEAR(static_cast<double>(in_windows), static_cast<double>(plan->uses), 0.01 * 5000);
+    EXPECT_LE(plan->working_set.size(), 202U);
+    ASSERT_FALSE(plan->popularity.empty());
+    EXPECT_EQ(plan->popularity.front().rank, 1U);
+    EXPECT_EQ(plan->popularity.back().rank, plan->adapters);
+  }
+}
+
+TEST(Plan, GivesTheSameBytesWhateverTheExecutor) {
+  // Reports are compared and committed; equal input must be equal output, to the byte.
+  const Trace trace = skewed_trace(14, 80, 3000, 5);
+  PlanOptions options = with_model();
+  options.reproduce = "loracle plan trace.jsonl --model llama-3.1-8b";
+  BackwardsExecutor backwards;
+  const auto one = planned(trace, options);
+  const auto two = make_plan(trace, options, backwards);
+  ASSERT_TRUE(one.has_value() && two.has_value());
+  EXPECT_EQ(plan_text(*one), plan_text(*two));
+  EXPECT_EQ(plan_json(*one), plan_json(*two));
+  EXPECT_EQ(plan_csv(*one), plan_csv(*two));
+  EXPECT_EQ(plan_html(*one), plan_html(*two));
+}
+
+TEST(Plan, ItsTextFitsAHundredColumns) {
+  // Wider lines wrap in a terminal and tear the tables.
+  PlanOptions tight = with_model();
+  tight.gpu_memory = Bytes{kSlot * 2};
+  tight.host_memory = Bytes{kSlot * 3};
+  tight.reproduce =
+      "loracle plan a/rather/long/path/to/a/trace.jsonl --model llama-3.1-8b --gpu-memory-for-loras 160MiB";
+  for (const PlanOptions& options : {tight, with_model(), PlanOptions{}}) {
+    const auto plan = planned(skewed_trace(15, 3000, 20000, 30), options);
+    ASSERT_TRUE(plan.has_value()) << plan.error().message;
+    std::istringstream lines(plan_text(*plan));
+    for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100U) << line;
+  }
+}
+
+TEST(Plan, ItsJsonKeepsItsSchema) {
+  // Scripts read these members; a renamed one must be a new schema number.
+  const auto plan = planned(skewed_trace(16, 60, 3000, 5), with_model());
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  const auto json = nlohmann::json::parse(plan_json(*plan), nullptr, false);
+  ASSERT_TRUE(json.is_object());
+  EXPECT_EQ(json["schema"], "loracle.plan/1");
+  for (const char* member :
+       {"reproduce", "recommendation", "options", "trace", "model", "advisory", "vllm", "policies", "gap",
+        "grid", "curves", "popularity", "reuse_distances", "working_set", "assumptions", "limits"})
+    EXPECT_TRUE(json.contains(member)) << member;
+  EXPECT_EQ(json["recommendation"]["verdict"], name_of(plan->verdict));
+  EXPECT_EQ(json["recommendation"]["max_loras"], plan->chosen.max_loras);
+  EXPECT_EQ(json["model"]["slot_bytes"], kSlot);
+  EXPECT_EQ(json["grid"]["columns"], nlohmann::json({"max_loras", "max_cpu_loras", "gpu_hits",
+                                                     "host_to_device_loads", "disk_loads", "refused"}));
+  const auto feasible = std::count_if(plan->grid.cells.begin(), plan->grid.cells.end(),
+                                      [](const GridCell& cell) { return cell.feasible; });
+  EXPECT_EQ(json["grid"]["cells"].size(), static_cast<std::size_t>(feasible));
+  EXPECT_EQ(json["curves"]["misses"]["belady"].size(), plan->curve_entries.size());
+  const std::string csv = plan_csv(*plan);
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), feasible + 1);
+}
+
+TEST(Plan, ASourceThatIsNoUtf8IsNoReasonToFail) {
+  // Paths are bytes; the JSON library throws on bytes that are no UTF-8 unless told otherwise.
+  Trace trace = cyclic_trace(4, 20);
+  trace.source = "bad\xff\xfename\n\t.csv";
+  const auto plan = planned(trace, PlanOptions{});
+  ASSERT_TRUE(plan.has_value());
+  EXPECT_TRUE(nlohmann::json::parse(plan_json(*plan), nullptr, false).is_object());
+  EXPECT_FALSE(plan_html(*plan).empty());
+}
+
+TEST(Plan, WorksForASingleAdapter) {
+  // The smallest trace there is: every axis has one place.
+  const auto plan = planned(trace_of({{0}}), with_model());
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->flags, "--enable-lora --max-loras 1 --max-cpu-loras 1 --max-lora-rank 16");
+  EXPECT_FALSE(plan_text(*plan).empty());
+  EXPECT_FALSE(plan_html(*plan).empty());
+}
+
+TEST(Plan, ReplaysOtherPoliciesCellByCell) {
+  // --policy sieve/gdsf must plan for those tiers, not for LRU.
+  PlanOptions options = with_model();
+  options.tiers = "sieve/gdsf";
+  const auto plan = planned(skewed_trace(17, 40, 1500), options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->grid.tiers, "sieve/gdsf");
+  EXPECT_EQ(plan->verdict, PlanVerdict::kMeetsTarget);
+}
+
+TEST(Plan, TellsASparseTraceFromACrowdedOne) {
+  // The same uses, spread over days or folded onto an hour, need different slot counts; a plan that gave both the same
+  // would have looked only at popularity.
+  LORACLE_SHARED_FILE(file, "traces/gentd26/adapter_requests_timed_d00-11.csv.gz");
+  PlanOptions options = with_model();
+  options.gpu_memory = Bytes{8ULL << 30U};
+  options.host_memory = Bytes{64ULL << 30U};
+  ReadOptions read;
+  const auto sparse_trace = read_trace(file.string(), read);
+  ASSERT_TRUE(sparse_trace.has_value()) << sparse_trace.error().message;
+  read.fold_period_s = 3600;
+  const auto crowded_trace = read_trace(file.string(), read);
+  ASSERT_TRUE(crowded_trace.has_value()) << crowded_trace.error().message;
+  const auto sparse = planned(*sparse_trace, options);
+  const auto crowded = planned(*crowded_trace, options);
+  ASSERT_TRUE(sparse.has_value()) << sparse.error().message;
+  ASSERT_TRUE(crowded.has_value()) << crowded.error().message;
+  EXPECT_EQ(sparse->uses, crowded->uses);
+  EXPECT_LT(sparse->active.p99 * 3, crowded->active.p99);
+  EXPECT_LT(sparse->chosen.max_loras * 2, crowded->chosen.max_loras);
+  EXPECT_LE(sparse->chosen.max_cpu_loras, crowded->chosen.max_cpu_loras);
+  EXPECT_EQ(sparse->verdict, PlanVerdict::kMeetsTarget);
+  EXPECT_EQ(crowded->verdict, PlanVerdict::kMeetsTarget);
+}
+
+}  // namespace
+}  // namespace loracle

@@ -1,0 +1,132 @@
+#include "loracle/sim/report.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "plan_traces.hpp"
+
+namespace loracle {
+namespace {
+
+Plan some_plan(const std::string& source = "traces/monday.jsonl") {
+  Trace trace = testing::skewed_trace(21, 200, 8000, 6);
+  trace.source = source;
+  PlanOptions options;
+  options.model = "llama-3.1-8b";
+  options.gpu_memory = Bytes{8ULL << 30U};
+  options.reproduce = "loracle plan " + source;
+  InlineExecutor executor;
+  auto plan = make_plan(trace, options, executor);
+  EXPECT_TRUE(plan.has_value()) << (plan ? "" : plan.error().message);
+  return plan ? *plan : Plan{};
+}
+
+std::size_t count_of(const std::string& text, const std::string& what) {
+  std::size_t count = 0;
+  for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++count;
+  return count;
+}
+
+/// The texts of the page's embedded chart specifications.
+std::vector<std::string> charts_of(const std::string& html) {
+  const std::string open = "<script type=\"application/json\" id=\"";
+  std::vector<std::string> charts;
+  for (std::size_t at = html.find(open); at != std::string::npos; at = html.find(open, at + 1)) {
+    const std::size_t begin = html.find('>', at) + 1;
+    charts.push_back(html.substr(begin, html.find("</script>", begin) - begin));
+  }
+  return charts;
+}
+
+TEST(Report, IsOneFileThatFetchesNothing) {
+  // It is mailed, archived and opened on machines without a network.
+  const std::string html = plan_html(some_plan());
+  EXPECT_LT(html.size(), 3U << 20U);
+  for (const char* door : {"<link", "<img", "<iframe", "<script src", "@import", " src=", " href=", "url("}) {
+    const std::size_t script = html.find("<script>\n/*");
+    EXPECT_EQ(html.substr(0, script).find(door), std::string::npos) << door;
+  }
+  EXPECT_NE(html.find("default-src 'none'"), std::string::npos) << "the browser is told to fetch nothing";
+  EXPECT_EQ(html.find("sourceMappingURL"), std::string::npos);
+}
+
+TEST(Report, SaysTheDecisionWithoutJavaScript) {
+  // Text and tables must be there for mail clients, screen readers and locked-down browsers.
+  const Plan plan = some_plan();
+  const std::string html = plan_html(plan);
+  const std::string text = html.substr(0, html.find("<script"));
+  EXPECT_NE(text.find(plan.flags), std::string::npos);
+  EXPECT_NE(text.find("<noscript>"), std::string::npos);
+  EXPECT_NE(html.find("prefers-color-scheme: dark"), std::string::npos);
+  EXPECT_EQ(count_of(html, "<tr class=\"chosen\">"), 3U)
+      << "in both advisory tables, and LRU among the policies";
+  for (const PolicyRow& row : plan.policies)
+    EXPECT_NE(html.find("<td>" + row.policy + "</td>"), std::string::npos) << row.policy;
+}
+
+TEST(Report, EveryChartIsWellFormedAndTheChoiceIsStarred) {
+  // A chart that does not parse is an empty box that nobody notices in a test of bytes.
+  const Plan plan = some_plan();
+  const std::vector<std::string> charts = charts_of(plan_html(plan));
+  ASSERT_EQ(charts.size(), 5U);
+  for (const std::string& chart : charts) {
+    const auto spec = nlohmann::json::parse(chart, nullptr, false);
+    ASSERT_TRUE(spec.is_object());
+    EXPECT_FALSE(spec["data"][0]["values"].empty());
+    EXPECT_GE(spec["axes"].size(), 2U);
+    for (const auto& axis : spec["axes"]) EXPECT_FALSE(axis["title"].get<std::string>().empty());
+  }
+  const auto grid = nlohmann::json::parse(charts[0], nullptr, false);
+  const auto& star = grid["marks"].back()["encode"]["update"];
+  EXPECT_EQ(star["x"]["value"], plan.chosen.max_loras);
+  EXPECT_EQ(star["y"]["value"], plan.chosen.max_cpu_loras);
+  EXPECT_NE(charts[1].find("belady"), std::string::npos);
+}
+
+TEST(Report, AHostileNameStaysText) {
+  // Trace names come from outside; a page that runs them is a hole.
+  const std::string hostile = "</script><script>alert(1)</script><img onerror=\"x\">&'.jsonl";
+  const std::string html = plan_html(some_plan(hostile));
+  EXPECT_EQ(html.find("<script>alert"), std::string::npos);
+  EXPECT_EQ(html.find("<img"), std::string::npos);
+  EXPECT_NE(
+      html.find("&lt;script&gt;alert(1)&lt;/script&gt;&lt;img onerror=&quot;x&quot;&gt;&amp;&#39;.jsonl"),
+      std::string::npos);
+  EXPECT_EQ(count_of(html, "<script"), count_of(html, "</script>"));
+}
+
+TEST(Report, EveryChartIsDrawnInABrowser) {
+  // Specifications can parse and still not draw: a misspelt scale is an exception in the reader's console.
+  const char* given = std::getenv("CHROMIUM");
+  std::string browser = given != nullptr ? given : "/usr/bin/chromium";
+  if (!std::filesystem::exists(browser)) GTEST_SKIP() << "no browser: set CHROMIUM to draw the charts";
+  const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / "loracle_report_test";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "plan.html") << plan_html(some_plan());
+  const std::string command =
+      "timeout 60 '" + browser + "' --headless --no-sandbox --disable-gpu --user-data-dir='" +
+      (folder / "profile").string() + "' --virtual-time-budget=5000 --dump-dom 'file://" +
+      (folder / "plan.html").string() + "' 2>/dev/null";
+  std::string dom;
+  std::FILE* pipe = popen(command.c_str(), "r");
+  ASSERT_NE(pipe, nullptr);
+  std::array<char, 65536> chunk{};
+  for (std::size_t got = 1; (got = std::fread(chunk.data(), 1, chunk.size(), pipe)) > 0;)
+    dom.append(chunk.data(), got);
+  const int status = pclose(pipe);
+  std::filesystem::remove_all(folder);
+  if (status != 0 || dom.empty()) GTEST_SKIP() << "the browser does not run here";
+  EXPECT_EQ(count_of(dom, "<svg"), 5U) << "charts drawn";
+  EXPECT_GE(count_of(dom, "role=\"graphics-symbol\""), 10U) << "with axes";
+}
+
+}  // namespace
+}  // namespace loracle

@@ -1,0 +1,140 @@
+#include "loracle/traces/transform.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "loracle/traces/check_trace.hpp"
+#include "loracle/traces/generate.hpp"
+#include "same_trace.hpp"
+
+namespace loracle {
+namespace {
+
+using testing::full_trace;
+
+std::vector<std::string> adapters_of(const Trace& trace, std::uint64_t request) {
+  std::vector<std::string> names;
+  for (const Row row : trace.batch(request)) names.emplace_back(trace.adapters.name[index_of(row)]);
+  return names;
+}
+
+// If this fails, a fold mixes up which request needs which adapters, or breaks a promise of the trace.
+TEST(Fold, MovesWholeRequests) {
+  const Trace trace = full_trace();  // arrives at -0.5, 0, 0.1, 0.1, 333333333.333...
+  const auto folded = fold(trace, 1.0);
+  ASSERT_TRUE(folded) << folded.error().message;
+  const auto sound = check_trace(*folded);
+  EXPECT_TRUE(sound) << sound.error().message;
+  const std::vector<std::uint64_t> order = {1, 2, 3, 4, 0};
+  for (std::uint64_t i = 0; i < order.size(); ++i) {
+    EXPECT_EQ(adapters_of(*folded, i), adapters_of(trace, order[i])) << i;
+    EXPECT_EQ(folded->input_tokens[i], trace.input_tokens[order[i]]);
+    EXPECT_EQ(folded->output_tokens[i], trace.output_tokens[order[i]]);
+    EXPECT_EQ(folded->tenant[i], trace.tenant[order[i]]);
+    EXPECT_EQ(folded->duration_s[i], trace.duration_s[order[i]]);
+  }
+  EXPECT_EQ(folded->arrival_s[4], 0.5) << "a negative time counts from the period's end";
+  EXPECT_EQ(folded->mapping, "tenant, folded onto 1 s");
+}
+
+// If this fails, an adapter's facts do not follow its row.
+TEST(Fold, MovesFactsAlongWithRows) {
+  const Trace trace = full_trace();
+  const auto folded = fold(trace, 1.0);
+  ASSERT_TRUE(folded);
+  ASSERT_EQ(folded->rows(), trace.rows());
+  for (std::uint32_t row = 0; row < trace.rows(); ++row) {
+    std::uint32_t old = 0;
+    while (trace.adapters.name[old] != folded->adapters.name[row]) ++old;
+    EXPECT_EQ(folded->adapters.bytes[row], trace.adapters.bytes[old]);
+    EXPECT_EQ(folded->adapters.rank[row], trace.adapters.rank[old]);
+  }
+  EXPECT_EQ(folded->adapters.name[3], "unused");
+}
+
+// If this fails, folding onto more than the whole span is not the identity it should be.
+TEST(Fold, ChangesNothingWhenThePeriodIsLonger) {
+  GenerateOptions options;
+  options.requests = 2000;
+  options.duration_s_mean = 1;
+  const auto trace = generate(options);
+  ASSERT_TRUE(trace);
+  auto folded = fold(*trace, 1e6);
+  ASSERT_TRUE(folded);
+  folded->mapping = trace->mapping;
+  testing::expect_same_trace(*folded, *trace);
+}
+
+// If this fails, requests at one time change places, and replays of equal folds differ.
+TEST(Fold, KeepsEqualTimesInOrder) {
+  Trace trace;
+  trace.requests = 1000;
+  std::vector<std::uint32_t> uses(1000);
+  std::iota(uses.begin(), uses.end(), 0U);
+  std::vector<double> arrival_s(1000);
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < 1000; ++i) {
+    arrival_s[i] = static_cast<double>(i / 10);
+    names.push_back(std::to_string(i));
+  }
+  trace.uses = testing::rows_of(uses);
+  trace.arrival_s = Column<double>(std::move(arrival_s));
+  trace.adapters.name = testing::names_of(names);
+  const auto folded = fold(trace, 10);
+  ASSERT_TRUE(folded);
+  EXPECT_TRUE(check_trace(*folded));
+  for (std::uint64_t i = 1; i < 1000; ++i) {
+    if (folded->arrival_s[i] != folded->arrival_s[i - 1]) continue;
+    EXPECT_LT(std::stoi(adapters_of(*folded, i - 1)[0]), std::stoi(adapters_of(*folded, i)[0]));
+  }
+}
+
+// If this fails, a period that means nothing gives a trace that means nothing.
+TEST(Fold, RefusesSenselessPeriodsAndTracesWithoutTimes) {
+  for (const double period : {0.0, -1.0, HUGE_VAL, std::numeric_limits<double>::quiet_NaN()}) {
+    const auto folded = fold(full_trace(), period);
+    ASSERT_FALSE(folded);
+    EXPECT_EQ(folded.error().code, Errc::kInvalid);
+  }
+  Trace trace = full_trace();
+  trace.arrival_s = {};
+  EXPECT_EQ(fold(trace, 60).error().code, Errc::kInvalid);
+}
+
+// If this fails, the first requests of a trace are not what they were in the whole.
+TEST(Head, KeepsTheFirstRequestsAndEveryAdapter) {
+  const Trace trace = full_trace();
+  for (std::uint64_t count = 0; count <= 6; ++count) {
+    const Trace cut = head(trace, count);
+    ASSERT_EQ(cut.requests, std::min<std::uint64_t>(count, 5));
+    const auto sound = check_trace(cut);
+    ASSERT_TRUE(sound) << sound.error().message;
+    for (std::uint64_t i = 0; i < cut.requests; ++i) {
+      EXPECT_EQ(adapters_of(cut, i), adapters_of(trace, i));
+      EXPECT_EQ(cut.arrival_s[i], trace.arrival_s[i]);
+    }
+    EXPECT_EQ(cut.rows(), 4U);
+  }
+  testing::expect_same_trace(head(trace, 5), trace);
+}
+
+// If this fails, a trace of one adapter a request is cut in the wrong column.
+TEST(Head, CutsTracesOfOneAdapterARequest) {
+  GenerateOptions options;
+  options.requests = 100;
+  const auto trace = generate(options);
+  ASSERT_TRUE(trace);
+  const Trace cut = head(*trace, 7);
+  EXPECT_EQ(cut.uses.size(), 7U);
+  EXPECT_TRUE(cut.use_begin.empty());
+  EXPECT_TRUE(check_trace(cut));
+}
+
+}  // namespace
+}  // namespace loracle
