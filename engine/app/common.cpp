@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -17,6 +18,7 @@
 #include <thread>
 #include <utility>
 
+#include "loracle/core/nearest.hpp"
 #include "loracle/traces/adapter_directory.hpp"
 
 namespace loracle::app {
@@ -63,14 +65,33 @@ CLI::Validator checked(const char* type, Result<Unit> (*check)(std::string_view)
 
 }  // namespace
 
+namespace {
+
+/// The part before the first colon is `auto` or one of `names`.
+CLI::Validator known_name(const char* what, const std::vector<std::string>& names) {
+  return CLI::Validator(
+      [what, &names](std::string& text) {
+        const std::string name = text.substr(0, text.find(':'));
+        if (name == "auto" || std::find(names.begin(), names.end(), name) != names.end())
+          return std::string{};
+        const std::vector<std::string_view> views(names.begin(), names.end());
+        return unknown_name_message(what, name, views);
+      },
+      "NAME");
+}
+
+}  // namespace
+
 void TraceFlags::add_to(CLI::App& command) {
   command.add_option("TRACE", path, "Trace file; gzip, zstd and xz are unpacked on the way")->required();
   command.add_option("--trace-format", read.format, "One of: auto " + joined(trace_format_names()))
+      ->check(known_name("trace format", trace_format_names()))
       ->capture_default_str();
-  command.add_option(
-      "--map", read.mapping,
-      "How requests map to adapters: " + joined(trace_mapping_names()) +
-          " (default: the format's own; parameters follow colons: zipf:adapters=200:alpha=0.9)");
+  command
+      .add_option("--map", read.mapping,
+                  "How requests map to adapters: " + joined(trace_mapping_names()) +
+                      " (default: the format's own; parameters follow colons: zipf:adapters=200:alpha=0.9)")
+      ->check(known_name("mapping", trace_mapping_names()));
   command.add_option("--columns", read.columns,
                      "CSV only: our field = column, for example adapter=model,arrival_s=0");
   command

@@ -4,9 +4,38 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "commands.hpp"
 #include "common.hpp"
+#include "loracle/core/nearest.hpp"
+
+namespace {
+
+/// CLI11 answers an unknown subcommand with "a subcommand is required"; say what was not understood instead.
+/// Walks down the leading words; empty if each names a subcommand (or there are none).
+std::string misspelt_subcommand(const CLI::App& app, int argc, char** argv) {
+  const CLI::App* at = &app;
+  for (int i = 1; i < argc && argv[i][0] != '-'; ++i) {
+    std::vector<std::string> names;
+    for (const CLI::App* child : at->get_subcommands([](const CLI::App*) { return true; }))
+      names.push_back(child->get_name());
+    if (names.empty()) return {};
+    const CLI::App* next = nullptr;
+    for (const CLI::App* child : at->get_subcommands([](const CLI::App*) { return true; }))
+      if (child->get_name() == argv[i]) next = child;
+    if (next == nullptr) {
+      const std::vector<std::string_view> views(names.begin(), names.end());
+      return loracle::unknown_name_message("subcommand", argv[i], views);
+    }
+    at = next;
+  }
+  return {};
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // `loracle ... | head` is no failure
@@ -30,6 +59,8 @@ int main(int argc, char** argv) {
   loracle::app::add_curve_command(app, exit_code);
   loracle::app::add_replay_command(app, exit_code);
   loracle::app::add_trace_command(app, exit_code);
+  if (const std::string message = misspelt_subcommand(app, argc, argv); !message.empty())
+    return loracle::app::report({loracle::Errc::kInvalid, message, 0}, loracle::app::kExitUsage);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <ostream>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +30,9 @@ struct SubjectSpec {
   std::string policy;        // as on a command line
   bool through_any = false;  // AnyPolicy
   bool told_future = false;  // Config::future is filled
+
+  /// For GoogleTest, which prints bytes otherwise.
+  friend std::ostream& operator<<(std::ostream& out, const SubjectSpec& spec) { return out << spec.policy; }
 };
 
 class Subject {

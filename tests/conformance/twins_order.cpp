@@ -149,7 +149,8 @@ class SlruTwin final : public Twin {
   Row shed(const Held& held) override {
     Queue& lowest = segments_[0];
     const Row victim = lowest.oldest_free(held);
-    surplus_ = surplus_ && victim != kNoRow && scale_.of(lowest, *table_) > share_ && lowest.rows.size() > 1;
+    surplus_ =
+        surplus_ && victim != kNoRow && scale_.of(lowest, *table_) > share_ && victim != lowest.rows.front();
     if (!surplus_) return kNoRow;
     lowest.take(victim);
     return victim;

@@ -12,6 +12,14 @@ std::uint64_t clamped(std::uint64_t value, std::uint64_t least, std::uint64_t mo
   return std::min(std::max(value, least), most);
 }
 
+/// Puts a row into a list of ghosts, whose oldest make room; not a row larger than the whole list.
+void remember(Queue& ghosts, Row row, std::uint64_t weight_max, const Scale& scale,
+              const AdapterTable& table) {
+  if (scale.of(row, table) > weight_max) return;
+  ghosts.push(row);
+  while (scale.of(ghosts, table) > weight_max) ghosts.take_oldest();
+}
+
 class TwoQTwin final : public Twin {
  public:
   explicit TwoQTwin(const TwinSetup& setup)
@@ -19,8 +27,7 @@ class TwoQTwin final : public Twin {
         in_max_(clamped(scale_.share(setup.parameter("in", 0.25)), 1, scale_.total)),
         out_max_(scale_.share(setup.parameter("out", 0.5))) {}
   bool contains(Row row) const override { return in_.has(row) || main_.has(row); }
-  bool admit(Row row, Tick, const AdapterTable& table) override {
-    table_ = &table;
+  bool admit(Row row, Tick, const AdapterTable&) override {
     returning_ = out_.has(row) ? row : kNoRow;
     out_.take(row);
     return true;
@@ -40,17 +47,8 @@ class TwoQTwin final : public Twin {
     Row victim = (in_first ? in_ : main_).oldest_free(held);
     if (victim == kNoRow) victim = (in_first ? main_ : in_).oldest_free(held);
     if (victim == kNoRow) return kNoRow;
-    if (in_.has(victim)) {
-      out_.push(victim);
-      while (scale_.of(out_, table) > out_max_) out_.take_oldest();
-    }
+    if (in_.has(victim)) remember(out_, victim, out_max_, scale_, table);
     in_.take(victim);
-    main_.take(victim);
-    return victim;
-  }
-  Row shed(const Held& held) override {
-    if (table_ == nullptr || scale_.of(main_, *table_) <= scale_.total - in_max_) return kNoRow;
-    const Row victim = main_.oldest_free(held);
     main_.take(victim);
     return victim;
   }
@@ -63,7 +61,6 @@ class TwoQTwin final : public Twin {
   Queue out_;
   Queue main_;
   Row returning_ = kNoRow;
-  const AdapterTable* table_ = nullptr;
 };
 
 class ArcTwin final : public Twin {
@@ -97,17 +94,12 @@ class ArcTwin final : public Twin {
     if (!from_b1_ && !from_b2_) {
       const std::uint64_t w = scale_.of(plea.incoming, table);
       if (weight(t1_) + weight(b1_) + w > scale_.total) {
-        while (!b1_.empty() && weight(t1_) + weight(b1_) + w > scale_.total) b1_.take_oldest();
-        if (weight(t1_) + w > scale_.total) {
-          const Row victim = t1_.oldest_free(held);
-          if (victim != kNoRow) {
-            t1_.take(victim);
-            return victim;
-          }
-        }
-      } else {
-        while (!b2_.empty() && weight(t1_) + weight(t2_) + weight(b1_) + weight(b2_) + w > 2 * scale_.total)
-          b2_.take_oldest();
+        const Row victim = b1_.empty() ? t1_.oldest_free(held) : kNoRow;
+        if (!b1_.empty()) b1_.take_oldest();
+        t1_.take(victim);
+        if (victim != kNoRow) return victim;
+      } else if (!b2_.empty() && weight(t1_) + weight(t2_) + weight(b1_) + weight(b2_) >= 2 * scale_.total) {
+        b2_.take_oldest();
       }
     }
     const auto t1 = static_cast<double>(weight(t1_));
@@ -182,39 +174,48 @@ class LirsTwin final : public Twin {
  public:
   explicit LirsTwin(const TwinSetup& setup)
       : scale_(setup.capacity),
-        hir_max_(clamped(scale_.share(setup.parameter("hir", 0.01)), 1, scale_.total)) {}
+        hir_max_(clamped(scale_.share(setup.parameter("hir", 0.01)), 1, scale_.total)),
+        lir_max_(scale_.total - hir_max_) {}
   bool contains(Row row) const override { return lir_.contains(row) || q_.has(row); }
+  bool admit(Row row, Tick, const AdapterTable&) override {
+    if (gone_.has(row)) to_top(row);
+    return true;
+  }
   void on_insert(Row row, Tick, const AdapterTable& table) override {
-    const bool remembered = s_.has(row);
-    s_.take(row);
+    last_used_ = row;
+    const std::uint64_t weight = scale_.of(row, table);
+    const bool lir = gone_.has(row) ? weight <= lir_max_ : lir_weight(table) + weight <= lir_max_;
     gone_.take(row);
-    s_.push(row);
-    if (remembered || lir_weight(table) + scale_.of(row, table) <= lir_max()) {
+    to_top(row);
+    if (lir)
       lir_.insert(row);
-      settle(table);
-    } else {
+    else
       q_.push(row);
-    }
+    demote_to(lir_max_, table);
     bound(table);
   }
   void on_access(Row row, Tick, const AdapterTable& table) override {
+    last_used_ = row;
     table_ = &table;
-    const bool in_stack = s_.has(row);
-    s_.take(row);
-    s_.push(row);
-    if (!lir_.contains(row)) {
+    const std::uint64_t weight = scale_.of(row, table);
+    if (lir_.contains(row)) {
+      to_top(row);
+      prune();
+    } else if (s_.has(row)) {
+      to_top(row);
       q_.take(row);
-      if (in_stack) {
+      if (weight <= lir_max_)
         lir_.insert(row);
-      } else {
+      else
         q_.push(row);
-        const Row lowest = lowest_lir();
-        if (lowest != kNoRow && lir_weight(table) >= lir_max() &&
-            scale_.of(q_, table) + scale_.of(lowest, table) <= hir_max_)
-          demote(lowest);
-      }
+      demote_to(lir_max_, table);
+    } else {
+      q_.take(row);
+      q_.push(row);
+      const bool both_fit = !s_.empty() && weight + scale_.of(s_.oldest(), table) <= hir_max_;
+      if (both_fit && weight <= lir_max_) demote_to(lir_max_ - weight, table);
+      to_top(row);
     }
-    settle(table);
     bound(table);
   }
   void on_remove(Row row) override {
@@ -223,67 +224,67 @@ class LirsTwin final : public Twin {
     s_.take(row);
     prune();
   }
-  Row evict(const Plea&, const AdapterTable&, const Held& held) override {
+  Row evict(const Plea& plea, const AdapterTable& table, const Held& held) override {
+    const std::uint64_t weight = scale_.of(plea.incoming, table);
+    if (gone_.has(plea.incoming) && weight <= lir_max_) demote_to(lir_max_ - weight, table);
     Row victim = q_.oldest_free(held);
-    if (victim == kNoRow) {
-      for (auto it = s_.rows.rbegin(); it != s_.rows.rend() && victim == kNoRow; ++it)
-        if (lir_.contains(*it) && !held(*it)) victim = *it;
-      lir_.erase(victim);
-      s_.take(victim);
-      prune();
+    if (victim != kNoRow) {
+      leave(victim);
       return victim;
     }
-    q_.take(victim);
-    if (s_.has(victim)) gone_.push(victim);
+    for (auto it = s_.rows.rbegin(); it != s_.rows.rend() && victim == kNoRow; ++it)
+      if (lir_.contains(*it) && !held(*it)) victim = *it;
+    if (victim != kNoRow) on_remove(victim);
     return victim;
   }
   Row shed(const Held& held) override {
-    if (table_ == nullptr || scale_.of(q_, *table_) <= hir_max_ || q_.rows.size() == 1) return kNoRow;
+    if (table_ == nullptr || scale_.of(q_, *table_) <= hir_max_) return kNoRow;
     const Row victim = q_.oldest_free(held);
-    if (victim == kNoRow) return kNoRow;
-    q_.take(victim);
-    if (s_.has(victim)) gone_.push(victim);
+    if (victim == kNoRow || victim == last_used_) return kNoRow;
+    leave(victim);
     return victim;
   }
 
  private:
-  [[nodiscard]] std::uint64_t lir_max() const { return scale_.total - hir_max_; }
   [[nodiscard]] std::uint64_t lir_weight(const AdapterTable& table) const {
     std::uint64_t sum = 0;
     for (const Row row : lir_) sum += scale_.of(row, table);
     return sum;
   }
-  [[nodiscard]] Row lowest_lir() const {
-    for (auto it = s_.rows.rbegin(); it != s_.rows.rend(); ++it)
-      if (lir_.contains(*it)) return *it;
-    return kNoRow;
+  void to_top(Row row) {
+    s_.take(row);
+    s_.push(row);
   }
-  void demote(Row row) {
-    lir_.erase(row);
-    q_.push(row);
-    prune();
+  void leave(Row row) {
+    q_.take(row);
+    if (s_.has(row)) gone_.push(row);
   }
-  void settle(const AdapterTable& table) {
+  void demote_to(std::uint64_t limit, const AdapterTable& table) {
     table_ = &table;
-    while (lir_weight(table) > lir_max()) demote(lowest_lir());
     prune();
-  }
-  void prune() {
-    while (!s_.empty() && !lir_.contains(s_.oldest())) {
-      gone_.take(s_.oldest());
-      s_.take_oldest();
+    while (lir_weight(table) > limit) {
+      const Row lowest = s_.take_oldest();
+      lir_.erase(lowest);
+      q_.push(lowest);
+      prune();
     }
   }
+  void prune() {
+    while (s_.rows.size() > 1 && !lir_.contains(s_.oldest())) gone_.take(s_.take_oldest());
+  }
   void bound(const AdapterTable& table) {
+    prune();
     while (scale_.of(s_, table) > 2 * scale_.total && !gone_.empty()) s_.take(gone_.take_oldest());
   }
 
   Scale scale_;
   std::uint64_t hir_max_;
+  std::uint64_t lir_max_;
   Queue s_;  // by last use, newest first; a row of it is LIR, in Q, or gone
   Queue q_;
   Queue gone_;  // by when they went
   std::set<Row> lir_;
+  Row last_used_ = kNoRow;
   const AdapterTable* table_ = nullptr;
 };
 
@@ -302,7 +303,7 @@ class S3FifoTwin final : public Twin {
   }
   void on_insert(Row row, Tick, const AdapterTable& table) override {
     const std::uint64_t weight = scale_.of(row, table);
-    const bool small_is_full = !evicted_yet_ && scale_.of(small_, table) + weight > small_max_;
+    const bool small_is_full = !evicted_yet_ && scale_.of(small_, table) >= small_max_;
     (was_ghost_ || small_is_full || weight > small_max_ ? main_ : small_).push(row);
     hits_[row] = 0;
   }
@@ -318,6 +319,7 @@ class S3FifoTwin final : public Twin {
     const bool main_first = scale_.of(main_, table) > scale_.total - small_max_ || small_.empty();
     Row victim = main_first ? from_main(held) : from_small(table, held);
     if (victim == kNoRow) victim = main_first ? from_small(table, held) : from_main(held);
+    if (victim == kNoRow) victim = from_main(held);  // what Small has just passed on
     return victim;
   }
 
@@ -337,8 +339,7 @@ class S3FifoTwin final : public Twin {
       small_.take(row);
       if (row == kNoRow) return row;
       if (hits_[row] < threshold_) {
-        ghost_.push(row);
-        while (scale_.of(ghost_, table) > ghost_max_) ghost_.take_oldest();
+        remember(ghost_, row, ghost_max_, scale_, table);
         return row;
       }
       hits_[row] = 0;
@@ -364,7 +365,7 @@ class WTinyLfuTwin final : public Twin {
         main_max_(scale_.total - window_max_),
         protected_max_(
             static_cast<std::uint64_t>(static_cast<double>(main_max_) * setup.parameter("protected", 0.8))),
-        sample_(static_cast<std::uint64_t>(setup.parameter("sample", 10))) {}
+        sample_(static_cast<std::uint64_t>(setup.parameter("sample", 32))) {}
   bool contains(Row row) const override {
     return window_.has(row) || probation_.has(row) || protected_.has(row);
   }
@@ -374,20 +375,15 @@ class WTinyLfuTwin final : public Twin {
   }
   void on_insert(Row row, Tick, const AdapterTable& table) override {
     window_.push(row);
-    while (scale_.of(window_, table) > window_max_) {
-      const Row oldest = window_.oldest();
-      if (main_weight(table) + scale_.of(oldest, table) > main_max_) break;
-      window_.take(oldest);
-      probation_.push(oldest);
-    }
+    drain(0, table);
   }
   void on_access(Row row, Tick, const AdapterTable& table) override {
-    count(row);
     if (window_.has(row)) {
       window_.take(row);
       window_.push(row);
       return;
     }
+    count(row);
     probation_.take(row);
     protected_.take(row);
     protected_.push(row);
@@ -399,26 +395,31 @@ class WTinyLfuTwin final : public Twin {
     protected_.take(row);
   }
   Row evict(const Plea& plea, const AdapterTable& table, const Held& held) override {
+    const std::uint64_t weight = scale_.of(plea.incoming, table);
+    drain(weight, table);
     const Row candidate = window_.oldest_free(held);
     Row resident = probation_.oldest_free(held);
     if (resident == kNoRow) resident = protected_.oldest_free(held);
     Row victim = resident;
-    if (scale_.of(window_, table) + scale_.of(plea.incoming, table) > window_max_ && candidate != kNoRow) {
-      if (resident == kNoRow || uses_[candidate] <= uses_[resident]) {
-        victim = candidate;
-      } else {
-        window_.take(candidate);
-        probation_.push(candidate);
-      }
-    }
+    if (scale_.of(window_, table) + weight > window_max_ && candidate != kNoRow && resident != kNoRow &&
+        uses_[candidate] <= uses_[resident])
+      victim = candidate;
     if (victim == kNoRow) victim = candidate;
     on_remove(victim);
     return victim;
   }
 
  private:
-  [[nodiscard]] std::uint64_t main_weight(const AdapterTable& table) const {
-    return scale_.of(probation_, table) + scale_.of(protected_, table);
+  /// What Window has too much, once `coming` is in it, moves to Main as far as there is room.
+  void drain(std::uint64_t coming, const AdapterTable& table) {
+    while (!window_.empty() && scale_.of(window_, table) + coming > window_max_) {
+      const Row row = window_.oldest();
+      const std::uint64_t weight = scale_.of(row, table);
+      const std::uint64_t probation = scale_.of(probation_, table);
+      if (probation + scale_.of(protected_, table) + weight > main_max_) return;
+      window_.take(row);
+      (probation + weight > main_max_ - protected_max_ ? protected_ : probation_).push(row);
+    }
   }
   void count(Row row) {
     const std::uint64_t residents = window_.rows.size() + probation_.rows.size() + protected_.rows.size();

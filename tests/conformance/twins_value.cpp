@@ -152,7 +152,7 @@ class ScoreTwin : public FactsTwin {
     }
     if (scores.empty()) return kNoRow;
     Row victim = plea.answer;
-    const double slack = 1e-9 * std::max(1e-9, std::abs(least));
+    const double slack = 1e-12 + 1e-9 * std::abs(least);
     if (!scores.contains(victim) || scores[victim] > least + slack)
       victim =
           std::find_if(scores.begin(), scores.end(), [&](const auto& s) { return s.second == least; })->first;

@@ -1,5 +1,5 @@
-// Any bytes as a file: decompressed to the same bytes whatever the step, or refused with the path; never more output
-// than the format can hold, so no endless loop.
+// Any bytes as a file: decompressed to the same bytes whatever the step, or refused with the path; never more
+// output than the format can hold, so no endless loop.
 
 #include <cstdlib>
 #include <string>

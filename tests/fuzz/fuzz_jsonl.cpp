@@ -1,5 +1,5 @@
-// Any bytes as our JSONL: refused with path and line, or a trace that keeps every promise and survives being written
-// and read again.
+// Any bytes as our JSONL: refused with path and line, or a trace that keeps every promise and survives being
+// written and read again.
 
 #include <cstdlib>
 #include <span>

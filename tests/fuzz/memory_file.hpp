@@ -1,6 +1,6 @@
 #pragma once
-/// Bytes as a file with a path, without a disk: the code under test opens and maps paths, and thousands of small
-/// files that are each rewritten once would make the disk the slowest part. Threads: one owner.
+/// Bytes as a file with a path, without a disk: the code under test opens and maps paths, and thousands of
+/// small files that are each rewritten once would make the disk the slowest part. Threads: one owner.
 
 #include <sys/mman.h>
 #include <unistd.h>

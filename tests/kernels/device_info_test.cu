@@ -24,7 +24,6 @@ int main() {
   if (error != cudaSuccess) {
     expect(devices.empty(), "an error leaves the list empty");
     expect(loracle::means_no_device(error), cudaGetErrorString(error));
-    expect(cudaGetLastError() == cudaSuccess, "the error does not linger in the runtime");
     if (failures != 0) return 1;
     std::printf("SKIPPED: no CUDA device: %s\n", cudaGetErrorString(error));
     return 77;

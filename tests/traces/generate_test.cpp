@@ -76,9 +76,9 @@ INSTANTIATE_TEST_SUITE_P(
         Golden{"regimes:adapters=200:requests=20000:rate=20:regime_s=100:churn=0.3:seed=42",
                4189095942976961376ULL}));
 
-// If this fails, a seed no longer means the same trace: on this platform, or since a change. Results that were
-// published with a generator line cannot be reproduced then. The hashes are XXH3-64 of all columns, made by the
-// first version on x86-64 with g++ 12 and the same with clang 14.
+// If this fails, a seed no longer means the same trace: on this platform, or since a change. Results that
+// were published with a generator line cannot be reproduced then. The hashes are XXH3-64 of all columns, made
+// by the first version on x86-64 with g++ 12 and the same with clang 14.
 TEST_P(GoldenTrace, HasTheBytesItAlwaysHad) {
   const Trace trace = generated(GetParam().text);
   EXPECT_TRUE(check_trace(trace));
@@ -248,7 +248,8 @@ TEST(Generate, DealsPopularityOutAnewAtEachRegime) {
   EXPECT_GE(favourites.size(), 2U);
 }
 
-// If this fails, a large catalog is slow or wrong. (Building and drawing take about a second in a debug build.)
+// If this fails, a large catalog is slow or wrong. (Building and drawing take about a second in a debug
+// build.)
 TEST(Generate, BearsAMillionAdapters) {
   const Trace trace = generated("zipf:adapters=1000000:requests=300000:alpha=0.9");
   EXPECT_EQ(trace.rows(), 1'000'000U);

@@ -90,7 +90,8 @@ TEST(OracleGeneral, ReadsTheSameFromACompressedFile) {
   }
 }
 
-// If this fails, a partly downloaded trace is read as a shorter one, or the message does not say where it ends.
+// If this fails, a partly downloaded trace is read as a shorter one, or the message does not say where it
+// ends.
 TEST(OracleGeneral, RefusesPartOfARecord) {
   const TempDir dir;
   const std::string bytes = sample();
@@ -172,7 +173,8 @@ TEST(IdInterner, AgreesWithAMapForStridesRunsAndNoise) {
   for (std::uint32_t row = 0; row < model.size(); ++row) ASSERT_EQ(model.at(interner.ids()[row]), row);
 }
 
-// If this fails, libCacheSim's own sample is read differently than by libCacheSim (113,872 requests, 48,974 objects).
+// If this fails, libCacheSim's own sample is read differently than by libCacheSim (113,872 requests, 48,974
+// objects).
 TEST(OracleGeneral, ReadsLibCacheSimsSample) {
   LORACLE_SHARED_FILE(file, "traces/libcachesim/cloudPhysicsIO.oracleGeneral.zst");
   const auto trace = read(file.string());

@@ -64,7 +64,8 @@ inline Column<Row> rows_of(const std::vector<std::uint32_t>& values) {
   return Column<Row>(std::move(rows));
 }
 
-/// Five requests with every column: none, one, two and three adapters; a tenant unknown; an adapter never used.
+/// Five requests with every column: none, one, two and three adapters; a tenant unknown; an adapter never
+/// used.
 inline Trace full_trace() {
   Trace trace;
   trace.source = "a \"quoted\" source";

@@ -1,8 +1,8 @@
 #pragma once
-/// Draws an index with given weights in O(1): the alias method (Walker 1977; Vose 1991), in integers throughout, so
-/// that a table and its draws are equal on every platform.
-/// Layout: one 8-byte cell an index, so that a draw touches one cache line. A probability is off by at most 2^-32 of
-/// 1/n. Threads: any number may draw, each with its own Rng.
+/// Draws an index with given weights in O(1): the alias method (Walker 1977; Vose 1991), in integers
+/// throughout, so that a table and its draws are equal on every platform.
+/// Layout: one 8-byte cell an index, so that a draw touches one cache line. A probability is off by at most
+/// 2^-32 of 1/n. Threads: any number may draw, each with its own Rng.
 
 #include <cstddef>
 #include <cstdint>
@@ -63,8 +63,9 @@ class AliasTable {
   std::vector<Cell> cells_;
 };
 
-/// Exponential with mean 1, in units of 2^-32 (von Neumann 1951): a run of falling uniforms has odd length with
-/// probability e^-u, u its first. About 6 draws, comparisons only: no logarithm whose last bit could differ.
+/// Exponential with mean 1, in units of 2^-32 (von Neumann 1951): a run of falling uniforms has odd length
+/// with probability e^-u, u its first. About 6 draws, comparisons only: no logarithm whose last bit could
+/// differ.
 [[nodiscard]] inline std::uint64_t draw_exponential(Rng& rng) noexcept {
   for (std::uint64_t whole = 0;; ++whole) {
     const std::uint64_t first = rng.next() >> 32U;

@@ -1,8 +1,9 @@
 #pragma once
 /// Logarithm and power that give equal bits on every platform, so that equal seeds give equal traces.
-/// libm's results may differ in the last bit from one library to the next, and compilers may fuse a*b + c on machines
-/// that can. Here every addition of a product is an explicit fma (which is exactly rounded by definition), so nothing
-/// is left to fuse and nothing to the library. Error: a few units in the last place. 100-200 ns: for tables, not loops.
+/// libm's results may differ in the last bit from one library to the next, and compilers may fuse a*b + c on
+/// machines that can. Here every addition of a product is an explicit fma (which is exactly rounded by
+/// definition), so nothing is left to fuse and nothing to the library. Error: a few units in the last place.
+/// 100-200 ns: for tables, not loops.
 
 #include <cmath>
 #include <limits>

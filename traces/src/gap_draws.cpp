@@ -5,6 +5,11 @@
 
 #include "exact_math.hpp"
 
+// Fused multiply-adds would change last digits on the machines that have them. GCC fuses none in strict C++.
+#ifdef __clang__
+#pragma STDC FP_CONTRACT OFF
+#endif
+
 namespace loracle {
 namespace {
 

@@ -187,7 +187,7 @@ std::uint32_t ZipfDraws::next() noexcept {
 Result<Trace> apply_mapping(Trace trace, const Mapping& mapping) {
   char name[24];
   const auto name_rank = [&name](std::uint32_t rank) {
-    const auto written = fmt::format_to_n(name, sizeof name, "adapter-{}", rank);
+    const auto written = fmt::format_to_n(name, sizeof name, "adapter-{:04}", rank);
     return std::string_view(name, written.size);
   };
   const Trace source = trace;  // shares the columns, which the fills read while `trace` is rebuilt

@@ -66,7 +66,7 @@ class ZipfDraws {
 
 /// Replaces the uses by what tenant, zipf and s-lora-power say, and applies lora's parameters; client and
 /// session are the readers' work and change nothing here. Adapters are then named by tenant, or
-/// "adapter-<rank>"; only adapters that are used get a row.
+/// "adapter-<rank>" (four digits at least); only adapters that are used get a row.
 /// Errors: kInvalid when the trace has no tenants to map by.
 [[nodiscard]] Result<Trace> apply_mapping(Trace trace, const Mapping& mapping);
 

@@ -1,10 +1,10 @@
 /// libCacheSim's `oracleGeneral`: 24-byte little-endian records u32 time, u64 id, u32 size, i64 next.
-/// Every object becomes an adapter: its name is the id in decimal, its bytes the size at its first request (later
-/// sizes are ignored, so that an adapter has one size); arrival_s is `time`; `next` is ignored, since whoever needs
-/// the next use computes it.
+/// Every object becomes an adapter: its name is the id in decimal, its bytes the size at its first request
+/// (later sizes are ignored, so that an adapter has one size); arrival_s is `time`; `next` is ignored, since
+/// whoever needs the next use computes it.
 /// Cost: one pass, 12 bytes a request in the result; a plain file is mapped, a compressed one is streamed.
-/// Errors: kCorrupt (a length that is no multiple of 24), kInvalid (time runs backwards; with skip_bad_lines such
-/// records are left out and counted).
+/// Errors: kCorrupt (a length that is no multiple of 24), kInvalid (time runs backwards; with skip_bad_lines
+/// such records are left out and counted).
 /// Source: libCacheSim, libCacheSim/traceReader/customizedReader/oracle/oracleGeneralBin.h (the layout).
 
 #include <fmt/format.h>

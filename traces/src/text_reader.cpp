@@ -77,7 +77,7 @@ std::string_view TextReader::adapter_of_session(std::string_view session) {
   if (!session_draws_ || session.empty()) return session;
   const std::uint32_t id = sessions_.intern(session);
   if (id == session_adapter_.size()) session_adapter_.push_back(session_draws_->next());
-  session_name_ = fmt::format("adapter-{}", session_adapter_[id]);
+  session_name_ = fmt::format("adapter-{:04}", session_adapter_[id]);
   return session_name_;
 }
 

@@ -62,8 +62,8 @@ template <class T>
   return {Column<std::uint64_t>(std::move(begin)), Column<char>(std::move(text))};
 }
 
-/// Replaces the uses of `out` by those of `trace` in the new order, with rows numbered by first appearance; returns
-/// the old row of each new one.
+/// Replaces the uses of `out` by those of `trace` in the new order, with rows numbered by first appearance;
+/// returns the old row of each new one.
 [[nodiscard]] std::vector<Row> reorder_uses(const Trace& trace, std::span<const Folded> order, Trace& out) {
   std::vector<Row> renumbered(trace.rows(), kNoRow);  // old row -> new row
   std::vector<Row> old_rows;

@@ -175,6 +175,7 @@ class Lirs {
   }
 
   void bound_stack() noexcept {
+    prune();  // the first LIR row may have come in above HIR rows
     while (stack_weight_ / 2 >= weigher_.total() && stack_weight_ - weigher_.total() > weigher_.total() &&
            !status_.empty(kGone)) {
       const Row row = status_.back(kGone);

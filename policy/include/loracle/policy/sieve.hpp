@@ -39,6 +39,7 @@ class Sieve {
 
   template <class Guard>
   [[nodiscard]] Row evict(Row, Tick, const AdapterTable&, const Guard& guard) noexcept {
+    const RowRing::Position start = hand_;
     // Two turns see every row unmarked; one more covers a start in the middle.
     for (int turns = 0; turns < 3 && ring_.size() != 0;) {
       const Row row = ring_.at(hand_);
@@ -55,6 +56,7 @@ class Sieve {
         ++turns;
       }
     }
+    hand_ = start;  // nobody went: nothing changed
     return kNoRow;
   }
 

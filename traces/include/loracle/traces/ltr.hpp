@@ -19,7 +19,8 @@
 ///         +16   8  u64  elements, at least 1 (an empty column has no section)
 ///         +24   8  u64  XXH3-64 (seed 0) of the section's bytes
 ///   Sections follow in the table's order, each at the next multiple of 64; the gaps are zero; the file ends
-///   with the last section (or the table). kind  column            element      kind  column element
+///   with the last section (or the table).
+///   kind  column            element      kind  column               element
 ///      1  source            char            9  tenant               u32
 ///      2  format            char           10  duration_s           IEEE binary32
 ///      3  mapping           char           11  adapter name begin   u64
@@ -31,9 +32,9 @@
 ///   Columns mean what trace.hpp says. Names are UTF-8 by custom; nothing here looks inside them.
 ///
 /// A written file is never changed in place (write_ltr renames a finished one over the old), so a mapping
-/// stays whole. Whoever truncates a mapped file by other means earns SIGBUS, as with any mapping. Errors:
-/// kNotFound; kIo (detail = errno); kCorrupt (not an .ltr, truncated, damaged, or breaking a promise of
-/// trace.hpp); kUnsupported (a later version, or a section kind of one). Messages begin with the path.
+/// stays whole. Whoever truncates a mapped file by other means earns SIGBUS, as with any mapping.
+/// Errors: kNotFound; kIo (detail = errno); kCorrupt (not an .ltr, truncated, damaged, or breaking a promise
+/// of trace.hpp); kUnsupported (a later version, or a section kind of one). Messages begin with the path.
 /// Threads: any.
 
 #include <string>

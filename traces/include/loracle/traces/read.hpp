@@ -7,7 +7,8 @@
 /// gzip, zstd or xz compressed, told by content. Reading streams: memory is bounded by the columns of the
 /// result.
 /// Errors: kNotFound, kIo, kCorrupt (truncated or damaged compression or binary), kInvalid (a bad line; the
-/// message reads `file:line: what: what to do`). Never throws, never prints.
+/// message reads `file:line: what (byte N): what to do`, N counted in the decompressed file). Never throws,
+/// never prints.
 
 #include <cstdint>
 #include <string>
@@ -20,8 +21,8 @@ namespace loracle {
 
 struct ReadOptions {
   std::string format = "auto";
-  /// lora | tenant | client | session | zipf | s-lora-power; empty: the format's own default. Parameters of
-  /// the synthetic ones follow after colons: `zipf:adapters=200:alpha=0.9`.
+  /// lora | tenant | client | session | zipf | s-lora-power; empty: the format's own default. Parameters
+  /// follow after colons: `zipf:adapters=200:alpha=0.9` (all of them: traces/README.md).
   std::string mapping;
   /// csv only: `adapter=2,arrival_s=0,input_tokens=in_tok`: our field = 0-based column number or header name.
   std::string columns;
