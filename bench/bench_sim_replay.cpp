@@ -25,7 +25,7 @@ const UseStream& stream() {
 
 /// Misses at 100,000 objects: support/zipf_stream.hpp says where they come from.
 const std::map<std::string, std::uint64_t>& golden_at_100k() {
-  static const std::map<std::string, std::uint64_t> kMisses = {{"lru", 4433391},  {"fifo", 5034436},
+  static const std::map<std::string, std::uint64_t> kMisses = {{"lru", 4433391},   {"fifo", 5034436},
                                                                {"sieve", 3699528}, {"clock", 4295056},
                                                                {"gdsf", 3910404},  {"belady", 2566741}};
   return kMisses;

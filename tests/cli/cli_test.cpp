@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -34,9 +35,18 @@ std::string read_all(const std::string& path) {
 
 class Cli : public ::testing::Test {
  protected:
-  Outcome run(const std::string& arguments) {
+  Outcome run(const std::string& arguments) { return shell(std::string(LORACLE_APP_PATH) + " " + arguments); }
+  /// With 600 MB of address space; sanitizers need terabytes of it, so under them there is no limit.
+  Outcome run_limited(const std::string& arguments) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return run(arguments);
+#else
+    return shell("ulimit -v 600000; " + std::string(LORACLE_APP_PATH) + " " + arguments);
+#endif
+  }
+  Outcome shell(const std::string& what) {
     const std::string err = (dir_ / "stderr").string();
-    const std::string command = std::string(LORACLE_APP_PATH) + " " + arguments + " 2>" + err;
+    const std::string command = "{ " + what + "; } 2>" + err;
     Outcome outcome;
     std::FILE* pipe = ::popen(command.c_str(), "r");
     if (pipe == nullptr) return outcome;
@@ -137,6 +147,21 @@ TEST_F(Cli, BadFilesAreNamedWithLineAndExitCode) {
   EXPECT_EQ(skipped.exit_code, 0) << skipped.err;
   EXPECT_NE(skipped.err.find("1 bad lines skipped"), std::string::npos) << skipped.err;
   expect_error("replay " + dir_.write("cut.oracleGeneral", std::string(25, 'x')) + flags, 4, "24");
+}
+
+// If this failed, a huge or hostile file would eat the memory of the machine before it is refused.
+TEST_F(Cli, ATenGigabyteFileIsHandledInBoundedMemory) {
+  const std::filesystem::path huge = dir_ / "huge.jsonl";
+  std::ofstream(huge) << "{\"adapter\":\"a\"}\n";
+  std::filesystem::resize_file(huge,
+                               10'000'000'000);  // sparse: a line of ten billion zero bytes after the first
+  const Outcome refused =
+      run_limited("replay " + huge.string() + " --trace-format jsonl --policy lru --capacity 2");
+  EXPECT_EQ(refused.exit_code, 4) << refused.err;
+  EXPECT_NE(refused.err.find(huge.string() + ":2:"), std::string::npos) << refused.err;
+  const Outcome first =
+      run_limited("replay " + huge.string() + " --policy lru --capacity 2 --trace-format jsonl --requests 1");
+  EXPECT_EQ(first.exit_code, 0) << first.err;
 }
 
 // If this failed, a cut download would be replayed as if it were whole.

@@ -175,7 +175,13 @@ bool soaking() {
 }
 
 std::uint64_t scenes(const SubjectSpec& spec, std::uint64_t count) {
-  return (soaking() ? count * 100 : count) / (base_name(spec) == "lhd" ? 4 : 1);
+#ifdef __SANITIZE_ADDRESS__
+  constexpr std::uint64_t kSlower = 3;
+#else
+  constexpr std::uint64_t kSlower = 1;
+#endif
+  if (soaking()) return count * 50;
+  return std::max<std::uint64_t>(2, count / kSlower / (base_name(spec) == "lhd" ? 4 : 1));
 }
 
 }  // namespace loracle::testing

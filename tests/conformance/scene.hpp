@@ -89,7 +89,8 @@ class Player {
 
 /// LORACLE_SOAK is set: run many more scenes.
 [[nodiscard]] bool soaking();
-/// How many scenes to play where `count` is usual: fewer with lhd, whose learning is slow, many more when soaking.
+/// How many scenes to play where `count` is usual: fewer under a sanitizer and with lhd,
+/// whose learning is slow; many more when soaking.
 [[nodiscard]] std::uint64_t scenes(const SubjectSpec& spec, std::uint64_t count);
 
 }  // namespace loracle::testing

@@ -10,6 +10,7 @@
 
 #include "loracle/core/rng.hpp"
 #include "loracle/policy/policy_spec.hpp"
+#include "loracle/sim/tier_replay.hpp"
 
 namespace loracle {
 namespace {
@@ -75,6 +76,27 @@ TEST(Replay, ResultsDoNotDependOnTheNumberOfThreads) {
   ASSERT_TRUE(alone && together);
   for (std::size_t i = 0; i < jobs.size(); ++i)
     EXPECT_EQ((*alone)[i].counts, (*together)[i].counts) << jobs[i].policy;
+}
+
+// If this failed, the two forms of a clairvoyant policy (bits over the known future in a replay, a heap in tiers that
+// know only the next use) would decide differently.
+TEST(Replay, ClairvoyantPoliciesDecideAlikeWithAndWithoutTheWholeFuture) {
+  const UseStream stream = random_stream(8, 50, 3000);
+  BatchStream batches;
+  batches.uses = stream;
+  for (std::uint64_t i = 0; i <= stream.uses.size(); ++i) batches.begin.push_back(i);
+  batches.batch_max = 1;
+  for (const std::uint32_t entries : {1U, 2U, 7U, 30U}) {
+    const Result<ReplayCounts> flat =
+        replay(stream, SizeUnit::kObjects, {"belady", {entries, Bytes{kUnlimited}}});
+    TierOptions options;
+    options.tiers = "belady/lru";
+    options.max_loras = entries;
+    options.max_cpu_loras = 50;
+    const Result<TierReplay> tiers = replay_tiers(batches, options);
+    ASSERT_TRUE(flat && tiers);
+    EXPECT_EQ(flat->misses, tiers->counts.host_to_device_loads) << entries;
+  }
 }
 
 // If this failed, a wrong name, parameter or size would be taken for something else.

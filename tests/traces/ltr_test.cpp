@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "fuzz/ltr_seal.hpp"
 #include "fuzz/memory_file.hpp"
 #include "loracle/traces/check_trace.hpp"
 #include "loracle/traces/generate.hpp"
@@ -23,6 +24,7 @@ namespace loracle {
 namespace {
 
 using testing::full_trace;
+using testing::ltr_sealed;
 using testing::MemoryFile;
 using testing::TempDir;
 
@@ -115,38 +117,16 @@ TEST(Ltr, RefusesEveryTruncationAtOpening) {
   EXPECT_FALSE(open_ltr(dir.write("long.ltr", whole + '\0')));
 }
 
-/// Puts the right checksums on a file that was tampered with.
-std::string resealed(std::string bytes) {
-  std::uint32_t sections = 0;
-  std::memcpy(&sections, bytes.data() + 12, 4);
-  for (std::uint32_t i = 0; i < sections; ++i) {
-    char* const entry = bytes.data() + 64 + 32 * i;
-    std::uint32_t width = 0;
-    std::uint64_t offset = 0;
-    std::uint64_t elements = 0;
-    std::memcpy(&width, entry + 4, 4);
-    std::memcpy(&offset, entry + 8, 8);
-    std::memcpy(&elements, entry + 16, 8);
-    if (offset > bytes.size() || elements > (bytes.size() - offset) / std::max(width, 1U)) continue;
-    const std::uint64_t sum = XXH3_64bits(bytes.data() + offset, elements * width);
-    std::memcpy(entry + 24, &sum, 8);
-  }
-  const std::string sealed = bytes.substr(0, 56) + bytes.substr(64, 32 * sections);
-  const std::uint64_t sum = XXH3_64bits(sealed.data(), sealed.size());
-  std::memcpy(bytes.data() + 56, &sum, 8);
-  return bytes;
-}
-
 // If this fails, a file made by someone else, checksums and all, can make us read outside its columns.
 TEST(Ltr, RefusesOrBearsEveryByteChangedUnderGoodChecksums) {
   const TempDir dir;
   const std::string whole = written(dir, full_trace());
-  ASSERT_EQ(resealed(whole), whole);
+  ASSERT_EQ(ltr_sealed(whole), whole);
   for (std::size_t at = 16; at < whole.size(); ++at) {
     for (const int flip : {0x01, 0x80, 0xFF}) {
       std::string bytes = whole;
       bytes[at] = static_cast<char>(bytes[at] ^ flip);
-      const MemoryFile file(resealed(bytes));
+      const MemoryFile file(ltr_sealed(bytes));
       const auto trace = read_ltr(file.path());
       if (!trace) continue;
       // What was let in must keep every promise; the sums make sure that each name is touched.
@@ -169,7 +149,7 @@ TEST(Ltr, RefusesARowOutOfRangeUnderGoodChecksums) {
   const std::size_t uses_at = 64 + 32 * 3 + 32;  // three sections, aligned to 64
   ASSERT_EQ(bytes.substr(uses_at, 4), std::string(4, '\0'));
   bytes[uses_at] = 1;
-  const auto read = read_ltr(dir.write("bad.ltr", resealed(bytes)));
+  const auto read = read_ltr(dir.write("bad.ltr", ltr_sealed(bytes)));
   ASSERT_FALSE(read);
   EXPECT_EQ(read.error().code, Errc::kCorrupt);
   EXPECT_NE(read.error().message.find("row 1 of 1"), std::string::npos) << read.error().message;
@@ -180,7 +160,7 @@ TEST(Ltr, RefusesALaterVersion) {
   const TempDir dir;
   std::string bytes = written(dir, full_trace());
   bytes[8] = 2;
-  const auto trace = open_ltr(dir.write("later.ltr", resealed(bytes)));
+  const auto trace = open_ltr(dir.write("later.ltr", ltr_sealed(bytes)));
   ASSERT_FALSE(trace);
   EXPECT_EQ(trace.error().code, Errc::kUnsupported);
 }
