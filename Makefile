@@ -35,7 +35,8 @@ demo: deps
 	@mkdir -p $(DEMO)
 	$(LORACLE) trace gen zipf --rate 4 --adapters 200 --alpha 0.9 --duration-mean 6 --requests 100000 --seed 7 \
 	  -o $(DEMO)/trace.jsonl
-	$(LORACLE) plan $(DEMO)/trace.jsonl --model llama-3.1-8b --gpu-memory-for-loras 16GiB --html $(DEMO)/report.html --json $(DEMO)/plan.json
+	$(LORACLE) plan $(DEMO)/trace.jsonl --model llama-3.1-8b --gpu-memory-for-loras 16GiB \
+	  --html $(DEMO)/report.html --json $(DEMO)/plan.json
 	@echo
 	@echo 'The report: $(CURDIR)/$(DEMO)/report.html (open it in a browser)'
 	@echo 'The plan:   $(CURDIR)/$(DEMO)/plan.json'

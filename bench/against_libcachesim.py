@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Replays one trace with libCacheSim's cachesim and with loracle in turn, and prints the median ratio of speeds.
+"""Replays one trace with libCacheSim's cachesim and with loracle in turn; prints the median ratio of speeds.
 
-  bench/against_libcachesim.py --cachesim PATH --trace zipf.oracleGeneral.bin --loracle build/release/engine/app/loracle
-                               [--policies lru,fifo] [--capacity 10%] [--unit objects|bytes] [--runs 5]
+  bench/against_libcachesim.py --cachesim PATH --trace zipf.oracleGeneral.bin --capacity 100000
+                               [--policies lru,fifo] [--unit objects|bytes] [--runs 5]
 
 Both run on one core, one after the other, A B A B ... A run in which the misses differ reports no speed.
-loracle is timed with columns loaded and ids interned (from the trace converted to .ltr once); cachesim as it prints it.
+loracle is timed with columns loaded and ids interned (the trace is converted to .ltr once); cachesim as it prints.
 The cold ratio beside it is wall time of the whole process, straight from the oracleGeneral file.
 """
 import argparse
@@ -30,8 +30,9 @@ def pinned(command):
 def run_peer(args, policy, capacity):
     # cachesim leaves a result file behind: give it a folder of its own.
     with tempfile.TemporaryDirectory() as folder:
-        command = pinned([args.cachesim, args.trace, "oracleGeneral", PEER_NAME.get(policy, policy), str(capacity),
-                          "--ignore-obj-size", "1" if args.unit == "objects" else "0", "--verbose", "0"])
+        command = pinned([args.cachesim, args.trace, "oracleGeneral", PEER_NAME.get(policy, policy),
+                          str(capacity), "--ignore-obj-size", "1" if args.unit == "objects" else "0",
+                          "--verbose", "0"])
         start = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
         wall = time.perf_counter() - start
@@ -42,8 +43,8 @@ def run_peer(args, policy, capacity):
 
 
 def run_ours(args, trace, policy, capacity):
-    command = pinned([args.loracle, "replay", trace, "--policy", policy, "--capacity", str(capacity), "--unit",
-                      args.unit, "--threads", "1", "--format", "json"])
+    command = pinned([args.loracle, "replay", trace, "--policy", policy, "--capacity", str(capacity),
+                      "--unit", args.unit, "--threads", "1", "--format", "json"])
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     wall = time.perf_counter() - start
@@ -53,10 +54,11 @@ def run_ours(args, trace, policy, capacity):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cachesim", required=True, help="libCacheSim's cachesim binary")
     parser.add_argument("--loracle", default="build/release/engine/app/loracle")
-    parser.add_argument("--trace", required=True, help="uncompressed oracleGeneral file; its name must say so")
+    parser.add_argument("--trace", required=True, help="uncompressed; its name must contain oracleGeneral")
     parser.add_argument("--policies", default="lru,fifo,clock,sieve,gdsf,belady")
     parser.add_argument("--capacity", type=int, required=True, help="objects, or bytes with --unit bytes")
     parser.add_argument("--unit", choices=["objects", "bytes"], default="objects")
@@ -70,7 +72,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         columns = os.path.join(folder, "trace.ltr")
         subprocess.run([args.loracle, "trace", "convert", args.trace, "-o", columns], check=True)
-        print(f"{'policy':<12} {'peer Mreq/s':>12} {'ours Mreq/s':>12} {'ratio':>7} {'cold ratio':>11}  misses")
+        print("policy        peer Mreq/s  ours Mreq/s   ratio  cold ratio  misses")
         for policy in args.policies.split(","):
             peer_speeds, our_speeds, ratios, cold = [], [], [], []
             same = True
@@ -84,15 +86,17 @@ def main():
                 ratios.append(our_speed / peer_speed)
                 cold.append(peer_wall / our_wall)
             if not same and policy not in NOT_LAW:
-                print(f"{policy:<12} misses differ: peer {peer_miss:.4f}, ours {our_miss:.4f}; no speed is reported")
+                print(f"{policy:<12} misses differ: peer {peer_miss:.4f}, ours {our_miss:.4f}; no speed")
                 continue
             figure = {"policy": policy, "unit": args.unit, "capacity": args.capacity,
                       "peer_mreq_s": statistics.median(peer_speeds) / 1e6,
-                      "ours_mreq_s": statistics.median(our_speeds) / 1e6, "ratio": statistics.median(ratios),
+                      "ours_mreq_s": statistics.median(our_speeds) / 1e6,
+                      "ratio": statistics.median(ratios),
                       "cold_ratio": statistics.median(cold), "same_misses": same}
             figures.append(figure)
-            print(f"{policy:<12} {figure['peer_mreq_s']:>12.2f} {figure['ours_mreq_s']:>12.1f} {figure['ratio']:>6.1f}x"
-                  f" {figure['cold_ratio']:>10.1f}x  {'equal' if same else 'not comparable'}", flush=True)
+            print(f"{policy:<12} {figure['peer_mreq_s']:>12.2f} {figure['ours_mreq_s']:>12.1f} "
+                  f"{figure['ratio']:>6.1f}x {figure['cold_ratio']:>10.1f}x  "
+                  f"{'equal' if same else 'not comparable'}", flush=True)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as out:
             json.dump(figures, out, indent=2)

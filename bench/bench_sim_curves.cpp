@@ -1,5 +1,5 @@
-// One pass over the uses for many sizes: the exact LRU curve, sixteen LRU sizes, sixteen FIFO sizes, the grid.
-// LORACLE_BENCH_SMALL=1 shrinks the trace, for a test that it still runs and is right.
+// One pass over the uses for many sizes: the exact LRU curve, sixteen LRU sizes, sixteen FIFO sizes, the
+// grid. LORACLE_BENCH_SMALL=1 shrinks the trace, for a test that it still runs and is right.
 
 #include <benchmark/benchmark.h>
 
@@ -22,7 +22,8 @@ const UseStream& stream() {
   return kStream;
 }
 
-/// The sixteen sizes and, for the full stream, their misses: support/zipf_stream.hpp says where those come from.
+/// The sixteen sizes and, for the full stream, their misses: support/zipf_stream.hpp says where those come
+/// from.
 const std::vector<std::uint64_t> kSizes = {1000,  2000,  3000,  5000,   7000,   10000,  15000,  20000,
                                            30000, 50000, 70000, 100000, 150000, 200000, 300000, 500000};
 const std::vector<std::uint64_t> kLruMisses = {11937513, 10855718, 10217551, 9409279, 8870754, 8296591,

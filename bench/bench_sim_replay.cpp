@@ -1,5 +1,6 @@
-// Requests a second of a replay, each policy at 1 % and 10 % of the objects (or of the bytes), one thread, columns
-// loaded and ids interned. LORACLE_BENCH_SMALL=1 shrinks the trace, for a test that it still runs and is right.
+// Requests a second of a replay, each policy at 1 % and 10 % of the objects (or of the bytes), one thread,
+// columns loaded and ids interned. LORACLE_BENCH_SMALL=1 shrinks the trace, for a test that it still runs and
+// is right.
 
 #include <benchmark/benchmark.h>
 

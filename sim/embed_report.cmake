@@ -1,7 +1,9 @@
-# Writes one C++ file that holds the report's style, its script and Vega as string literals, at configure time.
+# Writes one C++ file that holds the report's style, its script and Vega as string literals, at configure
+# time.
 #
-# LORACLE_VEGA_JS is Debian's folder of Vega modules (package libjs-vega), or one bundled vega.min.js. The modules are
-# put end to end, in the order they need one another, behind the few lines of report/vega_modules.js.
+# LORACLE_VEGA_JS is Debian's folder of Vega modules (package libjs-vega), or one bundled vega.min.js. The
+# modules are put end to end, in the order they need one another, behind the few lines of
+# report/vega_modules.js.
 
 set(LORACLE_VEGA_JS /usr/share/javascript/vega CACHE PATH
     "Vega for the HTML report: Debian's folder of modules (package libjs-vega), or a bundled vega.min.js")

@@ -17,8 +17,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Okabe and Ito's colours, which the colour-blind can tell apart, and three more. Their blue is the signal `blue`:
-// it is LRU's and the slots', and brighter on a dark page.
+// Okabe and Ito's colours, which the colour-blind can tell apart, and three more. Their blue is the signal
+// `blue`: it is LRU's and the slots', and brighter on a dark page.
 constexpr std::array<std::string_view, 8> kColours = {"#E69F00", "#009E73", "#CC79A7", "#D55E00",
                                                       "#56B4E9", "#8E7CC3", "#8C8C1A", "#808080"};
 constexpr std::string_view kHostColour = "#56B4E9";

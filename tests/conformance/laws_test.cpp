@@ -1,4 +1,5 @@
-// Laws of caching that hold whatever the trace: a number that breaks one is a bug somewhere, wherever that is.
+// Laws of caching that hold whatever the trace: a number that breaks one is a bug somewhere, wherever that
+// is.
 
 #include <algorithm>
 #include <optional>
@@ -41,8 +42,8 @@ ReplayCounts counts_of(const UseStream& stream, SizeUnit unit, const std::string
   return {};
 }
 
-/// Misses of the best possible policy at equal sizes, by the definition: of the residents, and of the newcomer too if
-/// it may be turned away, the one whose next use is farthest goes. O(uses x rows).
+/// Misses of the best possible policy at equal sizes, by the definition: of the residents, and of the
+/// newcomer too if it may be turned away, the one whose next use is farthest goes. O(uses x rows).
 std::uint64_t least_misses(const Scene& scene, std::uint64_t entries, bool may_bypass) {
   std::vector<std::optional<std::uint32_t>> next_of(scene.rows);  // of residents
   std::uint64_t resident = 0;

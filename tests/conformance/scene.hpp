@@ -1,6 +1,7 @@
 #pragma once
-/// A random play for one policy: adapters with sizes and costs, a tier's capacity, uses, and between them pins, leases
-/// and removals; and the player that acts it out on a policy as a tier would, keeping its own books.
+/// A random play for one policy: adapters with sizes and costs, a tier's capacity, uses, and between them
+/// pins, leases and removals; and the player that acts it out on a policy as a tier would, keeping its own
+/// books.
 ///
 /// All of it comes from one seed, which failures print. Ticks are the uses' indices, as in a replay.
 

@@ -1,4 +1,5 @@
-// The smallest tiers, where shares round to nothing and one row fills a queue: `--max-loras 1` is a real setting.
+// The smallest tiers, where shares round to nothing and one row fills a queue: `--max-loras 1` is a real
+// setting.
 
 #include "conformance/scene.hpp"
 

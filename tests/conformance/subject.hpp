@@ -1,8 +1,8 @@
 #pragma once
 /// Every policy behind one table of functions, so that a property is compiled once and not once a policy.
 ///
-/// `subject_specs` lists all policies by their types, all again through AnyPolicy, and settings that move their inner
-/// queues to the ends of their ranges. Threads: one owner.
+/// `subject_specs` lists all policies by their types, all again through AnyPolicy, and settings that move
+/// their inner queues to the ends of their ranges. Threads: one owner.
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,7 @@
 #pragma once
-/// A naive twin of every policy, written from the formula in the policy's header and from the paper, never from the
-/// code: lists, vectors and scans, no cleverness. A policy that decides otherwise has a bug, or its header has.
+/// A naive twin of every policy, written from the formula in the policy's header and from the paper, never
+/// from the code: lists, vectors and scans, no cleverness. A policy that decides otherwise has a bug, or its
+/// header has.
 ///
 /// Threads: one owner.
 

@@ -16,7 +16,8 @@ namespace {
 
 enum class Rule : std::uint8_t { kExact, kWithinOnePercent };
 
-/// Which rows of the table bind us, and how tightly. Policies of the table that are not ours are not compared.
+/// Which rows of the table bind us, and how tightly. Policies of the table that are not ours are not
+/// compared.
 struct Promise {
   Rule rule;
   std::uint64_t unit_capacity_min;  // below it the table itself shows a defect (nothing is cached at all)
@@ -69,8 +70,8 @@ std::vector<TableRow> read_table(const std::filesystem::path& file) {
   return rows;
 }
 
-// If this failed, a policy would no longer decide as the independent simulator libCacheSim (6d3d368) does on a real
-// block trace, in requests or in bytes, at one of seventeen sizes.
+// If this failed, a policy would no longer decide as the independent simulator libCacheSim (6d3d368) does on
+// a real block trace, in requests or in bytes, at one of seventeen sizes.
 TEST(CloudPhysics, MissCountsEqualLibCacheSims) {
   LORACLE_SHARED_FILE(trace_file, "traces/libcachesim/cloudPhysicsIO.oracleGeneral.zst");
   LORACLE_SHARED_FILE(table_file, "golden/libcachesim-cloudphysics.csv");
@@ -104,7 +105,8 @@ TEST(CloudPhysics, MissCountsEqualLibCacheSims) {
   EXPECT_EQ(compared, 14U * 17U + 16U + 14U);  // 9 + 8 sizes; s3fifo without 8, lirs without 8 .. 128
 }
 
-// If this failed, a queue of ours would round to nothing again at the sizes max_loras has, and cache nothing at all.
+// If this failed, a queue of ours would round to nothing again at the sizes max_loras has, and cache nothing
+// at all.
 TEST(CloudPhysics, SmallCachesCacheSomethingWhereLibCacheSimsCacheNothing) {
   LORACLE_SHARED_FILE(trace_file, "traces/libcachesim/cloudPhysicsIO.oracleGeneral.zst");
   const Result<Trace> trace = read_trace(trace_file.string(), {});

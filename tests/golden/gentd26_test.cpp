@@ -10,7 +10,8 @@
 namespace loracle {
 namespace {
 
-/// Miss ratios to three places at 8, 32 and 128 adapters, counted by hand-written scripts when the trace was studied.
+/// Miss ratios to three places at 8, 32 and 128 adapters, counted by hand-written scripts when the trace was
+/// studied.
 struct Expected {
   const char* policy;
   double at_8, at_32, at_128;
@@ -40,7 +41,8 @@ void expect_ratios(double fold_period_s, std::initializer_list<Expected> table) 
   }
 }
 
-// If this failed, a real LoRA trace would be read or replayed differently from how it was when it was studied.
+// If this failed, a real LoRA trace would be read or replayed differently from how it was when it was
+// studied.
 TEST(GenTD26, MissRatiosInRealOrder) {
   expect_ratios(0, {{"lru", .223, .154, .113}, {"belady", .175, .117, .111}});
 }

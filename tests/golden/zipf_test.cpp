@@ -29,7 +29,8 @@ struct Expected {
 
 class ZipfGolden : public ::testing::TestWithParam<Expected> {};
 
-// If this failed, a policy would decide differently from the independent simulator at the sizes max_loras has.
+// If this failed, a policy would decide differently from the independent simulator at the sizes max_loras
+// has.
 TEST_P(ZipfGolden, MissCountsEqualLibCacheSims) {
   for (std::size_t i = 0; i < kSizes.size(); ++i) {
     if (GetParam().misses[i] == 0) continue;

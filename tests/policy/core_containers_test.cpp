@@ -150,7 +150,8 @@ TEST(RowQueues, FindTheOldestRowThatIsFree) {
   EXPECT_EQ(queues.oldest_free(0, NoGuard{}), Row{0});
 }
 
-// Arrival order is what FIFO, CLOCK and SIEVE decide by; holes and growth must not disturb it or a held position.
+// Arrival order is what FIFO, CLOCK and SIEVE decide by; holes and growth must not disturb it or a held
+// position.
 TEST(RowRing, AgreesWithAListThroughHolesPackingAndGrowth) {
   constexpr std::uint32_t kRows = 30;
   for (const std::uint64_t live_max : {1ULL, 4ULL, 30ULL, ~0ULL}) {

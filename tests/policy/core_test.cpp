@@ -27,7 +27,8 @@ TEST(CheckDeathTest, AFailedCheckSaysWhatAndWhereAndAborts) {
   EXPECT_DEATH(fail_check(), "core_test.cpp:[0-9]+: check failed: 1 \\+ 1 == 3");
 }
 
-// A release build that evaluated DCHECKs would pay for them in the hottest loops; a checked one must not skip them.
+// A release build that evaluated DCHECKs would pay for them in the hottest loops; a checked one must not skip
+// them.
 TEST(CheckDeathTest, ADcheckIsOnlyEvaluatedWhereItIsOn) {
   int evaluated = 0;
   const auto count = [&] { return ++evaluated > 0; };

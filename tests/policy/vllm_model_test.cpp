@@ -1,5 +1,5 @@
-// vLLM's two LRUs, defects included. The sequences are those of vLLM's own tests (tests/lora/test_lora_manager.py and
-// test_lora_functions.py, 2026-08-07), and the four known weaknesses.
+// vLLM's two LRUs, defects included. The sequences are those of vLLM's own tests
+// (tests/lora/test_lora_manager.py and test_lora_functions.py, 2026-08-07), and the four known weaknesses.
 
 #include "loracle/policy/vllm_model.hpp"
 

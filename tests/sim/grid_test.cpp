@@ -87,7 +87,8 @@ TEST(Grid, OnePassEqualsReplayInEveryCellOnRandomBatches) {
   }
 }
 
-// If this failed, real requests (several LoRAs each, many tenants, token traffic) would break the one-pass argument.
+// If this failed, real requests (several LoRAs each, many tenants, token traffic) would break the one-pass
+// argument.
 TEST(Grid, OnePassEqualsReplayInEveryCellOnThreeRealTraces) {
   LORACLE_SHARED_FILE(gentd26, "traces/gentd26/adapter_requests_timed_d00-11.csv.gz");
   LORACLE_SHARED_FILE(mooncake, "traces/mooncake/conversation_trace.jsonl.zst");

@@ -17,8 +17,8 @@ std::uint64_t bytes_of(const ModelGeometry& model, std::string_view targets, std
 }
 
 TEST(ModelGeometry, SizesASlotOfLlama31WithEightBillionAsWorkedOutByHand) {
-  // If this fails, every slot memory a plan prints is wrong. By hand: 32 layers x (q 8192 + k 5120 + v 5120 + o 8192 +
-  // gate, up and down 18432 each) x rank x 2 bytes.
+  // If this fails, every slot memory a plan prints is wrong. By hand: 32 layers x (q 8192 + k 5120 + v 5120 +
+  // o 8192 + gate, up and down 18432 each) x rank x 2 bytes.
   const auto model = known_model("llama-3.1-8b");
   ASSERT_TRUE(model.has_value());
   EXPECT_EQ(bytes_of(*model, "auto", 8), 41'943'040U);
@@ -29,8 +29,8 @@ TEST(ModelGeometry, SizesASlotOfLlama31WithEightBillionAsWorkedOutByHand) {
 }
 
 TEST(ModelGeometry, TheTablesModelsHaveTheSizesInTheirNames) {
-  // A wrong digit in the table would show as a parameter count that is off. Counts in 1e9, from the model cards;
-  // embeddings that are tied are counted once there, so they are added here as each model has them.
+  // A wrong digit in the table would show as a parameter count that is off. Counts in 1e9, from the model
+  // cards; embeddings that are tied are counted once there, so they are added here as each model has them.
   struct Card {
     double billions;
     bool tied;
@@ -102,7 +102,8 @@ TEST(ModelGeometry, AConfigJsonGivesWhatTheTableGives) {
 }
 
 TEST(ModelGeometry, UnderstandsTheFamiliesThatDiffer) {
-  // Fused projections have one A for several outputs; OPT has no gate; a multimodal model nests its text part.
+  // Fused projections have one A for several outputs; OPT has no gate; a multimodal model nests its text
+  // part.
   const auto phi = known_model("phi-3-mini");
   ASSERT_TRUE(phi.has_value());
   EXPECT_EQ(bytes_of(*phi, "auto", 1),

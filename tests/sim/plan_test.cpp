@@ -43,7 +43,8 @@ PlanOptions with_model() {
 }
 
 TEST(Plan, HoldsAllOfACycleThatFits) {
-  // LRU misses every use of a cycle that is one adapter too long, so anything but all ten would be bad advice.
+  // LRU misses every use of a cycle that is one adapter too long, so anything but all ten would be bad
+  // advice.
   const auto plan = planned(cyclic_trace(10, 100), with_model());
   ASSERT_TRUE(plan.has_value()) << plan.error().message;
   EXPECT_EQ(plan->verdict, PlanVerdict::kMeetsTarget);
@@ -53,7 +54,8 @@ TEST(Plan, HoldsAllOfACycleThatFits) {
 }
 
 TEST(Plan, FollowsItsRuleOnEveryCell) {
-  // The rule is documented; a plan that strays from it is not the one users read about. Here it is applied anew.
+  // The rule is documented; a plan that strays from it is not the one users read about. Here it is applied
+  // anew.
   for (const std::uint64_t seed : {1U, 2U, 3U, 4U, 5U, 6U}) {
     PlanOptions options = with_model();
     options.target_disk_loads = 0.004 * static_cast<double>(seed);
@@ -93,7 +95,8 @@ TEST(Plan, FollowsItsRuleOnEveryCell) {
 }
 
 TEST(Plan, LabelsTheTrapOfAGoodHitRatioInfeasible) {
-  // Four adapters are always active at once, two slots fit: nearly every use hits, and requests wait without end.
+  // Four adapters are always active at once, two slots fit: nearly every use hits, and requests wait without
+  // end.
   std::vector<std::vector<std::uint32_t>> requests;
   for (std::uint32_t i = 0; i < 2000; ++i) requests.push_back({i / 500 % 2 == 0 ? i % 4 / 2 : 2 + i % 4 / 2});
   for (std::uint32_t i = 0; i < 100; ++i) requests.push_back({i % 4});
@@ -110,7 +113,8 @@ TEST(Plan, LabelsTheTrapOfAGoodHitRatioInfeasible) {
 }
 
 TEST(Plan, CountsActiveAdaptersAsArrivalsFindThem) {
-  // The floor comes from this. Each request holds its adapter 2.5 s, one arrives every second: three are active.
+  // The floor comes from this. Each request holds its adapter 2.5 s, one arrives every second: three are
+  // active.
   const auto plan = planned(cyclic_trace(6, 50, 2.5F), PlanOptions{});
   ASSERT_TRUE(plan.has_value()) << plan.error().message;
   EXPECT_TRUE(plan->active.known);
@@ -340,8 +344,8 @@ TEST(Plan, ReplaysOtherPoliciesCellByCell) {
 }
 
 TEST(Plan, TellsASparseTraceFromACrowdedOne) {
-  // The same uses, spread over days or folded onto an hour, need different slot counts; a plan that gave both the same
-  // would have looked only at popularity.
+  // The same uses, spread over days or folded onto an hour, need different slot counts; a plan that gave both
+  // the same would have looked only at popularity.
   LORACLE_SHARED_FILE(file, "traces/gentd26/adapter_requests_timed_d00-11.csv.gz");
   PlanOptions options = with_model();
   options.gpu_memory = Bytes{8ULL << 30U};

@@ -11,8 +11,8 @@
 
 namespace loracle::testing {
 
-/// Requests one second apart; each names the adapters of its batch, by number. Adapters are numbered in order of
-/// first appearance, as a reader does.
+/// Requests one second apart; each names the adapters of its batch, by number. Adapters are numbered in order
+/// of first appearance, as a reader does.
 inline Trace trace_of(const std::vector<std::vector<std::uint32_t>>& requests, float duration_s = 0) {
   std::vector<Row> uses;
   std::vector<std::uint64_t> begin = {0};

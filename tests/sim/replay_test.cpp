@@ -78,8 +78,8 @@ TEST(Replay, ResultsDoNotDependOnTheNumberOfThreads) {
     EXPECT_EQ((*alone)[i].counts, (*together)[i].counts) << jobs[i].policy;
 }
 
-// If this failed, the two forms of a clairvoyant policy (bits over the known future in a replay, a heap in tiers that
-// know only the next use) would decide differently.
+// If this failed, the two forms of a clairvoyant policy (bits over the known future in a replay, a heap in
+// tiers that know only the next use) would decide differently.
 TEST(Replay, ClairvoyantPoliciesDecideAlikeWithAndWithoutTheWholeFuture) {
   const UseStream stream = random_stream(8, 50, 3000);
   BatchStream batches;

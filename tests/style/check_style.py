@@ -34,10 +34,10 @@ MODULE_OF_PREFIX = {"core": "policy", **{module: module for module in MODULES}}
 THIRD_PARTY = [
     (r"tl/", r"policy/include/loracle/core/result\.hpp"),
     (r"Eigen/", r"(kernels|sim)/src/|tests/|bench/"),
-    (r"nlohmann/", r"(traces|sim|engine)/.*\.cpp|tests/.*\.cpp|bench/.*\.cpp"),
+    (r"nlohmann/", r"(traces|sim|engine)/.*\.cpp|engine/app/trace_json\.hpp|tests/.*\.cpp|bench/.*\.cpp"),
     (r"fmt/", r"(policy|traces|sim|kernels|engine|tests|bench)/.*\.cpp"),
     (r"CLI/", r"engine/app/"),
-    (r"(zlib|lzma|zstd|zstd_errors|xxhash)\.h", r"(traces|engine)/src/.*\.cpp|tests/.*\.cpp|bench/.*\.cpp"),
+    (r"(zlib|lzma|zstd|zstd_errors|xxhash)\.h", r"(traces|engine)/src/.*\.cpp|tests/.*|bench/.*\.cpp"),
     (r"sqlite3\.h", r"engine/src/catalog/.*\.cpp"),
     (r"curl/", r"engine/src/storage/.*\.cpp"),
     (r"(cuda|cooperative_groups|cub/|cublas|mma\.h)",

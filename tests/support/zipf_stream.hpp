@@ -1,8 +1,9 @@
 #pragma once
-/// A long synthetic stream of uses with known miss counts: independent Zipf(1) draws from one splitmix64 stream,
-/// sizes log-uniform in 10 .. 500 MB from another, rows numbered by first appearance. Equal arguments, equal stream.
-/// The golden counts for (10,000 ids, 20 M requests, seed 7) and (1 M ids, 20 M requests, seed 42) come from
-/// libCacheSim 6d3d368 run on the same traces (sha256 of their oracleGeneral form 26a76fc7... and 7c297d89...).
+/// A long synthetic stream of uses with known miss counts: independent Zipf(1) draws from one splitmix64
+/// stream, sizes log-uniform in 10 .. 500 MB from another, rows numbered by first appearance. Equal
+/// arguments, equal stream. The golden counts for (10,000 ids, 20 M requests, seed 7) and (1 M ids, 20 M
+/// requests, seed 42) come from libCacheSim 6d3d368 run on the same traces (sha256 of their oracleGeneral
+/// form 26a76fc7... and 7c297d89...).
 
 #include <algorithm>
 #include <cmath>

@@ -34,7 +34,8 @@ Result<Facts> read_adapter(const fs::path& folder) {
   if (!json.is_object() || rank == json.end() || !rank->is_number_unsigned())
     return fail(Errc::kCorrupt, "adapter_config.json has no rank `r`");
   const auto value = rank->get<std::uint64_t>();
-  if (value < 1 || value > 65535) return fail(Errc::kCorrupt, fmt::format("rank {} is not within 1 .. 65535", value));
+  if (value < 1 || value > 65535)
+    return fail(Errc::kCorrupt, fmt::format("rank {} is not 1 .. 65535", value));
   for (const char* weights : {"adapter_model.safetensors", "adapter_model.bin"}) {
     const std::uintmax_t size = fs::file_size(folder / weights, error);
     if (!error) return Facts{size, static_cast<std::uint16_t>(value)};
@@ -56,8 +57,8 @@ Result<AdapterDirectoryReport> add_adapter_facts(Trace& trace, const std::string
   fs::directory_iterator entries(directory, error);
   if (error)
     return fail(error == std::errc::no_such_file_or_directory ? Errc::kNotFound : Errc::kIo,
-                fmt::format("{}: cannot list the adapters: {}: give a directory with one folder an adapter", directory,
-                            error.message()),
+                fmt::format("{}: cannot list the adapters: {}: give a directory with one folder an adapter",
+                            directory, error.message()),
                 error.value());
   AdapterDirectoryReport report;
   std::unordered_map<std::string, Facts> found;

@@ -13,7 +13,7 @@ namespace loracle {
 struct AdapterTable {
   std::vector<Bytes> size;         // [rows] or empty: bytes in the tier; 1 where objects are counted
   std::vector<float> reload_cost;  // [rows] or empty: cost to bring it back, any one unit (seconds, say)
-  std::vector<Tick> next_use;      // [rows] or empty: tick of the next use; kept for clairvoyant policies only
+  std::vector<Tick> next_use;      // [rows] or empty: tick of the next use, for clairvoyant policies
 
   [[nodiscard]] Bytes size_of(Row row) const noexcept {
     return size.empty() ? Bytes{1} : size[index_of(row)];

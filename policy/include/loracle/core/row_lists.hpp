@@ -17,7 +17,8 @@ class RowLists {
  public:
   RowLists(std::uint32_t rows, std::uint32_t lists) : rows_(rows), links_(std::size_t{rows} + lists) {
     LORACLE_CHECK(std::uint64_t{rows} + lists < 0xFFFF'FFFFULL);
-    for (std::uint32_t list = 0; list < lists; ++list) link(sentinel(list)) = {sentinel(list), sentinel(list)};
+    for (std::uint32_t list = 0; list < lists; ++list)
+      link(sentinel(list)) = {sentinel(list), sentinel(list)};
   }
 
   /// True if the row is in any of the lists.

@@ -41,8 +41,8 @@ struct Quantity {
 /// A size or an amount moved.
 using Bytes = Quantity<struct BytesUnit>;
 
-/// Logical time: in a replay, the 0-based index of the use; in the engine, the owner thread's sequence number.
-/// It only ever grows. No policy knows seconds.
+/// Logical time: in a replay, the 0-based index of the use; in the engine, the owner thread's sequence
+/// number. It only ever grows. No policy knows seconds.
 using Tick = Quantity<struct TickUnit>;
 
 /// A next use that never comes.

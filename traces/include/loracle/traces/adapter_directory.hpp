@@ -1,7 +1,8 @@
 #pragma once
-/// Adapter facts from a directory of adapters as PEFT saves them: one folder an adapter, its name the adapter's,
-/// with `adapter_config.json` (`r`) beside `adapter_model.safetensors` or `adapter_model.bin` (its size).
-/// Folders that are not adapters are passed over; an adapter whose files are damaged is listed, never fatal.
+/// Adapter facts from a directory of adapters as PEFT saves them: one folder an adapter, its name the
+/// adapter's, with `adapter_config.json` (`r`) beside `adapter_model.safetensors` or `adapter_model.bin` (its
+/// size). Folders that are not adapters are passed over; an adapter whose files are damaged is listed, never
+/// fatal.
 
 #include <string>
 #include <vector>
