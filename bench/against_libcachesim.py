@@ -5,7 +5,7 @@
                                [--policies lru,fifo] [--unit objects|bytes] [--runs 5]
 
 Both run on one core, one after the other, A B A B ... A run in which the misses differ reports no speed.
-loracle is timed with columns loaded and ids interned (the trace is converted to .ltr once); cachesim as it prints.
+loracle is timed with columns loaded and ids interned (converted to .ltr once); cachesim as it prints it.
 The cold ratio beside it is wall time of the whole process, straight from the oracleGeneral file.
 """
 import argparse

@@ -9,20 +9,21 @@ set(LORACLE_VEGA_JS /usr/share/javascript/vega CACHE PATH
     "Vega for the HTML report: Debian's folder of modules (package libjs-vega), or a bundled vega.min.js")
 
 # Only what the report's charts use: no maps, forces, regressions or word clouds.
-set(vega_modules util time format loader dataflow statistics canvas scale scenegraph expression selection functions
-                 event-selector parser runtime view transforms view-transforms encode)
+set(vega_modules util time format loader dataflow statistics canvas scale scenegraph expression selection
+                 functions event-selector parser runtime view transforms view-transforms encode)
 
 function(loracle_embed_report output)
   set(from ${CMAKE_CURRENT_SOURCE_DIR}/src/report)
-  set(read ${from}/page.css ${from}/page.js ${from}/vega_modules.js ${from}/vega_entry.js ${from}/vega_license.txt)
+  set(read ${from}/page.css ${from}/page.js ${from}/vega_modules.js ${from}/vega_entry.js
+           ${from}/vega_license.txt)
   set(vega "")
   if(IS_DIRECTORY ${LORACLE_VEGA_JS})
     file(READ ${from}/vega_modules.js vega)
     foreach(module ${vega_modules})
       set(file ${LORACLE_VEGA_JS}/vega-${module}.min.js)
       if(NOT EXISTS ${file})
-        message(FATAL_ERROR "The HTML report needs ${file}, which is absent: reinstall Debian's package libjs-vega, or "
-                            "set LORACLE_VEGA_JS to a bundled vega.min.js")
+        message(FATAL_ERROR "The HTML report needs ${file}, which is absent: reinstall Debian's package "
+                            "libjs-vega, or set LORACLE_VEGA_JS to a bundled vega.min.js")
       endif()
       file(READ ${file} text)
       string(APPEND vega "loracleVega.next(\"vega-${module}\");\n" "${text}" "\n")
@@ -34,8 +35,9 @@ function(loracle_embed_report output)
     file(READ ${LORACLE_VEGA_JS} vega)
     list(APPEND read ${LORACLE_VEGA_JS})
   else()
-    message(FATAL_ERROR "The HTML report needs Vega, and ${LORACLE_VEGA_JS} does not exist: install Debian's package "
-                        "libjs-vega, or set LORACLE_VEGA_JS to its folder or to a bundled vega.min.js")
+    message(FATAL_ERROR "The HTML report needs Vega, and ${LORACLE_VEGA_JS} does not exist: install "
+                        "Debian's package libjs-vega, or set LORACLE_VEGA_JS to its folder or to a bundled "
+                        "vega.min.js")
   endif()
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${read})
   # A page must not end its script early, nor look for source maps.

@@ -61,7 +61,7 @@ PolicyGap gap_at(const Plan& plan, std::uint32_t entries) {
     const std::uint64_t misses = curve.misses[at];
     if (curve.policy == "lru") gap.lru = misses;
     if (curve.policy == "belady") gap.belady = misses;
-    if (curve.policy.rfind("belady", 0) == 0 || misses >= gap.best) continue;
+    if (curve.policy.rfind("belady", 0) == 0 || curve.bypasses[at] > 0 || misses >= gap.best) continue;
     gap.best = misses;
     gap.best_policy = curve.policy;
   }
@@ -188,9 +188,12 @@ Result<Unit> fill_policies(Plan& plan, UseStream& stream, const LruCurve& lru,
 
   std::size_t job = 0;
   for (const std::string& name : names) {
-    PolicyCurve curve{name, {}};
-    for (const std::uint32_t entries : plan.curve_entries)
-      curve.misses.push_back(name == "lru" ? lru.misses(entries) : (*results)[job++].counts.misses);
+    PolicyCurve curve{name, {}, {}};
+    for (const std::uint32_t entries : plan.curve_entries) {
+      const ReplayCounts* counts = name == "lru" ? nullptr : &(*results)[job++].counts;
+      curve.misses.push_back(counts == nullptr ? lru.misses(entries) : counts->misses);
+      curve.bypasses.push_back(counts == nullptr ? 0 : counts->bypasses);
+    }
     plan.curves.push_back(std::move(curve));
   }
 
@@ -198,10 +201,12 @@ Result<Unit> fill_policies(Plan& plan, UseStream& stream, const LruCurve& lru,
     const auto found = std::lower_bound(plan.curve_entries.begin(), plan.curve_entries.end(), entries);
     return static_cast<std::size_t>(found - plan.curve_entries.begin());
   };
+  const std::size_t device = place_of(plan.chosen.max_loras);
+  const std::size_t host = place_of(plan.chosen.max_cpu_loras);
   for (const PolicyCurve& curve : plan.curves) {
     plan.policies.push_back({curve.policy, curve.policy.rfind("belady", 0) == 0,
-                             curve.misses[place_of(plan.chosen.max_loras)],
-                             curve.misses[place_of(plan.chosen.max_cpu_loras)]});
+                             curve.bypasses[device] + curve.bypasses[host] > 0, curve.misses[device],
+                             curve.misses[host]});
   }
   std::stable_sort(plan.policies.begin(), plan.policies.end(), [](const PolicyRow& a, const PolicyRow& b) {
     return std::pair(a.clairvoyant, a.device_misses) < std::pair(b.clairvoyant, b.device_misses);

@@ -127,6 +127,7 @@ std::string plan_json(const Plan& plan) {
   Json policies = rows_json(plan.policies, [](const PolicyRow& row) {
     return Json{{"policy", row.policy},
                 {"clairvoyant", row.clairvoyant},
+                {"refuses", row.refuses},
                 {"device_misses", row.device_misses},
                 {"host_misses", row.host_misses}};
   });

@@ -33,15 +33,18 @@ std::string memory_text(const Plan& plan) {
 }
 
 std::string note_text(const AdvisoryRow& row) {
-  std::string note = row.chosen ? "chosen" : "";
-  const auto add = [&note](std::string_view more) {
-    if (!note.empty()) note += ", ";
-    note += more;
-  };
-  if (row.below_floor) add("INFEASIBLE");
-  if (row.over_limit) add("over memory");
-  if (!row.meets_target) add("misses target");
-  return note;
+  // The gravest remark alone: what does not serve need not also miss a target.
+  const std::string_view remark = row.below_floor     ? "INFEASIBLE"
+                                  : row.over_limit    ? "over memory"
+                                  : !row.meets_target ? "off target"
+                                                      : "";
+  if (!row.chosen) return std::string(remark);
+  return remark.empty() ? "chosen" : fmt::format("chosen, {}", remark);
+}
+
+std::string policy_note(const PolicyRow& row) {
+  if (row.clairvoyant) return "knows the future";
+  return row.refuses ? "refuses some; a server cannot" : "";
 }
 
 std::string verdict_text(const Plan& plan) {

@@ -17,7 +17,8 @@ namespace loracle::detail {
 [[nodiscard]] std::string closed_text(const PolicyGap& gap, std::uint64_t misses);
 [[nodiscard]] std::string vllm_text(const Plan& plan);
 [[nodiscard]] std::string trace_text(const Plan& plan);
-/// "chosen", "INFEASIBLE", "over memory", "misses target", several or none of them.
+/// "chosen" and the gravest of "INFEASIBLE", "over memory" and "off target", both or neither.
 [[nodiscard]] std::string note_text(const AdvisoryRow& row);
+[[nodiscard]] std::string policy_note(const PolicyRow& row);
 
 }  // namespace loracle::detail

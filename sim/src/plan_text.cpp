@@ -57,7 +57,7 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
   }
   std::string out;
   for (const auto& row : rows) {
-    std::string line = " ";
+    std::string line;
     for (std::size_t i = 0; i < row.size(); ++i) {
       const bool left = i + 1 == width.size();
       line += left ? fmt::format("  {:<{}}", row[i], width[i]) : fmt::format("  {:>{}}", row[i], width[i]);
@@ -89,10 +89,10 @@ std::string policies(const Plan& plan) {
                    "gap closed", fmt::format("misses, {} in host", count_text(plan.host_gap.entries)),
                    "gap closed", ""});
   for (const PolicyRow& row : plan.policies) {
-    cells.push_back(
-        {row.policy, share_text(row.device_misses, plan.uses),
-         detail::closed_text(plan.device_gap, row.device_misses), share_text(row.host_misses, plan.uses),
-         detail::closed_text(plan.host_gap, row.host_misses), row.clairvoyant ? "knows the future" : ""});
+    cells.push_back({row.policy, share_text(row.device_misses, plan.uses),
+                     detail::closed_text(plan.device_gap, row.device_misses),
+                     share_text(row.host_misses, plan.uses),
+                     detail::closed_text(plan.host_gap, row.host_misses), detail::policy_note(row)});
   }
   return table(cells);
 }

@@ -119,9 +119,7 @@ void policies(std::string& out, const Plan& plan) {
               {row.policy, share_text(row.device_misses, plan.uses),
                detail::closed_text(plan.device_gap, row.device_misses),
                share_text(row.host_misses, plan.uses), detail::closed_text(plan.host_gap, row.host_misses),
-               row.clairvoyant       ? "knows the future: the floor"
-               : row.policy == "lru" ? "what vLLM does"
-                                     : ""});
+               row.policy == "lru" ? "what vLLM does" : detail::policy_note(row)});
   }
   out += "</tbody></table>\n</div>\n";
 }
@@ -185,11 +183,12 @@ void charts(std::string& out, const Plan& plan) {
           "the slots floor ({}) or over a memory limit.",
           detail::kDiskWeight, plan.slots_floor),
       detail::grid_chart(plan));
-  figure(out, "curves", "Misses by policy and size",
-         "Each policy ruling one cache alone. Dashed is Belady, which knows the future: nothing can be below "
-         "it. "
-         "Where the curves lie together, the policy does not matter; where they are steep, the size does.",
-         detail::curves_chart(plan));
+  figure(
+      out, "curves", "Misses by policy and size",
+      "Each policy ruling one cache alone. Dashed is Belady, which knows the future: no policy that takes in "
+      "every adapter can be below it. "
+      "Where the curves lie together, the policy does not matter; where they are steep, the size does.",
+      detail::curves_chart(plan));
   out += "</div>\n";
 }
 

@@ -9,14 +9,14 @@ namespace {
 class Allocation : public Conformance {};
 
 // A policy that allocates while it decides stalls the one thread that decides, at the worst of times.
-TEST_P(Allocation, NeverHappensAfterConstruction) {
-  for (std::uint64_t seed = 0; seed < scenes(GetParam(), 12); ++seed) {
+LORACLE_POLICY_TEST(Allocation, NeverHappensAfterConstruction) {
+  for (std::uint64_t seed = 0; seed < scenes(spec, 12); ++seed) {
     SceneOptions options;
     options.uses = 2000;
     options.sheds = seed % 2 == 0;
     const Scene scene = make_scene(seed + 7000, static_cast<Limit>(seed % 3), options);
     SCOPED_TRACE(scene.describe());
-    const auto subject = make_subject(GetParam(), scene.rows, scene.capacity, scene.future());
+    const auto subject = make_subject(spec, scene.rows, scene.capacity, scene.future());
     ASSERT_NE(subject, nullptr);
     Player player(scene, *subject, {});
     const std::uint64_t before = allocation_count();

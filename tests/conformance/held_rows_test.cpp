@@ -8,14 +8,14 @@ namespace {
 class HeldRows : public Conformance {};
 
 // Without it a tenant's pinned adapter, or one that the GPU is reading, is overwritten.
-TEST_P(HeldRows, AreNeverEvicted) {
-  for (std::uint64_t seed = 0; seed < scenes(GetParam(), 24) && !HasFailure(); ++seed) {
+LORACLE_POLICY_TEST(HeldRows, AreNeverEvicted) {
+  for (std::uint64_t seed = 0; seed < scenes(spec, 24) && !::testing::Test::HasFailure(); ++seed) {
     for (const Limit limit : {Limit::kEntries, Limit::kBytes, Limit::kBoth}) {
       SceneOptions options;
       options.sheds = seed % 4 == 0;
       const Scene scene = make_scene(seed, limit, options);
       SCOPED_TRACE(scene.describe());
-      const auto subject = make_subject(GetParam(), scene.rows, scene.capacity, scene.future());
+      const auto subject = make_subject(spec, scene.rows, scene.capacity, scene.future());
       ASSERT_NE(subject, nullptr);
       Observer observer;
       Player* books = nullptr;
@@ -36,12 +36,12 @@ TEST_P(HeldRows, AreNeverEvicted) {
 }
 
 // A policy that gives up although somebody may go refuses requests that could be served.
-TEST_P(HeldRows, AreTheOnlyReasonToNameNobody) {
-  for (std::uint64_t seed = 100; seed < 100 + scenes(GetParam(), 24) && !HasFailure(); ++seed) {
+LORACLE_POLICY_TEST(HeldRows, AreTheOnlyReasonToNameNobody) {
+  for (std::uint64_t seed = 100; seed < 100 + scenes(spec, 24) && !::testing::Test::HasFailure(); ++seed) {
     for (const Limit limit : {Limit::kEntries, Limit::kBytes}) {
       const Scene scene = make_scene(seed, limit, {});
       SCOPED_TRACE(scene.describe());
-      const auto subject = make_subject(GetParam(), scene.rows, scene.capacity, scene.future());
+      const auto subject = make_subject(spec, scene.rows, scene.capacity, scene.future());
       ASSERT_NE(subject, nullptr);
       Observer observer;
       Player* books = nullptr;
@@ -59,7 +59,7 @@ TEST_P(HeldRows, AreTheOnlyReasonToNameNobody) {
 }
 
 // After a moment with everything pinned the cache has to work as before.
-TEST_P(HeldRows, CanGoOnceTheyAreLetGo) {
+LORACLE_POLICY_TEST(HeldRows, CanGoOnceTheyAreLetGo) {
   constexpr std::uint32_t kEntries = 6;
   SceneOptions options;
   options.holds = false;
@@ -73,7 +73,7 @@ TEST_P(HeldRows, CanGoOnceTheyAreLetGo) {
     scene.uses.clear();
     for (std::uint32_t i = 0; i < 20; ++i) scene.uses.push_back(Row{i});
     scene.next.assign(20, 0xFFFF'FFFFU);
-    const auto subject = make_subject(GetParam(), scene.rows, scene.capacity, scene.future());
+    const auto subject = make_subject(spec, scene.rows, scene.capacity, scene.future());
     ASSERT_NE(subject, nullptr);
     std::vector<std::uint32_t> holds(scene.rows, 0);
     Tick now{};
@@ -105,13 +105,13 @@ TEST_P(HeldRows, CanGoOnceTheyAreLetGo) {
 }
 
 // A newcomer that must come in (it is part of the request) and is answered with itself would never be loaded.
-TEST_P(HeldRows, OnTheirWayInAreNeverTurnedAway) {
-  for (std::uint64_t seed = 200; seed < 200 + scenes(GetParam(), 30) && !HasFailure(); ++seed) {
+LORACLE_POLICY_TEST(HeldRows, OnTheirWayInAreNeverTurnedAway) {
+  for (std::uint64_t seed = 200; seed < 200 + scenes(spec, 30) && !::testing::Test::HasFailure(); ++seed) {
     SceneOptions options;
     options.holds = false;
     const Scene scene = make_scene(seed, seed % 2 == 0 ? Limit::kEntries : Limit::kBytes, options);
     SCOPED_TRACE(scene.describe());
-    const auto subject = make_subject(GetParam(), scene.rows, scene.capacity, scene.future());
+    const auto subject = make_subject(spec, scene.rows, scene.capacity, scene.future());
     ASSERT_NE(subject, nullptr);
     std::vector<std::uint32_t> holds(scene.rows, 0);
     Occupancy used;

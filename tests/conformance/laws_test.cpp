@@ -146,14 +146,14 @@ TEST(Laws, CountsAddUpForEveryPolicy) {
 class Books : public Conformance {};
 
 // Bytes that come in and neither leave nor stay are a leak: in the end the tier refuses everybody.
-TEST_P(Books, BytesInAreBytesOutPlusResident) {
-  for (std::uint64_t seed = 0; seed < scenes(GetParam(), 8); ++seed) {
+LORACLE_POLICY_TEST(Books, BytesInAreBytesOutPlusResident) {
+  for (std::uint64_t seed = 0; seed < scenes(spec, 8); ++seed) {
     SceneOptions options = longer();
     options.holds = options.removals = false;
     options.sheds = seed % 2 == 0;
     const Scene scene = make_scene(seed + 93'000, Limit::kBytes, options);
     SCOPED_TRACE(scene.describe());
-    const auto subject = make_subject(GetParam(), scene.rows, scene.capacity, scene.future());
+    const auto subject = make_subject(spec, scene.rows, scene.capacity, scene.future());
     ASSERT_NE(subject, nullptr);
     std::vector<bool> was_here(scene.rows, false);
     std::uint64_t in = 0;

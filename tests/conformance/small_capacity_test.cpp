@@ -29,20 +29,20 @@ void play_checked(const SubjectSpec& spec, const Scene& scene) {
 }
 
 // One, two and three entries: every inner queue must have room for somebody.
-TEST_P(SmallCapacity, OfAFewEntriesWorks) {
+LORACLE_POLICY_TEST(SmallCapacity, OfAFewEntriesWorks) {
   for (std::uint32_t entries = 1; entries <= 3; ++entries) {
-    for (std::uint64_t seed = 0; seed < scenes(GetParam(), 12) && !HasFailure(); ++seed) {
+    for (std::uint64_t seed = 0; seed < scenes(spec, 12) && !::testing::Test::HasFailure(); ++seed) {
       SceneOptions options;
       options.sheds = seed % 2 == 0;
       Scene scene = make_scene(seed + 8000, Limit::kEntries, options);
       scene.capacity.entries = entries;
-      play_checked(GetParam(), scene);
+      play_checked(spec, scene);
     }
   }
 }
 
 // A cache of one entry holds what was used last, whatever its policy; else it is no cache of one entry.
-TEST_P(SmallCapacity, OfOneEntryServesARepeatedRow) {
+LORACLE_POLICY_TEST(SmallCapacity, OfOneEntryServesARepeatedRow) {
   Scene scene;
   scene.rows = 2;
   scene.capacity.entries = 1;
@@ -51,7 +51,7 @@ TEST_P(SmallCapacity, OfOneEntryServesARepeatedRow) {
   for (int i = 0; i < 50; ++i) scene.uses.push_back(Row{0});
   for (std::uint32_t i = 1; i < 50; ++i) scene.next.push_back(i);
   scene.next.push_back(0xFFFF'FFFFU);
-  const auto subject = make_subject(GetParam(), scene.rows, scene.capacity, scene.future());
+  const auto subject = make_subject(spec, scene.rows, scene.capacity, scene.future());
   ASSERT_NE(subject, nullptr);
   Player player(scene, *subject, {});
   player.play();
@@ -59,37 +59,37 @@ TEST_P(SmallCapacity, OfOneEntryServesARepeatedRow) {
 }
 
 // A few bytes, one byte, and rows that fill the tier alone: larger than any queue inside.
-TEST_P(SmallCapacity, OfAFewBytesWorks) {
+LORACLE_POLICY_TEST(SmallCapacity, OfAFewBytesWorks) {
   for (std::uint64_t bytes : {1U, 2U, 3U, 7U, 20U, 29U}) {
-    for (std::uint64_t seed = 0; seed < scenes(GetParam(), 12) && !HasFailure(); ++seed) {
+    for (std::uint64_t seed = 0; seed < scenes(spec, 12) && !::testing::Test::HasFailure(); ++seed) {
       SceneOptions options;
       options.sheds = seed % 2 == 0;
       Scene scene = make_scene(seed + 9000, Limit::kBytes, options);
       scene.capacity.bytes = Bytes{bytes};
       for (Bytes& size : scene.table.size) size = Bytes{1 + size.value % (bytes + 1)};
-      play_checked(GetParam(), scene);
+      play_checked(spec, scene);
     }
   }
 }
 
 // Both limits at once, either of them the one that binds.
-TEST_P(SmallCapacity, OfEntriesAndBytesTogetherWorks) {
-  for (std::uint64_t seed = 0; seed < scenes(GetParam(), 24) && !HasFailure(); ++seed) {
+LORACLE_POLICY_TEST(SmallCapacity, OfEntriesAndBytesTogetherWorks) {
+  for (std::uint64_t seed = 0; seed < scenes(spec, 24) && !::testing::Test::HasFailure(); ++seed) {
     Scene scene = make_scene(seed + 10'000, Limit::kBoth, {});
     scene.capacity.entries = 1 + seed % 3;
-    play_checked(GetParam(), scene);
+    play_checked(spec, scene);
   }
 }
 
 // Everything fits: nothing may be evicted, and no queue may ask for more room than there is.
-TEST_P(SmallCapacity, WithRoomForAllEvictsNobody) {
-  for (std::uint64_t seed = 0; seed < scenes(GetParam(), 12); ++seed) {
+LORACLE_POLICY_TEST(SmallCapacity, WithRoomForAllEvictsNobody) {
+  for (std::uint64_t seed = 0; seed < scenes(spec, 12); ++seed) {
     SceneOptions options;
     options.holds = false;
     Scene scene = make_scene(seed + 11'000, Limit::kEntries, options);
     scene.capacity = {};
     if (seed % 2 == 0) scene.capacity.entries = scene.rows;
-    const auto subject = make_subject(GetParam(), scene.rows, scene.capacity, scene.future());
+    const auto subject = make_subject(spec, scene.rows, scene.capacity, scene.future());
     ASSERT_NE(subject, nullptr);
     Player player(scene, *subject, {});
     player.play();
@@ -128,12 +128,12 @@ class FarTicks final : public Subject {
 };
 
 // An engine that runs for months counts to large ticks; an age that wraps would turn the order round.
-TEST_P(SmallCapacity, WorksWithTicksFarApart) {
-  if (base_name(GetParam()).substr(0, 6) == "belady") return;  // their ticks are indices into the future
-  for (std::uint64_t seed = 0; seed < scenes(GetParam(), 12) && !HasFailure(); ++seed) {
+LORACLE_POLICY_TEST(SmallCapacity, WorksWithTicksFarApart) {
+  if (base_name(spec).substr(0, 6) == "belady") return;  // their ticks are indices into the future
+  for (std::uint64_t seed = 0; seed < scenes(spec, 12) && !::testing::Test::HasFailure(); ++seed) {
     const Scene scene = make_scene(seed + 12'000, static_cast<Limit>(seed % 3), {});
     SCOPED_TRACE(scene.describe());
-    const auto inner = make_subject(GetParam(), scene.rows, scene.capacity, scene.future());
+    const auto inner = make_subject(spec, scene.rows, scene.capacity, scene.future());
     ASSERT_NE(inner, nullptr);
     FarTicks subject(*inner);
     Observer observer;

@@ -17,6 +17,7 @@
 #include "loracle/core/units.hpp"
 #include "loracle/policy/capacity.hpp"
 #include "loracle/policy/eviction_policy.hpp"
+#include "loracle/policy/policy_spec.hpp"
 
 namespace loracle::testing {
 
@@ -32,7 +33,10 @@ struct SubjectSpec {
   bool told_future = false;  // Config::future is filled
 
   /// For GoogleTest, which prints bytes otherwise.
-  friend std::ostream& operator<<(std::ostream& out, const SubjectSpec& spec) { return out << spec.policy; }
+  friend std::ostream& operator<<(std::ostream& out, const SubjectSpec& spec) {
+    return out << spec.policy << (spec.through_any ? " through AnyPolicy" : "")
+               << (spec.told_future ? " told the future" : "");
+  }
 };
 
 class Subject {
@@ -62,24 +66,39 @@ class Subject {
   return std::string_view(spec.policy).substr(0, spec.policy.find(':'));
 }
 
-/// `any_2q_in_0_5`: a spec as a part of a test's name.
-[[nodiscard]] inline std::string test_name(const ::testing::TestParamInfo<SubjectSpec>& info) {
-  std::string name = info.param.through_any ? "any_" : "";
-  for (const char c : info.param.policy) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
-    name += plain ? c : '_';
+/// A fixture for properties of every policy, by its name; a test is run for every spec of that name.
+class Conformance : public ::testing::TestWithParam<std::string_view> {
+ protected:
+  template <class Check>
+  static void for_each_spec(Check&& check) {
+    for (const SubjectSpec& spec : subject_specs()) {
+      if (base_name(spec) != GetParam()) continue;
+      const ::testing::ScopedTrace trace(__FILE__, __LINE__, spec);
+      check(spec);
+      if (::testing::Test::HasFailure()) return;
+    }
   }
-  return info.param.told_future ? name + "_told" : name;
-}
+};
 
-/// A fixture for properties of every policy.
-class Conformance : public ::testing::TestWithParam<SubjectSpec> {};
+/// A policy's name as a part of a test's name.
+[[nodiscard]] inline std::string test_name(const ::testing::TestParamInfo<std::string_view>& info) {
+  std::string name(info.param);
+  for (char& c : name)
+    if (c == '-') c = '_';
+  return name;
+}
 
 }  // namespace loracle::testing
 
+/// A test of a fixture derived from Conformance; its body is given `spec`.
+#define LORACLE_POLICY_TEST(fixture, name)                         \
+  void fixture##name(const ::loracle::testing::SubjectSpec& spec); \
+  TEST_P(fixture, name) { for_each_spec(fixture##name); }          \
+  void fixture##name([[maybe_unused]] const ::loracle::testing::SubjectSpec& spec)
+
 /// Runs the fixture's tests for every policy.
-#define LORACLE_FOR_EVERY_POLICY(fixture)                                                   \
-  INSTANTIATE_TEST_SUITE_P(Policies, fixture,                                               \
-                           ::testing::ValuesIn(::loracle::testing::subject_specs().begin(), \
-                                               ::loracle::testing::subject_specs().end()),  \
-                           ::loracle::testing::test_name)
+#define LORACLE_FOR_EVERY_POLICY(fixture)                                                      \
+  INSTANTIATE_TEST_SUITE_P(                                                                    \
+      Policies, fixture,                                                                       \
+      ::testing::ValuesIn(::loracle::policy_names().begin(), ::loracle::policy_names().end()), \
+      ::loracle::testing::test_name)

@@ -8,15 +8,15 @@ namespace {
 class TrackedRows : public Conformance {};
 
 // A victim that is not resident would make a tier free a slot that holds somebody else.
-TEST_P(TrackedRows, AreTheOnlyVictimsAndAgreeWithTheBooks) {
-  for (std::uint64_t seed = 0; seed < scenes(GetParam(), 24) && !HasFailure(); ++seed) {
+LORACLE_POLICY_TEST(TrackedRows, AreTheOnlyVictimsAndAgreeWithTheBooks) {
+  for (std::uint64_t seed = 0; seed < scenes(spec, 24) && !::testing::Test::HasFailure(); ++seed) {
     for (const Limit limit : {Limit::kEntries, Limit::kBytes, Limit::kBoth}) {
       SceneOptions options;
       options.sheds = seed % 2 == 0;
       options.holds = seed % 3 != 0;
       const Scene scene = make_scene(seed + 1000, limit, options);
       SCOPED_TRACE(scene.describe());
-      const auto subject = make_subject(GetParam(), scene.rows, scene.capacity, scene.future());
+      const auto subject = make_subject(spec, scene.rows, scene.capacity, scene.future());
       ASSERT_NE(subject, nullptr);
       Observer observer;
       Player* books = nullptr;
@@ -46,11 +46,11 @@ TEST_P(TrackedRows, AreTheOnlyVictimsAndAgreeWithTheBooks) {
 }
 
 // A row that is lost inside a policy can never be evicted: the tier shrinks by it for ever.
-TEST_P(TrackedRows, AllLeaveEachOnce) {
-  for (std::uint64_t seed = 0; seed < scenes(GetParam(), 40) && !HasFailure(); ++seed) {
+LORACLE_POLICY_TEST(TrackedRows, AllLeaveEachOnce) {
+  for (std::uint64_t seed = 0; seed < scenes(spec, 40) && !::testing::Test::HasFailure(); ++seed) {
     const Scene scene = make_scene(seed + 2000, seed % 2 == 0 ? Limit::kEntries : Limit::kBytes, {});
     SCOPED_TRACE(scene.describe());
-    const auto subject = make_subject(GetParam(), scene.rows, scene.capacity, scene.future());
+    const auto subject = make_subject(spec, scene.rows, scene.capacity, scene.future());
     ASSERT_NE(subject, nullptr);
     Player player(scene, *subject, {});
     const std::uint64_t stop = 50 + seed * 8;
@@ -75,11 +75,11 @@ TEST_P(TrackedRows, AllLeaveEachOnce) {
 }
 
 // Adapters are also deleted by name and dropped with the tier below them: each, from whatever queue it is in.
-TEST_P(TrackedRows, MayBeTakenAwayAtAnyTime) {
-  for (std::uint64_t seed = 0; seed < scenes(GetParam(), 40) && !HasFailure(); ++seed) {
+LORACLE_POLICY_TEST(TrackedRows, MayBeTakenAwayAtAnyTime) {
+  for (std::uint64_t seed = 0; seed < scenes(spec, 40) && !::testing::Test::HasFailure(); ++seed) {
     const Scene scene = make_scene(seed + 3000, seed % 2 == 0 ? Limit::kEntries : Limit::kBytes, {});
     SCOPED_TRACE(scene.describe());
-    const auto subject = make_subject(GetParam(), scene.rows, scene.capacity, scene.future());
+    const auto subject = make_subject(spec, scene.rows, scene.capacity, scene.future());
     ASSERT_NE(subject, nullptr);
     Player player(scene, *subject, {});
     Rng rng(seed);

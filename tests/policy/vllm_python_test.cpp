@@ -28,7 +28,10 @@ import importlib.util, sys
 spec = importlib.util.spec_from_file_location("model", sys.argv[1])
 model = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(model)
-fault = lambda error: ("many" if "more LoRAs" in str(error) else "pinned") if isinstance(error, RuntimeError) else "absent"
+def fault(error):
+    if not isinstance(error, RuntimeError):
+        return "absent"
+    return "many" if "more LoRAs" in str(error) else "pinned"
 m = None
 for line in open(sys.argv[2]):
     what, *numbers = line.split()

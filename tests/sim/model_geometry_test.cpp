@@ -116,7 +116,8 @@ TEST(ModelGeometry, UnderstandsTheFamiliesThatDiffer) {
   EXPECT_EQ(bytes_of(*opt, "auto", 1), 12U * 2 * (4 * 1536 + 2 * 3840));
   const auto nested = parse_model_config(
       R"({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "hidden_size": 2560,
-          "intermediate_size": 10240, "num_hidden_layers": 34, "num_attention_heads": 8, "num_key_value_heads": 4,
+          "intermediate_size": 10240, "num_hidden_layers": 34, "num_attention_heads": 8,
+          "num_key_value_heads": 4,
           "head_dim": 256}})",
       "gemma3");
   ASSERT_TRUE(nested.has_value()) << nested.error().message;

@@ -216,7 +216,10 @@ TEST(Plan, NoPolicyBeatsBelady) {
   for (const PolicyCurve& curve : plan->curves) {
     ASSERT_EQ(curve.misses.size(), plan->curve_entries.size());
     for (std::size_t i = 0; i < curve.misses.size(); ++i) {
-      EXPECT_GE(curve.misses[i], floor->misses[i]) << curve.policy << " at " << plan->curve_entries[i];
+      // Belady always admits; who may refuse an adapter can do a little better than that.
+      if (curve.bypasses[i] == 0) {
+        EXPECT_GE(curve.misses[i], floor->misses[i]) << curve.policy << " at " << plan->curve_entries[i];
+      }
       if (curve.policy == "lru") {
         EXPECT_EQ(curve.misses[i], plan->lru_misses[plan->curve_entries[i]]);
       }

@@ -1,4 +1,4 @@
-/* Draws every chart of the page from the specification that stands beside it, in the reader's colours and width. */
+/* Draws every chart of the page from the specification beside it, in the reader's colours and width. */
 (function () {
   "use strict";
   var dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -38,7 +38,8 @@
       }));
       spec.width = Math.max(260, place.clientWidth);
       place.textContent = "";
-      var view = new vega.View(vega.parse(spec, config(colour)), { renderer: "svg", container: place, hover: true });
+      var parsed = vega.parse(spec, config(colour));
+      var view = new vega.View(parsed, { renderer: "svg", container: place, hover: true });
       views.push(view);
       view.runAsync();
     });

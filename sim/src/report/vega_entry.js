@@ -3,7 +3,9 @@
 var vega = (function (modules) {
   var all = {};
   Object.keys(modules).forEach(function (name) {
-    Object.keys(modules[name]).forEach(function (key) { if (key !== "transforms") all[key] = modules[name][key]; });
+    Object.keys(modules[name]).forEach(function (key) {
+      if (key !== "transforms") all[key] = modules[name][key];
+    });
   });
   var transforms = modules["vega-dataflow"].transforms;
   ["vega-transforms", "vega-view-transforms", "vega-encode"].forEach(function (name) {

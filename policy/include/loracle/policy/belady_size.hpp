@@ -3,7 +3,8 @@
 /// (that is NP-hard with sizes), but far below Belady's misses where sizes differ much. Always admits.
 ///
 /// Formula: victim = argmax of size * (next use - now) over `samples` rows drawn at random, or over all where
-/// there are no more than that; rows never used again go first, in the order of their last uses.
+/// there are no more than that (which of equal ones is not said); rows never used again go first, in the
+/// order of their last uses.
 /// Cost: O(1) an insert, hit or remove (of a row that is used again), O(samples) an evict. Memory: 28 bytes a
 /// row.
 /// Differences from the paper: it compares all rows, we a sample (128 by default), as libCacheSim does.

@@ -8,7 +8,7 @@
 ///   S = size / the largest of any candidate;
 /// victim = argmin score. Every term is in [0, 1] and has no unit, so the weights mean the same on every
 /// trace. A negative weight turns its term round: `chameleon:size=-0.45` prefers to evict large adapters.
-/// Candidates: all residents up to `scan_max`, above that `samples` drawn at random.
+/// Candidates: all residents that are not blocked, or, above `scan_max` residents, `samples` drawn at random.
 /// Cost: O(1) an insert, hit or remove; O(candidates) an evict, two passes. Memory: 28 bytes a row.
 /// Differences from the paper: its text was not available; formula and weights come from a secondary account,
 /// whose weights (0.45, 0.10, 0.55) do not sum to one. We take 0.45 for size, so that they do, and a

@@ -10,7 +10,7 @@
 /// victim = argmin value, compared by its logarithm, so that long idle times stay apart (log(1 - sigmoid(t))
 /// is -t - log(1 + e^-t)). The exponents are 1 by default; 0 takes a term out (the paper's ablation), a
 /// negative one turns it round.
-/// Candidates: all residents up to `scan_max`, above that `samples` drawn at random.
+/// Candidates: all residents that are not blocked, or, above `scan_max` residents, `samples` drawn at random.
 /// Cost: O(1) an insert, hit or remove, with two logarithms; O(candidates) an evict, few of which need an
 /// exponential.
 /// Memory: 36 bytes a row. The last bit of a logarithm differs between C libraries, and so may the victim

@@ -9,10 +9,12 @@
 /// still HIR. Miss on a row gone but in S: it becomes LIR. Any other miss: LIR while LIR rows have room, else
 /// HIR, on S and Q. When LIR rows exceed their share, the lowest of S becomes HIR at the front of Q. Victim:
 /// the oldest of Q; it stays in S, gone. S is kept to twice the capacity by forgetting the rows longest gone.
+/// A row that comes back while gone but in S is on top of S, and the LIR rows have made room for it, before a
+/// victim is chosen. A row larger than the LIR rows' share stays HIR. The top of S is not cut off.
 /// Cost: O(1) an operation, amortised. Memory: 17 bytes a row, 25 where bytes are limited. If all of Q is
-/// blocked, the lowest LIR row that is not gives way. Q may hold one row of any size.
+/// blocked, the lowest LIR row that is not gives way and is forgotten. Q may hold one row of any size.
 /// `shed`: where sizes differ, Q may exceed its share though there is room. What is then too much is surplus:
-/// evicted at once by drivers that call `shed`.
+/// evicted at once, oldest first, by drivers that call `shed`; the row used last is no surplus.
 /// Differences from the paper: the bound on S (the paper has none); and, as in libCacheSim, a hit on a HIR
 /// row outside S also turns the lowest LIR row into a HIR row if the LIR rows are full, so that the next
 /// newcomer becomes LIR. From libCacheSim: where Q has room for one row only (below 200 entries) that last

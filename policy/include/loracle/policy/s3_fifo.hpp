@@ -12,7 +12,7 @@
 /// Cost: a hit changes one byte; evict is O(1) amortised over hits. Memory: 9 bytes a row, 17 where bytes are
 /// limited.
 /// Blocked rows are passed over, neither moved nor counted down; if one queue is all blocked, the other
-/// gives.
+/// gives. A row larger than all of Ghost is not remembered.
 /// Differences from the paper, as in libCacheSim's later version: until the first eviction, a newcomer that
 /// finds Small full enters Main (the paper fills Small beyond its share). From libCacheSim: none in the
 /// counts from 20 entries up. Below 20 it keeps nothing, as its Small must be larger than the row; here Small

@@ -9,7 +9,7 @@
 /// Cost: O(segments) an operation, amortised. Memory: 9 bytes a row, 17 where bytes are limited.
 /// `shed`: a hit may push rows onto a lowest list that is already full though the cache as a whole is not
 /// (shares round down, sizes differ). They are surplus: evicted at once by drivers that call `shed`, else
-/// first at the next eviction.
+/// first at the next eviction. The newest row of that list is no surplus.
 /// Differences from the paper: any number of segments; it has two. From libCacheSim: none in the counts where
 /// surplus is shed at once. It refuses what is larger than one segment and keeps nothing with fewer entries
 /// than segments; here a large row lives in the lowest list and there are at most as many segments as

@@ -7,7 +7,8 @@
 /// to Main, any other to In. Victim: the oldest of In, remembered in Out, while In is above its share; else
 /// the oldest of Main, forgotten.
 /// Cost: O(1) an operation, amortised. Memory: 9 bytes a row, 17 where bytes are limited. In holds at least
-/// one entry. If the queue whose turn it is has only blocked rows, the other gives one.
+/// one entry. If the queue whose turn it is has only blocked rows, the other gives one. A row larger than all
+/// of Out is not remembered.
 /// Differences from the paper: none from its full version. From libCacheSim: none in the counts. It keeps
 /// Main within its share though there is room (it matters where sizes differ and In runs low); it keeps
 /// nothing with fewer than 4 entries and refuses rows larger than In; here such rows enter In.

@@ -6,9 +6,9 @@
 /// Probation and Protected (share `protected` of Main), both LRU. Hit: in Window to its front; in Main to the
 /// front of Protected, whose overflow goes back to the front of Probation. A newcomer enters Window. What
 /// Window has too much moves, oldest first, to Main while Main has room: to Probation, or to Protected once
-/// Probation has its share. Evict: if the newcomer would not fit in Window, Window's oldest meets the oldest
-/// of Probation (of Protected, if that is empty): the one used less often is the victim, on a tie the one
-/// from Window. Else the victim is the oldest of Main.
+/// Probation has its share (so too before an eviction, the newcomer counted). Evict: if the newcomer would
+/// not fit in Window, Window's oldest meets the oldest of Probation (of Protected, if that is empty): the one
+/// used less often is the victim, on a tie the one from Window. Else the victim is the oldest of Main.
 /// How often: each row counts, to 255, its misses and its hits in Main; a burst of hits in Window tells
 /// nothing. All counts are halved whenever `sample` counted uses per resident row have passed (lazily: by the
 /// shift that is due when a count is next read).

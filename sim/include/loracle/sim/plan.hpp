@@ -84,14 +84,18 @@ struct AdvisoryRow {
 };
 
 /// One policy ruling one tier of the chosen size alone.
+/// `refuses`: here it let some adapters bypass the cache, which a tier that serves requests must not do. So
+/// its misses are a little too good, can even be below Belady's (who always admits), and it is never the best
+/// of a gap.
 struct PolicyRow {
   std::string policy;
   bool clairvoyant = false;
+  bool refuses = false;
   std::uint64_t device_misses = 0;  // at max_loras
   std::uint64_t host_misses = 0;    // at max_cpu_loras
 };
 
-/// How far LRU is from optimal at one size, and who comes nearest.
+/// How far LRU is from optimal at one size, and which policy that refuses nothing comes nearest.
 struct PolicyGap {
   std::uint32_t entries = 0;
   std::uint64_t lru = 0;
@@ -103,7 +107,8 @@ struct PolicyGap {
 
 struct PolicyCurve {
   std::string policy;
-  std::vector<std::uint64_t> misses;  // [curve_entries]
+  std::vector<std::uint64_t> misses;    // [curve_entries]
+  std::vector<std::uint64_t> bypasses;  // [curve_entries]
 };
 
 struct RankCount {
