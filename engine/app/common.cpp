@@ -20,11 +20,18 @@
 
 #include "loracle/core/nearest.hpp"
 #include "loracle/traces/adapter_directory.hpp"
+#include "loracle/traces/atomic_file.hpp"
 
 namespace loracle::app {
 
+namespace {
+
+int stdout_error = 0;  // errno of the first write to stdout that failed
+
+}  // namespace
+
 int report(const Error& error, ExitCode code) {
-  fmt::print(stderr, "loracle: {}\n", error.message);
+  say(fmt::format("loracle: {}\n", error.message));
   return code;
 }
 
@@ -33,6 +40,8 @@ int report_input(const Error& error) {
     case Errc::kNotFound:
     case Errc::kIo:
       return report(error, kExitInput);
+    case Errc::kInvalid:
+      return report(error, kExitUsage);  // a mapping, column map or fold that does not apply
     default:
       return report(error, kExitBadData);
   }
@@ -45,6 +54,8 @@ int report_usage(const Error& error) {
       return report(error, kExitImpossible);
     case Errc::kIo:
       return report(error, kExitInput);
+    case Errc::kCorrupt:
+      return report(error, kExitBadData);
     default:
       return report(error, kExitUsage);
   }
@@ -123,15 +134,14 @@ Result<Trace> TraceFlags::load() const {
   }();
   if (!trace) return trace;
   if (trace->skipped_lines > 0)
-    fmt::print(stderr, "loracle: {}: {} bad lines skipped\n", path, trace->skipped_lines);
+    say(fmt::format("loracle: {}: {} bad lines skipped\n", path, trace->skipped_lines));
   if (!catalog.empty()) {
     const Result<AdapterDirectoryReport> found = add_adapter_facts(*trace, catalog);
     if (!found) return fail(found.error());
     for (const std::string& rejected : found->rejected)
-      fmt::print(stderr, "loracle: {}: adapter left out: {}\n", catalog, rejected);
+      say(fmt::format("loracle: {}: adapter left out: {}\n", catalog, rejected));
     if (found->matched == 0)
-      fmt::print(stderr, "loracle: {}: none of its {} adapters is named in the trace\n", catalog,
-                 found->found);
+      say(fmt::format("loracle: {}: none of its {} adapters is named in the trace\n", catalog, found->found));
   }
   return trace;
 }
@@ -166,18 +176,18 @@ struct Progress::State {
       const auto elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       const std::size_t all = total.load();
       if (all == 0) {
-        fmt::print(stderr, "\r\033[K{} ... {:.0f} s", what, elapsed);
+        say(fmt::format("\r\033[K{} ... {:.0f} s", what, elapsed));
       } else {
         constexpr std::size_t kWidth = 30;
         const std::size_t filled = done.load() * kWidth / all;
-        fmt::print(stderr, "\r\033[K{} [{:#<{}}{:.<{}}] {} of {}, {:.0f} s", what, "", filled, "",
-                   kWidth - filled, done.load(), all, elapsed);
+        say(fmt::format("\r\033[K{} [{:#<{}}{:.<{}}] {} of {}, {:.0f} s", what, "", filled, "",
+                        kWidth - filled, done.load(), all, elapsed));
       }
       std::fflush(stderr);
       painted = true;
       wait = std::chrono::milliseconds(200);
     }
-    if (painted) fmt::print(stderr, "\r\033[K");
+    if (painted) say("\r\033[K");
   }
 };
 
@@ -420,23 +430,25 @@ Result<Unit> write_file(const std::string& path, std::string_view text) {
     print(text);
     return Unit{};
   }
-  const std::string temporary = fmt::format("{}.{}.tmp", path, getpid());
-  const auto failed = [&](const char* what) {
-    const int error = errno;
-    std::remove(temporary.c_str());
-    return fail(
-        Errc::kIo,
-        fmt::format("{}: {}: {}: choose another place or free some room", path, what, std::strerror(error)),
-        error);
-  };
-  std::FILE* file = std::fopen(temporary.c_str(), "wb");
-  if (file == nullptr) return failed("cannot create");
-  const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
-  if (std::fclose(file) != 0 || !written) return failed("cannot write");
-  if (std::rename(temporary.c_str(), path.c_str()) != 0) return failed("cannot put in place");
-  return Unit{};
+  Result<AtomicFile> file = AtomicFile::create(path);
+  if (!file) return fail(std::move(file.error()));
+  if (Result<Unit> ok = file->write({text.data(), text.size()}); !ok) return ok;
+  return file->commit();
 }
 
-void print(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+void print(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() && stdout_error == 0)
+    stdout_error = errno;
+}
+
+int finish_stdout(int exit_code) {
+  if (std::fflush(stdout) != 0 && stdout_error == 0) stdout_error = errno;
+  if (stdout_error == 0 || stdout_error == EPIPE) return exit_code;
+  return report(
+      {Errc::kIo, fmt::format("stdout: cannot write: {}", std::strerror(stdout_error)), stdout_error},
+      kExitInput);
+}
+
+void say(std::string_view text) { static_cast<void>(std::fwrite(text.data(), 1, text.size(), stderr)); }
 
 }  // namespace loracle::app

@@ -3,6 +3,8 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -116,7 +118,11 @@ void add_unit_flag(CLI::App& command, std::optional<SizeUnit>& unit);
 
 /// Writes a whole file or nothing: a temporary file beside it, renamed. `-` is stdout.
 [[nodiscard]] Result<Unit> write_file(const std::string& path, std::string_view text);
-/// Writes to stdout; a closed pipe is not an error worth words.
+/// Writes to stdout; what fails is remembered for finish_stdout.
 void print(std::string_view text);
+/// Flushes stdout. The exit code given, or that of a failed write; a closed pipe is no failure.
+[[nodiscard]] int finish_stdout(int exit_code);
+/// Writes to stderr; there is nobody to tell if that fails.
+void say(std::string_view text);
 
 }  // namespace loracle::app

@@ -1,9 +1,8 @@
 /// The `loracle` binary: reads the command line, hands over to one subcommand, returns its exit code.
 
 #include <CLI/CLI.hpp>
-#include <cerrno>
 #include <csignal>
-#include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,6 +38,7 @@ std::string misspelt_subcommand(const CLI::App& app, int argc, char** argv) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);  // `loracle ... | head` is no failure
+  std::signal(SIGABRT, [](int) { std::_Exit(loracle::app::kExitInternal); });  // a failed check has said why
   CLI::App app{"loracle: how many LoRA adapter slots a server needs, from a trace of its requests"};
   app.name("loracle");
   app.set_version_flag("--version", "loracle " LORACLE_VERSION);
@@ -66,8 +66,5 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? loracle::app::kExitOk : loracle::app::kExitUsage;
   }
-  if (exit_code == loracle::app::kExitOk && std::fflush(stdout) != 0 && errno != EPIPE)
-    return loracle::app::report({loracle::Errc::kIo, "stdout: cannot write: free some room", errno},
-                                loracle::app::kExitInput);
-  return exit_code;
+  return loracle::app::finish_stdout(exit_code);
 }

@@ -9,6 +9,7 @@
 #include "common.hpp"
 #include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/report.hpp"
+#include "loracle/sim/tier_replay.hpp"
 
 namespace loracle::app {
 namespace {
@@ -38,6 +39,9 @@ Result<PlanOptions> plan_options(const PlanFlags& flags) {
   const Result<double> share = parse_share(flags.target_disk_loads);
   if (!share) return fail(share.error());
   options.target_disk_loads = *share;
+  TierOptions tiers;
+  tiers.tiers = options.tiers;
+  if (const Result<Unit> ok = check_tier_options(tiers); !ok) return fail(ok.error());
   if (!flags.policies.empty()) options.policies = split_commas(flags.policies);
   for (const std::string& policy : options.policies)
     if (const Result<PolicySpec> spec = parse_policy_spec(policy); !spec) return fail(spec.error());
@@ -45,6 +49,16 @@ Result<PlanOptions> plan_options(const PlanFlags& flags) {
     if (const Result<ModelGeometry> model = load_model_geometry(options.model); !model)
       return fail(model.error());
   return options;
+}
+
+/// A word as a shell reads it back; quoted only where it must be.
+std::string shell_quoted(const std::string& word) {
+  static constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=,%+-";
+  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
 }
 
 int run_plan(const PlanFlags& flags, std::string reproduce) {
@@ -103,14 +117,14 @@ void add_plan_command(CLI::App& app, int& exit_code) {
       "  loracle plan t.jsonl --model llama-3.1-8b --max-cpu-memory 64GiB --html report.html --json "
       "plan.json");
   command->callback([flags, &exit_code, command] {
-    std::string line = "loracle plan " + flags->trace.path;
+    std::string line = "loracle plan " + shell_quoted(flags->trace.path);
     for (const CLI::Option* option : command->get_options()) {
       if (option->count() == 0 || option->get_positional()) continue;
       const std::string name = option->get_name();
       if (name == "--html" || name == "--json" || name == "--threads" || name == "--format") continue;
       line += " " + name;
       if (option->get_items_expected() == 0) continue;
-      for (const std::string& value : option->results()) line += " " + value;
+      for (const std::string& value : option->results()) line += " " + shell_quoted(value);
     }
     exit_code = run_plan(*flags, std::move(line));
   });

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
-#include <map>
+#include <cerrno>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -95,6 +96,8 @@ std::string replay_text(const Trace& trace, std::uint64_t uses, const std::vecto
 
 int run_policies(const ReplayFlags& flags) {
   const std::vector<std::string> policies = split_commas(flags.policies);
+  if (policies.empty())
+    return report({Errc::kInvalid, "--policy: give at least one, for example lru,sieve", 0}, kExitUsage);
   for (const std::string& policy : policies)
     if (const Result<PolicySpec> spec = parse_policy_spec(policy); !spec) return report_usage(spec.error());
   const Result<Trace> trace = flags.trace.load();
@@ -132,16 +135,21 @@ int run_policies(const ReplayFlags& flags) {
 class CsvLog final : public DecisionSink {
  public:
   CsvLog(std::FILE* file, const Trace& trace) : file_(file), trace_(&trace) {
-    fmt::print(file_, "sequence,action,adapter,from,to,slot\n");
+    write("sequence,action,adapter,from,to,slot\n");
   }
   void on_decision(const Decision& decision) noexcept override {
-    fmt::print(file_, "{},{},{},{},{},{}\n", decision.sequence, name_of(decision.action),
-               csv_field(trace_->adapters.name[index_of(decision.row)]), name_of(decision.from),
-               name_of(decision.to),
-               decision.slot == kNoSlot ? std::string("-") : std::to_string(decision.slot));
+    write(fmt::format("{},{},{},{},{},{}\n", decision.sequence, name_of(decision.action),
+                      csv_field(trace_->adapters.name[index_of(decision.row)]), name_of(decision.from),
+                      name_of(decision.to),
+                      decision.slot == kNoSlot ? std::string("-") : std::to_string(decision.slot)));
   }
 
  private:
+  /// What fails is found by ferror when the log is complete.
+  void write(std::string_view text) noexcept {
+    static_cast<void>(std::fwrite(text.data(), 1, text.size(), file_));
+  }
+
   std::FILE* file_;
   const Trace* trace_;
 };

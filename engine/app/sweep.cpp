@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "commands.hpp"
@@ -83,6 +84,8 @@ int run_sweep(const SweepFlags& flags) {
   if (!gpu) return report_usage(gpu.error());
   const Result<std::vector<std::uint32_t>> cpu = parse_sizes("--max-cpu-loras", flags.max_cpu_loras);
   if (!cpu) return report_usage(cpu.error());
+  if (split_commas(flags.policies).empty())
+    return report({Errc::kInvalid, "--policy: give at least one, for example lru,vllm", 0}, kExitUsage);
   for (const std::string& tiers : split_commas(flags.policies)) {
     TierOptions options;
     options.tiers = tiers;
@@ -132,7 +135,8 @@ void add_sweep_command(CLI::App& app, int& exit_code) {
   command->footer(
       "Example:\n"
       "  loracle sweep t.jsonl --max-loras 1:64 --max-cpu-loras 8:512:8 --policy lru,vllm\n\n"
-      "lru (lru/lru) is one pass for the whole grid; every other is replayed cell by cell, on all "
+      "lru (lru/lru) is one pass for the whole grid (one more for each max_loras below the largest request); "
+      "every other is replayed cell by cell, on all "
       "processors.\n"
       "Cells with max_cpu_loras below max_loras do not exist in vLLM and are left out.");
   command->callback([flags, &exit_code] { exit_code = run_sweep(*flags); });

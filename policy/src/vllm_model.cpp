@@ -1,5 +1,6 @@
 #include "loracle/policy/vllm_model.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "loracle/core/check.hpp"
@@ -17,9 +18,9 @@ VllmModel::VllmModel(std::uint32_t rows, std::uint32_t max_loras, std::uint32_t 
     : host_(rows, 1),
       device_(rows, 1),
       pins_(rows, 0),
-      slots_(max_loras, kNoRow),
+      slots_(std::min(max_loras, std::max(rows, 1U)), kNoRow),
       slot_of_(rows, kNoSlot),
-      free_slots_(max_loras),
+      free_slots_(static_cast<std::uint32_t>(slots_.size())),
       max_cpu_loras_(max_cpu_loras),
       log_(&log) {
   LORACLE_CHECK(max_loras >= 1);
@@ -124,7 +125,9 @@ bool VllmModel::deactivate(Row row) noexcept {
 
 bool VllmModel::remove(Row row) noexcept {
   deactivate(row);
-  return pop_host(row);
+  if (!pop_host(row)) return false;
+  log_->add(Action::kEvict, row, Place::kHost, Place::kNowhere, kNoSlot);
+  return true;
 }
 
 VllmFault VllmModel::pin(Row row) noexcept {

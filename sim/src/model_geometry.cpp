@@ -254,7 +254,7 @@ Result<ModelGeometry> parse_model_config(std::string_view text, std::string name
   const auto layers = number(json, {"num_hidden_layers", "n_layer"});
   const auto heads = number(json, {"num_attention_heads", "n_head"});
   const auto missing = [&name](const char* key) {
-    return fail(Errc::kInvalid,
+    return fail(Errc::kCorrupt,
                 fmt::format("{}: '{}' is missing or not a positive number: is this a Hugging Face "
                             "config.json?",
                             name, key));
@@ -274,7 +274,7 @@ Result<ModelGeometry> parse_model_config(std::string_view text, std::string name
   model.head_dim = number(json, {"head_dim"}).value_or(*hidden / *heads);
   model.vocab_size = number(json, {"vocab_size"}).value_or(0);
   if (model.head_dim == 0 || model.kv_heads > model.heads) {
-    return fail(Errc::kInvalid, fmt::format("{}: {} heads of {} with {} key/value heads do not fit together",
+    return fail(Errc::kCorrupt, fmt::format("{}: {} heads of {} with {} key/value heads do not fit together",
                                             model.name, model.heads, model.head_dim, model.kv_heads));
   }
   add_modules(model, *layout);
@@ -287,13 +287,13 @@ Result<ModelGeometry> load_model_geometry(const std::string& name_or_path) {
   if (std::filesystem::is_directory(path, ignored)) path /= "config.json";
   if (!std::filesystem::is_regular_file(path, ignored)) {
     if (path.extension() == ".json")
-      return fail(Errc::kNotFound, fmt::format("{}: no such file", path.string()));
+      return fail(Errc::kIo, fmt::format("{}: no such file", path.string()), ENOENT);
     return known_model(name_or_path);
   }
   // A config.json is a few kilobytes; a file beyond this is something else.
   constexpr std::uintmax_t kConfigBytesMax = 16U << 20U;
   if (std::filesystem::file_size(path, ignored) > kConfigBytesMax)
-    return fail(Errc::kInvalid, fmt::format("{}: too large for a config.json", path.string()));
+    return fail(Errc::kCorrupt, fmt::format("{}: too large for a config.json", path.string()));
   std::ifstream file(path, std::ios::binary);
   if (!file)
     return fail(Errc::kIo, fmt::format("{}: cannot open: {}", path.string(), std::strerror(errno)), errno);

@@ -198,7 +198,7 @@ void choose(Plan& plan) {
       const GridCell& cell = grid.at(c, g);
       if (!cell.feasible || cell.max_cpu_loras < cell.max_loras || cell.max_cpu_loras > plan.host_limit)
         continue;
-      meets = excess_disk_loads(plan, cell) <= plan.target_disk_loads;
+      meets = cell.refused == 0 && excess_disk_loads(plan, cell) <= plan.target_disk_loads;
       if (meets || candidate == nullptr || cell.disk_loads < candidate->disk_loads) candidate = &cell;
     }
     if (candidate == nullptr) continue;
@@ -274,7 +274,7 @@ AdvisoryRow advisory_row(const Plan& plan, const GridCell& cell) {
   row.chosen = cell == plan.chosen;
   row.below_floor = cell.max_loras < plan.slots_floor;
   row.over_limit = row.slot_memory > plan.gpu_memory_limit || row.host_memory > plan.host_memory_limit;
-  row.meets_target = excess_disk_loads(plan, cell) <= plan.target_disk_loads;
+  row.meets_target = cell.refused == 0 && excess_disk_loads(plan, cell) <= plan.target_disk_loads;
   return row;
 }
 

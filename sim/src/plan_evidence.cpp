@@ -10,6 +10,7 @@
 #include <queue>
 #include <utility>
 
+#include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/summary.hpp"
 #include "plan_format.hpp"
 
@@ -166,7 +167,15 @@ Result<Unit> fill_working_set(Plan& plan, const Trace& trace, const UseStream& s
 
 Result<Unit> fill_policies(Plan& plan, UseStream& stream, const LruCurve& lru,
                            std::span<const std::string> policies, Executor& executor) {
-  std::vector<std::string> names(policies.begin(), policies.end());
+  std::vector<std::string> names;
+  for (const std::string& written : policies) {
+    Result<PolicySpec> spec = parse_policy_spec(written);
+    if (!spec) return fail(std::move(spec.error()));
+    const std::size_t parameters =
+        written.find(':');  // aliases become names, so that "opt" is seen to be belady
+    std::string name = spec->name + (parameters == std::string::npos ? "" : written.substr(parameters));
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
+  }
   // The gap is measured from LRU to Belady, so both are always there.
   for (const char* needed : {"lru", "belady"})
     if (std::find(names.begin(), names.end(), needed) == names.end()) names.emplace_back(needed);

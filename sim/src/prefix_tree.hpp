@@ -3,7 +3,7 @@
 /// how much lies before unit u? A tree whose nodes are two cache lines: an entry holds the sum of what lies
 /// before it within its node. A question reads one entry a level; taking away subtracts from the rest of one
 /// node a level, a few vector operations without a branch. A binary indexed tree touches log2 places instead
-/// of log16 or log32, each a hard-to-predict step (measured: 2 times slower).
+/// of log16 or log32, each a hard-to-predict step (measured: 4 times slower).
 ///
 /// Layout: levels_[0] has an entry a unit, levels_[l] one a node of the level below; the last has a single
 /// node. Invariant: entries of opened units are right; those after the last opened one hold rubbish until

@@ -4,8 +4,8 @@
 ///
 /// Each resident row has a mark at the position of its last use; a Fenwick tree counts marks. Positions run
 /// out after 2 x rows uses or so and are then renumbered in order. Question and update are apart, because the
-/// members of a batch are all looked up before any of them moves. O(log rows) each; 16 bytes a row. Threads:
-/// one owner. Source: Bennett and Kruskal, "LRU stack processing", IBM J. Res. Dev. 19(4), 1975.
+/// members of a batch are all looked up before any of them moves. O(log rows) each; 20 to 36 bytes a row.
+/// Threads: one owner. Source: Bennett and Kruskal, "LRU stack processing", IBM J. Res. Dev. 19(4), 1975.
 
 #include <algorithm>
 #include <bit>

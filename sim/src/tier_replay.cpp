@@ -31,7 +31,9 @@ Result<TierPolicies> parse_tiers(const std::string& tiers) {
 
 Result<Unit> check_sizes(const TierOptions& options) {
   if (options.max_loras == 0) return fail(Errc::kInvalid, "--max-loras 0 holds nothing: give 1 or more");
-  if (options.max_cpu_loras < options.max_loras)
+  if (options.max_cpu_loras == 0)
+    return fail(Errc::kInvalid, "--max-cpu-loras 0 holds nothing: give 1 or more");
+  if (options.boundary == Boundary::kInclusive && options.max_cpu_loras < options.max_loras)
     return fail(
         Errc::kInvalid,
         fmt::format("--max-cpu-loras {} is below --max-loras {}: every adapter in a GPU slot is in host "
@@ -46,6 +48,22 @@ Result<Unit> refusal_of_pin(std::size_t index, const char* reason, Errc code) {
   return fail(code, fmt::format("pin number {} cannot be honoured: {}", index + 1, reason));
 }
 
+/// Counts of the requests alone: pinning is set-up, and only the log tells of it.
+HierarchyCounts since(HierarchyCounts now, const HierarchyCounts& before) {
+  now.uses -= before.uses;
+  now.gpu_hits -= before.gpu_hits;
+  now.host_to_device_loads -= before.host_to_device_loads;
+  now.disk_loads -= before.disk_loads;
+  now.origin_loads -= before.origin_loads;
+  now.gpu_evictions -= before.gpu_evictions;
+  now.gpu_invalidations -= before.gpu_invalidations;
+  now.host_evictions -= before.host_evictions;
+  now.disk_evictions -= before.disk_evictions;
+  now.refused_requests -= before.refused_requests;
+  now.refused_uses -= before.refused_uses;
+  return now;
+}
+
 Result<TierReplay> replay_vllm(const BatchStream& stream, const TierOptions& options, DecisionSink* sink) {
   DecisionLog log(sink);
   VllmModel model(stream.uses.rows, options.max_loras, options.max_cpu_loras, log);
@@ -55,8 +73,9 @@ Result<TierReplay> replay_vllm(const BatchStream& stream, const TierOptions& opt
     if (fault != VllmFault::kNone)
       return fail(refusal_of_pin(i, "every slot is pinned already", Errc::kAllPinned).error());
   }
+  const HierarchyCounts pinning = model.counts();
   for (std::uint64_t i = 0; i < stream.requests(); ++i) model.step(stream.batch(i));
-  return TierReplay{model.counts(), log.count(), log.hash()};
+  return TierReplay{since(model.counts(), pinning), log.count(), log.hash()};
 }
 
 Result<TierReplay> replay_hierarchy(const BatchStream& stream, const TierOptions& options,
@@ -99,11 +118,7 @@ Result<TierReplay> replay_hierarchy(const BatchStream& stream, const TierOptions
     }
     static_cast<void>(tiers.request(batch, Tick{begin}));  // a refusal is in the counters and in the log
   }
-  HierarchyCounts counts = tiers.counts();
-  counts.uses -=
-      pinning.uses;  // pinning is set-up: its loads are counted, its uses and hits are not requests
-  counts.gpu_hits -= pinning.gpu_hits;
-  return TierReplay{counts, log.count(), log.hash()};
+  return TierReplay{since(tiers.counts(), pinning), log.count(), log.hash()};
 }
 
 }  // namespace
@@ -112,6 +127,8 @@ Result<BatchStream> make_batch_stream(const Trace& trace) {
   BatchStream stream;
   Result<UseStream> flat = make_use_stream(trace);
   if (!flat) return fail(std::move(flat.error()));
+  std::vector<std::uint64_t> last_request(trace.rows(),
+                                          0);  // from 1; tells a second mention within a request
   std::vector<Row> uses;
   uses.reserve(trace.uses.size());
   stream.begin.reserve(trace.requests + 1);
@@ -119,8 +136,7 @@ Result<BatchStream> make_batch_stream(const Trace& trace) {
   for (std::uint64_t i = 0; i < trace.requests; ++i) {
     const std::size_t first = uses.size();
     for (const Row row : trace.batch(i))
-      if (std::find(uses.begin() + static_cast<std::ptrdiff_t>(first), uses.end(), row) == uses.end())
-        uses.push_back(row);
+      if (std::exchange(last_request[index_of(row)], i + 1) != i + 1) uses.push_back(row);
     if (uses.size() == first) continue;
     stream.begin.push_back(uses.size());
     stream.batch_max = std::max(stream.batch_max, static_cast<std::uint32_t>(uses.size() - first));

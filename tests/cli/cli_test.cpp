@@ -134,6 +134,10 @@ TEST_F(Cli, MistakesOnTheCommandLineAreNamedAndExitWithTwo) {
   expect_error("sweep " + trace + " --max-loras 9 --max-cpu-loras 4", 2, "below --max-loras");
   expect_error("plan " + trace + " --model lama-3.1-8b", 2, "llama-3.1-8b");
   expect_error("plan " + trace + " --target-disk-loads 200%", 2, "200%");
+  expect_error("plan " + trace + " --model /nonexistent/config.json", 3, "config.json");
+  expect_error("plan " + trace + " --tiers lru/seive", 2, "sieve");
+  expect_error("replay " + trace + " --policy , --capacity 2", 2, "--policy");
+  expect_error("replay " + trace + " --policy lru --capacity 2 --map zipf:foo=1", 2, "foo");
 }
 
 // If this failed, bad input files would be taken for good ones, or the message would not say where to look.
@@ -171,6 +175,26 @@ TEST_F(Cli, ATruncatedCompressedTraceIsRefused) {
   const std::string cut =
       dir_.write("cut.oracleGeneral.zst", std::string_view(bytes).substr(0, bytes.size() / 2));
   expect_error("replay " + cut + " --policy lru --capacity 8", 4, "truncated");
+}
+
+// If this failed, writing a report or a log to a device would replace the device, or a full disk would crash.
+TEST_F(Cli, DevicesAreWrittenToAndFullOnesReported) {
+  const std::string trace = small_trace();
+  EXPECT_EQ(run("plan " + trace + " --json /dev/null").exit_code, 0);
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+  expect_error("replay " + trace + " --tiers lru --max-loras 2 --decision-log /dev/full", 3, "/dev/full");
+  EXPECT_EQ(shell(std::string(LORACLE_APP_PATH) + " curve " + trace + " > /dev/full").exit_code, 3);
+}
+
+// If this failed, absurd adapter sizes would wrap around and pass for small ones.
+TEST_F(Cli, AdapterSizesThatOverflowAreRefusedNotWrapped) {
+  const std::string trace =
+      dir_.write("huge_sizes.jsonl",
+                 "{\"type\":\"adapter\",\"adapter\":\"a\",\"bytes\":9223372036854775807}\n"
+                 "{\"type\":\"adapter\",\"adapter\":\"b\",\"bytes\":9223372036854775807}\n"
+                 "{\"type\":\"adapter\",\"adapter\":\"c\",\"bytes\":3}\n{\"adapter\":[\"a\",\"b\",\"c\"]}\n");
+  const Outcome outcome = run("replay " + trace + " --tiers lru --max-loras 3 --format csv");
+  EXPECT_TRUE(outcome.exit_code == 0 || outcome.exit_code == 4) << outcome.exit_code << outcome.err;
 }
 
 // If this failed, somebody who pins more than fits would be told anything but that.

@@ -141,14 +141,14 @@ TEST(ModelGeometry, RefusesWhatItCannotSizeInWords) {
   };
   EXPECT_EQ(code("{"), Errc::kCorrupt);
   EXPECT_EQ(code("[]"), Errc::kCorrupt);
-  EXPECT_EQ(code(R"({"hidden_size": 4096})"), Errc::kInvalid);
+  EXPECT_EQ(code(R"({"hidden_size": 4096})"), Errc::kCorrupt);
   EXPECT_EQ(
       code(
           R"({"hidden_size": -1, "intermediate_size": 2, "num_hidden_layers": 1, "num_attention_heads": 1})"),
-      Errc::kInvalid);
+      Errc::kCorrupt);
   EXPECT_EQ(
       code(R"({"hidden_size": 4, "intermediate_size": 2, "num_hidden_layers": 1, "num_attention_heads": 8})"),
-      Errc::kInvalid);
+      Errc::kCorrupt);
   EXPECT_EQ(code(R"({"model_type": "deepseek_v3", "kv_lora_rank": 512, "hidden_size": 7168})"),
             Errc::kUnsupported);
   EXPECT_EQ(code(R"({"model_type": "gpt2", "n_embd": 768})"), Errc::kUnsupported);
@@ -175,7 +175,7 @@ TEST(ModelGeometry, ReadsAConfigJsonFileOrItsFolder) {
   EXPECT_EQ(by_folder->layers, 2U);
   const auto missing = load_model_geometry((folder / "absent.json").string());
   ASSERT_FALSE(missing.has_value());
-  EXPECT_EQ(missing.error().code, Errc::kNotFound);
+  EXPECT_EQ(missing.error().code, Errc::kIo);
   std::filesystem::remove_all(folder);
 }
 

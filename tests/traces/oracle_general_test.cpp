@@ -111,7 +111,7 @@ TEST(OracleGeneral, RefusesTimeThatRunsBackwardsUnlessToldToSkip) {
   const std::string path = dir.write("t", record(5, 1, 1) + record(4, 2, 1) + record(5, 3, 1));
   const auto refused = read(path);
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().code, Errc::kInvalid);
+  EXPECT_EQ(refused.error().code, Errc::kCorrupt);
   EXPECT_EQ(refused.error().message.find(path + ":2: time 4 comes after time 5"), 0U)
       << refused.error().message;
   ReadOptions options;

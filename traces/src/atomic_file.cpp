@@ -1,4 +1,4 @@
-#include "atomic_file.hpp"
+#include "loracle/traces/atomic_file.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -41,6 +41,13 @@ AtomicFile::~AtomicFile() {
 }
 
 Result<AtomicFile> AtomicFile::create(const std::string& path) {
+  struct stat facts {};
+  if (::stat(path.c_str(), &facts) == 0 && !S_ISREG(facts.st_mode)) {
+    const int as_it_is = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    if (as_it_is >= 0) return AtomicFile(path, {}, as_it_is);
+    const int error = errno;
+    return fail(Errc::kIo, fmt::format("{}: cannot write to it: {}", path, std::strerror(error)), error);
+  }
   std::string temporary = path + ".partial-XXXXXX";
   const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
   if (fd < 0) {
@@ -65,6 +72,10 @@ Result<Unit> AtomicFile::write(std::span<const char> bytes) {
 }
 
 Result<Unit> AtomicFile::commit() {
+  if (temporary_.empty()) {  // no regular file: nothing to put in place
+    if (::close(std::exchange(fd_, -1)) != 0) return failed("cannot close it", errno);
+    return Unit{};
+  }
   if (::fchmod(fd_, wanted_mode(path_)) != 0) return failed("cannot set its rights", errno);
   if (::fsync(fd_) != 0) return failed("cannot flush it to the disk", errno);
   if (::close(std::exchange(fd_, -1)) != 0) return failed("cannot close it", errno);

@@ -15,8 +15,8 @@
 #include <utility>
 #include <vector>
 
-#include "atomic_file.hpp"
 #include "byte_source.hpp"
+#include "loracle/traces/atomic_file.hpp"
 #include "loracle/traces/check_trace.hpp"
 #include "loracle/traces/transform.hpp"
 #include "readers.hpp"
@@ -158,7 +158,8 @@ struct LtrFile {
                             path));
   }
   if (std::memcmp(bytes.data(), kMagic.data(), std::min(bytes.size(), kMagic.size())) != 0) {
-    return fail(Errc::kCorrupt, fmt::format("{}: not an .ltr file: name its format with --format", path));
+    return fail(Errc::kCorrupt,
+                fmt::format("{}: not an .ltr file: name its format with --trace-format", path));
   }
   if (bytes.size() < sizeof(Header)) {
     return corrupt(path, fmt::format("truncated: {} bytes are less than a header", bytes.size()));

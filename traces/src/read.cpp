@@ -78,10 +78,10 @@ Result<const Format*> told_by_content(const std::string& path) {
     size += *got;
   }
   head.resize(size);
-  if (size == 0) return fail(Errc::kInvalid, fmt::format("{}:1: the file is empty: give a trace", path));
+  if (size == 0) return fail(Errc::kCorrupt, fmt::format("{}:1: the file is empty: give a trace", path));
   const Format* format = find_format(detect_format(path, head));
   if (format != nullptr) return format;
-  return fail(Errc::kInvalid,
+  return fail(Errc::kCorrupt,
               fmt::format("{}:1: neither name nor content tells the format: name it, one of {}", path,
                           join_names(trace_format_names())));
 }

@@ -58,7 +58,7 @@ Result<Trace> read_cache2k(ByteSource& source, const std::string& path, const Re
                             "a cache2k stream?",
                             path, whole + held));
   if (builder.requests() == 0)
-    return fail(Errc::kInvalid, fmt::format("{}: the file is empty: give a trace", path));
+    return fail(Errc::kCorrupt, fmt::format("{}: the file is empty: give a trace", path));
   return builder.finish();
 }
 

@@ -3,7 +3,7 @@
 /// (later sizes are ignored, so that an adapter has one size); arrival_s is `time`; `next` is ignored, since
 /// whoever needs the next use computes it.
 /// Cost: one pass, 12 bytes a request in the result; a plain file is mapped, a compressed one is streamed.
-/// Errors: kCorrupt (a length that is no multiple of 24), kInvalid (time runs backwards; with skip_bad_lines
+/// Errors: kCorrupt (a length that is no multiple of 24; time runs backwards; with skip_bad_lines
 /// such records are left out and counted).
 /// Source: libCacheSim, libCacheSim/traceReader/customizedReader/oracle/oracleGeneralBin.h (the layout).
 
@@ -111,7 +111,7 @@ class Builder {
 
   [[nodiscard]] Result<Unit> backwards(std::size_t offset, std::uint32_t time) const {
     return fail(
-        Errc::kInvalid,
+        Errc::kCorrupt,
         fmt::format("{}:{}: time {} comes after time {}: sort the trace by time, or pass --skip-bad-lines",
                     path_, requests_ + skipped_ + offset + 1, time, time_));
   }

@@ -50,7 +50,7 @@ Result<bool> TextReader::next() {
 }
 
 tl::unexpected<Error> TextReader::refuse(const LineFault& fault) const {
-  return fail(Errc::kInvalid,
+  return fail(Errc::kCorrupt,
               fmt::format("{}:{}: {} (byte {}): {}", path_, std::max<std::uint64_t>(lines_.number(), 1),
                           fault.what, lines_.offset() + fault.at, fault.advice));
 }
@@ -84,13 +84,13 @@ std::string_view TextReader::adapter_of_session(std::string_view session) {
 Result<Trace> TextReader::finish() {
   if (builder_.requests() == 0) {
     const std::uint64_t line = lines_.number();
-    if (line == 0) return fail(Errc::kInvalid, fmt::format("{}:1: the file is empty: give a trace", path_));
+    if (line == 0) return fail(Errc::kCorrupt, fmt::format("{}:1: the file is empty: give a trace", path_));
     if (skipped_ > 0)
-      return fail(Errc::kInvalid,
+      return fail(Errc::kCorrupt,
                   fmt::format("{}:{}: no request in {} lines, {} of them bad: is this another format? "
                               "The first: {}",
                               path_, line, line, skipped_, first_skipped_));
-    return fail(Errc::kInvalid,
+    return fail(Errc::kCorrupt,
                 fmt::format("{}:{}: the file ends without a request: give a trace", path_, line));
   }
   Result<Trace> trace = builder_.finish();

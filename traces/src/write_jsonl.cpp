@@ -8,7 +8,7 @@
 #include <string_view>
 #include <utility>
 
-#include "atomic_file.hpp"
+#include "loracle/traces/atomic_file.hpp"
 #include "loracle/traces/check_trace.hpp"
 #include "loracle/traces/write.hpp"
 #include "parse_values.hpp"

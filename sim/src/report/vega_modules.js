@@ -1,5 +1,5 @@
-/* Debian packages Vega as the modules it is made of. Each of them registers through AMD's `define` if there is
-   one, so this is the smallest `define` that will do: the build names each module just before its text. */
+/* Debian packages Vega as the modules it is made of. Each of them registers through AMD's `define` if there
+   is one, so this is the smallest `define` that will do: the build names each module just before its text. */
 var loracleVega = (function () {
   var modules = {};
   var name = "";

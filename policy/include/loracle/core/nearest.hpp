@@ -11,7 +11,7 @@ namespace loracle {
 /// empty view if none is within a third of the length, at least 1. O(names x length^2).
 [[nodiscard]] std::string_view nearest_name(std::string_view given, std::span<const std::string_view> names);
 
-/// `unknown policy 'seive'; did you mean 'sieve'? Known: lru, fifo, ...`
+/// `unknown policy 'seive'; did you mean 'sieve'? Known: lru fifo ...`
 [[nodiscard]] std::string unknown_name_message(std::string_view what, std::string_view given,
                                                std::span<const std::string_view> names);
 

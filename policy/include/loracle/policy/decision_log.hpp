@@ -1,8 +1,9 @@
 #pragma once
 /// What was decided, in order: the record by which a simulator and an engine are compared.
 ///
-/// The hash covers every field of every decision, little-endian, with 64-bit FNV-1a; it is the same on
-/// every platform and in every driver. It is a fingerprint, not a defence. No allocation. Threads: one owner.
+/// The hash covers every field of every decision but the sequence, which the order implies, little-endian,
+/// with 64-bit FNV-1a; it is the same on every platform and in every driver. It is a fingerprint, not a
+/// defence. No allocation. Threads: one owner.
 
 #include <cstdint>
 #include <string_view>

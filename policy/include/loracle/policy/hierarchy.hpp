@@ -97,7 +97,7 @@ class Hierarchy {
     return verdict;
   }
 
-  /// A lease keeps rows where they are, in every tier, until it is given back. Leases nest.
+  /// Leased rows are evicted from no tier until the lease is given back. Leases nest.
   void lease(std::span<const Row> rows) noexcept { hold(rows); }
   void give_back(std::span<const Row> rows) noexcept { let_go(rows); }
 
@@ -147,14 +147,15 @@ class Hierarchy {
       Occupancy missing;
       Occupancy all;
       for (const Row row : batch) {
-        const Occupancy more{1, table_->size_of(row)};
-        all = {all.entries + 1, all.bytes + more.bytes};
-        if (!tier.contains(row)) missing = {missing.entries + 1, missing.bytes + more.bytes};
+        const Bytes size = table_->size_of(row);
+        if (!fits(all, size, tier.capacity())) {  // sums that could wrap are never formed
+          verdict = Verdict::kTooLarge;
+          break;
+        }
+        all = {all.entries + 1, all.bytes + size};
+        if (!tier.contains(row)) missing = {missing.entries + 1, missing.bytes + size};
       }
-      if (all.entries > tier.capacity().entries || all.bytes > tier.capacity().bytes) {
-        verdict = Verdict::kTooLarge;
-        break;
-      }
+      if (verdict != Verdict::kServed) break;
       if (!tier.could_hold(missing)) {
         verdict = Verdict::kAllHeld;
         break;

@@ -7,6 +7,7 @@
 ///   2. A row that is pinned or held (leased, or part of the request being served) is never a victim.
 ///   3. A row keeps its slot from insertion to removal; a newcomer takes the lowest free slot.
 ///   4. contains(row), slot_of(row) != kNoSlot and the policy's contains(row) agree.
+/// A policy's surplus (`shed`, make_room.hpp) is not shed here: nothing leaves while there is room.
 /// Cost: O(1) beside the policy's own, and slots / 64 to find a free slot. No allocation after construction.
 /// Threads: one owner. Errors: refusals are values (`Admission`); misuse is a failed CHECK.
 

@@ -59,7 +59,7 @@ class VllmModel {
 
   [[nodiscard]] bool on_host(Row row) const noexcept { return host_.linked(row); }
   [[nodiscard]] bool on_device(Row row) const noexcept { return device_.linked(row); }
-  /// [max_loras] the row in each slot, kNoRow where free.
+  /// [min(max_loras, rows)] the row in each slot, kNoRow where free.
   [[nodiscard]] std::span<const Row> slots() const noexcept { return slots_; }
   [[nodiscard]] std::uint32_t host_size() const noexcept { return host_size_; }
   [[nodiscard]] const HierarchyCounts& counts() const noexcept { return counts_; }

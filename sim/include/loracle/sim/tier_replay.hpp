@@ -29,7 +29,7 @@ struct TierOptions {
 };
 
 struct TierReplay {
-  HierarchyCounts counts;
+  HierarchyCounts counts;  // of the requests; what pinning took to set up is in the log alone
   std::uint64_t decisions = 0;
   std::uint64_t decision_log_hash = 0;
 };
@@ -50,8 +50,8 @@ struct BatchStream {
 /// Checks what can be checked without a trace; `replay_tiers` does it too.
 [[nodiscard]] Result<Unit> check_tier_options(const TierOptions& options);
 
-/// Errors: kNotFound (unknown policy), kInvalid (a size of 0; max_cpu_loras < max_loras; byte limits with
-/// vllm), kAllPinned or kTooLarge (the pins do not fit).
+/// Errors: kNotFound (unknown policy), kInvalid (a size of 0; max_cpu_loras < max_loras unless
+/// exclusive; byte limits with vllm), kAllPinned or kTooLarge (the pins do not fit).
 [[nodiscard]] Result<TierReplay> replay_tiers(const BatchStream& stream, const TierOptions& options,
                                               DecisionSink* sink = nullptr);
 

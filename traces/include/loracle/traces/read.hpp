@@ -1,11 +1,11 @@
 #pragma once
 /// Reads request traces of every supported format into a `Trace`.
 ///
-/// Formats (by `--format`, else told by name and content): jsonl (our own, documented in traces/README.md),
-/// ltr (our binary), oracleGeneral, csv (with a column map), azure, burstgpt, mooncake, openai (vLLM/OpenAI
-/// request log, JSONL), gentd26, servegen (client rates, realised with a seed), cache2k. Each but ltr also
-/// gzip, zstd or xz compressed, told by content. Reading streams: memory is bounded by the columns of the
-/// result.
+/// Formats (by `--trace-format`, else told by name and content): jsonl (our own, documented in
+/// traces/README.md), ltr (our binary), oracleGeneral, csv (with a column map), azure, burstgpt, mooncake,
+/// openai (vLLM/OpenAI request log, JSONL), gentd26, servegen (client rates, realised with a seed), cache2k.
+/// Each but ltr also gzip, zstd or xz compressed, told by content. Reading streams: memory is bounded by the
+/// columns of the result.
 /// Errors: kNotFound, kIo, kCorrupt (truncated or damaged compression or binary), kInvalid (a bad line; the
 /// message reads `file:line: what (byte N): what to do`, N counted in the decompressed file). Never throws,
 /// never prints.
@@ -37,7 +37,7 @@ struct ReadOptions {
 
 [[nodiscard]] Result<Trace> read_trace(const std::string& path, const ReadOptions& options);
 
-/// The names `--format` and `--map` accept, for help and for "did you mean".
+/// The names `--trace-format` and `--map` accept, for help and for "did you mean".
 [[nodiscard]] const std::vector<std::string>& trace_format_names();
 [[nodiscard]] const std::vector<std::string>& trace_mapping_names();
 

@@ -1,6 +1,7 @@
 #pragma once
 /// A file that appears under its name only when it is complete: written as a temporary beside it, flushed to
-/// the disk, renamed, the folder flushed. Dropped without `commit`, it leaves nothing. Errors: kIo (detail =
+/// the disk, renamed, the folder flushed. Dropped without `commit`, it leaves nothing. A path that is no
+/// regular file (a device, a pipe) is written as it is, never replaced. Errors: kIo (detail =
 /// errno), messages begin with the path. Threads: one owner.
 
 #include <cstddef>
