@@ -244,13 +244,19 @@ std::string reason_of(const Plan& plan) {
   switch (plan.verdict) {
     case PlanVerdict::kInfeasible: {
       const bool active = plan.active.known && plan.active.p99 >= plan.largest_request;
-      return fmt::format(
-          "{} {} adapters at once, but only {}: requests will wait for a slot, whatever the hit ratio says.",
-          active ? "1 % of arrivals find" : "The largest request needs", plan.slots_floor,
+      const std::string fit =
           plan.slots_limit < plan.host_limit
               ? fmt::format("{} fit {}", counted(plan.slots_limit, "slot"), bytes_text(plan.gpu_memory_limit))
               : fmt::format("{} fit host memory of {}", counted(plan.host_limit, "adapter"),
-                            bytes_text(plan.host_memory_limit)));
+                            bytes_text(plan.host_memory_limit));
+      if (!active)
+        return fmt::format("The largest request needs {} adapters at once, but only {}: it will be refused.",
+                           plan.slots_floor, fit);
+      return fmt::format(
+          "At more than 1 % of arrivals {} or more adapters are active at once, but only {}: requests will "
+          "wait for a "
+          "slot, whatever the hit ratio says.",
+          plan.slots_floor, fit);
     }
     case PlanVerdict::kMissesTarget:
       return fmt::format(

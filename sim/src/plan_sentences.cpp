@@ -56,7 +56,7 @@ std::string verdict_text(const Plan& plan) {
     case PlanVerdict::kInfeasible:
       break;
   }
-  return "INFEASIBLE: requests will wait for slots";
+  return "INFEASIBLE: fewer slots fit than requests need at once";
 }
 
 std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view what) {

@@ -145,6 +145,24 @@ double load_cost(const Plan& plan, const GridCell& cell) {
   return 100 * (host + kDiskWeight * excess_disk_loads(plan, cell));
 }
 
+bool over_memory(const Plan& plan, const GridCell& cell) {
+  return cell.max_loras > plan.slots_limit || cell.max_cpu_loras > plan.host_limit;
+}
+
+/// Cells that are no answer. Where none is, only those that do not even fit.
+bool faded(const Plan& plan, const GridCell& cell) {
+  const bool below_floor = plan.verdict != PlanVerdict::kInfeasible && cell.max_loras < plan.slots_floor;
+  return below_floor || over_memory(plan, cell);
+}
+
+/// The dearest cell that is not faded: the end of the colours.
+double dearest(const Plan& plan) {
+  double top = 0;
+  for (const GridCell& cell : plan.grid.cells)
+    if (cell.feasible && !faded(plan, cell)) top = std::max(top, load_cost(plan, cell));
+  return top > 0 ? rounded(top) : 1;
+}
+
 Json grid_cells(const Plan& plan, const std::vector<std::size_t>& columns, const std::vector<double>& x,
                 const std::vector<std::size_t>& rows, const std::vector<double>& y) {
   Json cells = Json::array();
@@ -152,13 +170,12 @@ Json grid_cells(const Plan& plan, const std::vector<std::size_t>& columns, const
     for (std::size_t c = 0; c < columns.size(); ++c) {
       const GridCell& cell = plan.grid.at(rows[r], columns[c]);
       if (!cell.feasible) continue;
-      const bool off = cell.max_loras > plan.slots_limit || cell.max_cpu_loras > plan.host_limit ||
-                       cell.max_loras < plan.slots_floor;
+      const bool off = faded(plan, cell);
       const std::string tip = fmt::format(
           "max_loras {}, max_cpu_loras {}: GPU hit {}, disk beyond first uses {}{}", cell.max_loras,
           cell.max_cpu_loras, share_text(cell.gpu_hits, plan.uses), share_text(excess_disk_loads(plan, cell)),
           cell.max_loras < plan.slots_floor ? " - below the floor"
-          : off                             ? " - over a memory limit"
+          : over_memory(plan, cell)         ? " - over a memory limit"
                                             : "");
       cells.push_back(Json{{"x", rounded(x[c])},
                            {"X", rounded(x[c + 1])},
@@ -198,16 +215,13 @@ std::string grid_chart(const Plan& plan) {
 
   Json spec = base(400);
   spec["data"].push_back(Json{{"name", "cells"}, {"values", grid_cells(plan, columns, x, rows, y)}});
-  spec["data"].push_back(Json{{"name", "allowed"},
-                              {"source", "cells"},
-                              {"transform", Json::array({Json{{"type", "filter"}, {"expr", "!datum.o"}}})}});
   spec["data"].push_back(Json{{"name", "target"}, {"values", target_line(plan, columns, x)}});
   spec["scales"] = Json::array(
       {Json{{"name", "x"}, {"type", "log"}, {"domain", {x.front(), x.back()}}, {"range", "width"}},
        Json{{"name", "y"}, {"type", "log"}, {"domain", {y.front(), y.back()}}, {"range", "height"}},
        Json{{"name", "v"},
             {"type", "sqrt"},
-            {"domain", Json{{"data", "allowed"}, {"field", "v"}}},
+            {"domain", Json::array({0, dearest(plan)})},
             {"clamp", true},
             {"zero", true},
             {"range", Json{{"scheme", "viridis"}}}}});

@@ -174,15 +174,19 @@ void charts(std::string& out, const Plan& plan) {
       "else "
       "on this page does not, and their numbers are in the JSON output.</p></noscript>\n<div "
       "class=\"charts\">\n";
-  figure(
-      out, "grid", "Every pair of sizes",
-      fmt::format(
-          "The star is the choice. Dark is good: loads from host memory per 100 uses, plus {:.0f} times "
-          "those "
-          "from disk beyond first uses. Above the dashed line the disk target is met. Faded cells lie below "
-          "the slots floor ({}) or over a memory limit.",
-          detail::kDiskWeight, plan.slots_floor),
-      detail::grid_chart(plan));
+  figure(out, "grid", "Every pair of sizes",
+         fmt::format(
+             "The star is the choice. Dark is good: loads from host memory per 100 uses, plus {:.0f} times "
+             "those from disk beyond first uses. Above the dashed line the disk target is met. {}",
+             detail::kDiskWeight,
+             plan.verdict == PlanVerdict::kInfeasible
+                 ? fmt::format(
+                       "Faded cells are over a memory limit; of the others none has the {} that requests "
+                       "need at once.",
+                       counted(plan.slots_floor, "slot"))
+                 : fmt::format("Faded cells lie below the slots floor ({}) or over a memory limit.",
+                               plan.slots_floor)),
+         detail::grid_chart(plan));
   figure(
       out, "curves", "Misses by policy and size",
       "Each policy ruling one cache alone. Dashed is Belady, which knows the future: no policy that takes in "

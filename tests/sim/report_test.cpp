@@ -16,12 +16,12 @@
 namespace loracle {
 namespace {
 
-Plan some_plan(const std::string& source = "traces/monday.jsonl") {
+Plan some_plan(const std::string& source = "traces/monday.jsonl", std::uint64_t gpu_memory = 8ULL << 30U) {
   Trace trace = testing::skewed_trace(21, 200, 8000, 6);
   trace.source = source;
   PlanOptions options;
   options.model = "llama-3.1-8b";
-  options.gpu_memory = Bytes{8ULL << 30U};
+  options.gpu_memory = Bytes{gpu_memory};
   options.reproduce = "loracle plan " + source;
   InlineExecutor executor;
   auto plan = make_plan(trace, options, executor);
@@ -110,7 +110,11 @@ TEST(Report, EveryChartIsDrawnInABrowser) {
   if (!std::filesystem::exists(browser)) GTEST_SKIP() << "no browser: set CHROMIUM to draw the charts";
   const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / "loracle_report_test";
   std::filesystem::create_directories(folder);
+  // Where no cell of the grid is an answer, the page is still one: both are drawn, one after the other.
+  const Plan infeasible = some_plan("traces/tuesday.jsonl", 200ULL << 20U);
+  ASSERT_EQ(infeasible.verdict, PlanVerdict::kInfeasible);
   std::ofstream(folder / "plan.html") << plan_html(some_plan());
+  std::ofstream(folder / "infeasible.html") << plan_html(infeasible);
   const std::string command =
       "timeout 60 '" + browser + "' --headless --no-sandbox --disable-gpu --user-data-dir='" +
       (folder / "profile").string() + "' --virtual-time-budget=5000 --dump-dom 'file://" +

@@ -58,7 +58,7 @@ struct PlanOptions {
 enum class PlanVerdict : std::uint8_t {
   kMeetsTarget,
   kMissesTarget,  // the best that fits the limits
-  kInfeasible,    // fewer slots fit than requests need at once: they will wait
+  kInfeasible,    // fewer slots fit than requests need at once: they wait, or are refused
 };
 /// "meets_target", "misses_target", "infeasible".
 [[nodiscard]] const char* name_of(PlanVerdict verdict) noexcept;
