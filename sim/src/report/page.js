@@ -31,18 +31,32 @@
     var colour = colours();
     views.forEach(function (view) { view.finalize(); });
     views = [];
-    document.querySelectorAll("[data-chart]").forEach(function (place) {
+    document.querySelectorAll("[data-chart]").forEach(function (place) { drawOne(place, colour); });
+  }
+
+  /* A chart that fails says so in its place, and leaves the others alone. */
+  function drawOne(place, colour) {
+    function fail(reason) {
+      place.dataset.failed = "";
+      place.textContent = "This chart could not be drawn: " + reason;
+    }
+    delete place.dataset.failed;
+    place.textContent = "";
+    try {
       var spec = JSON.parse(document.getElementById(place.dataset.chart).textContent);
       spec.signals = (spec.signals || []).concat(Object.keys(colour).map(function (name) {
         return { name: name, value: colour[name] };
       }));
       spec.width = Math.max(260, place.clientWidth);
-      place.textContent = "";
-      var parsed = vega.parse(spec, config(colour));
-      var view = new vega.View(parsed, { renderer: "svg", container: place, hover: true });
+      var view = new vega.View(vega.parse(spec, config(colour)), {
+        renderer: "svg", container: place, hover: true,
+        logger: vega.logger(vega.Error, "error", function (method, level, reasons) { fail(reasons[0]); })
+      });
       views.push(view);
-      view.runAsync();
-    });
+      view.runAsync().then(function () { place.dataset.drawn = ""; }, fail);
+    } catch (error) {
+      fail(error);
+    }
   }
 
   var waiting = 0;
