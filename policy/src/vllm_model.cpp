@@ -103,8 +103,8 @@ bool VllmModel::activate(Row row, VllmFault& fault) noexcept {
   }
   device_.push_front(0, row);
   ++device_size_;
-  if (!on_host(
-          row)) {  // vLLM has put it into the device's LRU by the time it notices; it stays there, slotless
+  if (!on_host(row)) {
+    // vLLM has put it into the device's LRU by the time it notices; it stays there, slotless.
     fault = VllmFault::kNotRegistered;
     return false;
   }

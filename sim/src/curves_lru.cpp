@@ -21,9 +21,8 @@ struct Counting {
   Place end = 0;               // the first place never held
   std::uint32_t distinct = 0;  // = places held
   std::vector<Place> place;    // [rows] of the last use, or kNoPlace
-  std::vector<std::uint32_t>
-      at;            // [rows + 1] uses by stack distance; fewer than 2^32 uses, so none overflows
-  Place places = 0;  // on the axis, a multiple of 64
+  std::vector<std::uint32_t> at;     // [rows + 1] uses by stack distance; fewer than 2^32, so none overflows
+  Place places = 0;                  // on the axis, a multiple of 64
   std::vector<std::uint64_t> words;  // [places / 64] which are held
   PrefixTree<std::uint32_t> held;    // [places / 64] how many, by word
 

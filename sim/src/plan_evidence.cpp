@@ -171,8 +171,8 @@ Result<Unit> fill_policies(Plan& plan, UseStream& stream, const LruCurve& lru,
   for (const std::string& written : policies) {
     Result<PolicySpec> spec = parse_policy_spec(written);
     if (!spec) return fail(std::move(spec.error()));
-    const std::size_t parameters =
-        written.find(':');  // aliases become names, so that "opt" is seen to be belady
+    // Aliases become names, so that "opt" is seen to be belady.
+    const std::size_t parameters = written.find(':');
     std::string name = spec->name + (parameters == std::string::npos ? "" : written.substr(parameters));
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
   }

@@ -4,6 +4,25 @@
 #include "loracle/sim/replay.hpp"
 
 namespace loracle {
+namespace {
+
+/// True if the bytes that the uses ask for, all together, can be counted in 64 bits.
+bool bytes_countable(const UseStream& stream) {
+  constexpr std::uint64_t kMost = Bytes::max().value;
+  Bytes largest{1};
+  for (const Bytes size : stream.size) largest = std::max(largest, size);
+  const std::span<const Row> uses = stream.uses.view();
+  if (uses.empty() || largest.value <= kMost / uses.size()) return true;
+  std::uint64_t left = kMost;
+  for (const Row row : uses) {
+    const std::uint64_t size = stream.size[index_of(row)].value;
+    if (size > left) return false;
+    left -= size;
+  }
+  return true;
+}
+
+}  // namespace
 
 Result<UseStream> make_use_stream(const Trace& trace) {
   // Two values are taken: one says that there is no next use, one that there was no use yet (1-based times).
@@ -30,6 +49,10 @@ Result<UseStream> make_use_stream(const Trace& trace) {
   const std::span<const std::uint64_t> bytes = trace.adapters.bytes.view();
   for (std::size_t row = 0; row < std::min<std::size_t>(bytes.size(), rows); ++row)
     if (bytes[row] != 0) stream.size[row] = Bytes{bytes[row]};
+  if (!bytes_countable(stream)) {
+    return fail(Errc::kTooLarge, trace.source + ": the bytes its requests ask for exceed 2^64: look for an "
+                                                "adapter of absurd size in the trace or its catalog");
+  }
   return stream;
 }
 

@@ -23,8 +23,7 @@ constexpr std::array<std::uint64_t, 7> kSizes = {4, 8, 16, 32, 64, 100, 1000};
 
 struct Expected {
   const char* policy;
-  std::array<std::uint64_t, 7>
-      misses;  // 0: libCacheSim caches nothing, or more than its capacity: its defects
+  std::array<std::uint64_t, 7> misses;  // 0: libCacheSim caches nothing or too much there: its defects
 };
 
 class ZipfGolden : public ::testing::TestWithParam<Expected> {};

@@ -56,6 +56,17 @@ TEST(UseStream, RefusesARowTheTraceDoesNotDescribe) {
   EXPECT_EQ(make_use_stream(trace_of({}, 0))->rows, 0U);
 }
 
+// If this failed, byte totals of a replay would wrap around and a miss ratio by bytes mean nothing.
+TEST(UseStream, RefusesSizesWhoseTotalCannotBeCounted) {
+  Trace trace = trace_of({0, 1, 0}, 2);
+  trace.adapters.bytes = Column<std::uint64_t>(std::vector<std::uint64_t>{1ULL << 63U, 1});
+  const Result<UseStream> stream = make_use_stream(trace);
+  ASSERT_FALSE(stream);
+  EXPECT_EQ(stream.error().code, Errc::kTooLarge);
+  trace.adapters.bytes = Column<std::uint64_t>(std::vector<std::uint64_t>{(1ULL << 63U) - 1, 1});
+  EXPECT_TRUE(make_use_stream(trace)) << "2^64 - 1 bytes are countable";
+}
+
 // If this failed, the clairvoyant policies would look into the wrong future.
 TEST(UseStream, KnowsEachUsesNextUse) {
   constexpr std::uint32_t kNo = UseStream::kNoNextUse;

@@ -1,14 +1,12 @@
 /// Request logs of vLLM and other OpenAI-compatible servers, as JSONL: one object a request, whose fields may
 /// lie in `request`, `response` or `body` objects within it (so batch files and gateway logs read too). Of a
 /// field found twice the outer one counts, of equals the first.
-///   adapter   lora_request (its lora_name or name, or a string; null: base model), else lora_name, else
-///             model
-///   arrival   created, timestamp, time, ts, arrival_time or start_time: epoch number, date, or seconds from
-///             0
-///   tokens    usage.prompt_tokens or input_tokens, usage.completion_tokens or output_tokens; also outside
-///             usage
-///   tenant    tenant, user, user_id    session  session_id, conversation_id    holding  duration_s,
-///             latency_s, latency_ms
+///   adapter   lora_request (a string, or its lora_name or name; null: base model), else lora_name, or model
+///   arrival   created, timestamp, time, ts, arrival_time, start_time: epoch number, date, seconds from 0
+///   tokens    usage.prompt_tokens, input_tokens, usage.completion_tokens, output_tokens; also outside usage
+///   tenant    tenant, user, user_id
+///   session   session_id, conversation_id
+///   holding   duration_s, latency_s, latency_ms
 /// `model` is an adapter in every request unless mapping `lora:base=NAME` says it is the base model.
 
 #include <fmt/format.h>

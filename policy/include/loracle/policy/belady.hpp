@@ -217,8 +217,7 @@ class Belady {
   };
   static constexpr std::uint32_t kFarthestMax = 16;
   static constexpr std::uint32_t kAhead = 16;
-  std::array<Use, kFarthestMax>
-      farthest_;  // ascending; if any, no tick of next_uses_ above the first is missing
+  std::array<Use, kFarthestMax> farthest_;  // ascending; none of next_uses_ above the first is missing
   std::uint32_t farthest_size_ = 0;
   std::vector<Row> done_;  // [rows]  resident rows never used again: done_begin_ .. done_end_
   std::uint32_t done_begin_ = 0;

@@ -18,7 +18,7 @@ enum class Place : std::uint8_t { kNowhere = 0, kOrigin = 1, kDisk = 2, kHost = 
 enum class Action : std::uint8_t {
   kHit = 1,     // was on the device already
   kLoad = 2,    // copied from `from` into slot `slot` of `to`
-  kEvict = 3,   // left `from`, where it had slot `slot`; `to` is where it goes, kNowhere if it is dropped
+  kEvict = 3,   // left `from`, where it had slot `slot`; `to` is where it is offered, kNowhere if dropped
   kRefuse = 4,  // the request that needs it cannot be served
 };
 

@@ -6,16 +6,14 @@
 /// decides in a replay and in the engine. The driver (make_room.hpp, tier.hpp) calls, for each use of a row:
 ///
 ///   hit   contains(row)  ->  on_access(row)
-///   miss  !contains(row) ->  admit(row) once; if it says no, the row bypasses the cache. Otherwise, while
-///   the
-///                            row does not fit, evict(row); then on_insert(row).
+///   miss  !contains(row) ->  admit(row) once; if it says no, the row bypasses the cache. Otherwise,
+///                            while the row does not fit, evict(row); then on_insert(row).
 ///
 /// `admit` runs before any eviction and may look at (and use up) what the policy remembers of rows that left.
 /// `evict` chooses and forgets in one step; the victim is no longer tracked. It returns
 ///   - a tracked row that the guard does not block, or
 ///   - `incoming`: the newcomer itself is the least worth keeping; it is not inserted (a bypass). Never
-///   returned
-///     when the guard blocks `incoming`, which is how a serving tier says "this one must come in"; or
+///     returned when the guard blocks `incoming`, which is how a serving tier says "this one must come in";
 ///   - kNoRow: every tracked row is blocked.
 /// A policy may also have `shed(now, table, guard)`: the next row that its own segments have no place for
 /// though the tier has, no longer tracked, or kNoRow (make_room.hpp, shed_surplus). No driver has to call it.

@@ -2,21 +2,17 @@
 /// Answers `--max-loras M --max-cpu-loras C` for a trace, with the evidence.
 ///
 /// The rule (first form):
-///  1. Floor. Slots must hold the largest request, and, where durations are known, the distinct adapters that
-///  are
-///     active at once at 99 % of arrivals: below that, requests wait for a slot however good the hit ratio
-///     looks.
+///  1. Floor. Slots must hold the largest request, and, where durations are known, the distinct adapters
+///     that are active at once at 99 % of arrivals: below that, requests wait for a slot however good the
+///     hit ratio looks.
 ///  2. Limits. M slots fit the GPU memory given for LoRA; C adapters fit the host memory even when they are
-///  the
-///     largest C of the trace (vLLM counts adapters, not bytes). C >= M.
+///     the largest C of the trace (vLLM counts adapters, not bytes). C >= M.
 ///  3. Target. For each M that is left, C is the smallest that keeps disk loads *beyond the first use of each
-///     adapter* within the target share of uses. First uses are left out: no size removes them.
-///     Where no C reaches the target, the smallest C with the fewest disk loads stands in and the verdict
-///     says so.
+///     adapter* within the target share of uses. First uses are left out: no size removes them. Where no C
+///     reaches the target, the smallest C with the fewest disk loads stands in and the verdict says so.
 ///  4. Knee. Among those pairs, M minimises  loads into slots + slot_worth x uses x M:  a further slot is
-///  taken only
-///     if it saves at least `slot_worth` loads per use, on the lower convex hull of the curve. Ties: fewer
-///     slots.
+///     taken only if it saves at least `slot_worth` loads per use, on the lower convex hull of the curve.
+///     Ties: fewer slots.
 ///
 /// What it does not model: waiting. It counts loads; it knows no bandwidth, queue or batch, and a slot held
 /// by a running request is evictable to it. The trace is taken to be typical: no confidence interval is
@@ -42,8 +38,7 @@ struct PlanOptions {
   std::string model;             // table name or config.json; empty: memory is not computed
   std::string targets = "auto";  // see target_modules()
   std::string dtype = "auto";    // of the adapters as served
-  std::uint32_t max_lora_rank =
-      0;  // 0: the smallest vLLM accepts that holds the trace's largest, 16 if unknown
+  std::uint32_t max_lora_rank = 0;  // 0: the smallest vLLM accepts for the trace's largest; 16 if unknown
   Bytes gpu_memory = Bytes::max();   // for LoRA slots
   Bytes host_memory = Bytes::max();  // for adapters
   double target_disk_loads = 0.01;   // per use, beyond first uses

@@ -25,9 +25,8 @@ enum class SizeUnit : std::uint8_t { kObjects, kBytes };
 
 /// The part of a trace that replays and curves need, prepared once and shared by all of them.
 struct UseStream {
-  Column<Row> uses;  // [uses]
-  Column<std::uint32_t>
-      next_use;  // [uses] index of the row's next use, kNoNextUse at its last; empty until needed
+  Column<Row> uses;                // [uses]
+  Column<std::uint32_t> next_use;  // [uses] of the same row, kNoNextUse at its last; empty until needed
   std::uint32_t rows = 0;
   std::uint32_t distinct = 0;  // rows that are used at least once: the compulsory misses
   std::vector<Bytes> size;     // [rows]; adapters of unknown size count 1
@@ -35,7 +34,7 @@ struct UseStream {
   static constexpr std::uint32_t kNoNextUse = 0xFFFF'FFFFU;
 };
 
-/// Builds the stream. Errors: kTooLarge above 2^32 - 2 uses.
+/// Builds the stream. Errors: kTooLarge above 2^32 - 2 uses, or 2^64 bytes asked for.
 [[nodiscard]] Result<UseStream> make_use_stream(const Trace& trace);
 /// Fills `next_use`, one backward pass. O(uses).
 void compute_next_uses(UseStream& stream);

@@ -74,8 +74,7 @@ inline constexpr std::uint32_t kNoTenant = 0xFFFF'FFFFU;
 struct Trace {
   std::string source;  // path or generator line, as the user gave it
   std::string format;  // "jsonl", "oracleGeneral", "gentd26", ...
-  std::string
-      mapping;  // how requests were mapped to adapters: "lora", "tenant", ...; repeated in every output
+  std::string mapping;  // of requests to adapters: "lora", "tenant", ...; repeated in every output
   std::uint64_t requests = 0;
   std::uint64_t skipped_lines = 0;  // by --skip-bad-lines
   std::uint64_t reordered = 0;      // requests the source has behind a later one; sorted by arrival, stably
