@@ -10,7 +10,7 @@ LORACLE = build/release/engine/app/loracle
 
 PACKAGES = cmake ninja-build g++ pkg-config make git python3 libfmt-dev nlohmann-json3-dev libeigen3-dev \
            libcli11-dev libgtest-dev libbenchmark-dev libzstd-dev liblzma-dev zlib1g-dev libxxhash-dev \
-           libexpected-dev libjs-vega
+           libexpected-dev libjs-vega libsqlite3-dev libssl-dev libzip-dev
 CLANG_PACKAGES = clang-14 libclang-rt-14-dev clang-tidy-14 clang-format-14
 
 .PHONY: help demo test check-all bench format clean deps clang-deps
