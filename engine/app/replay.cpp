@@ -98,8 +98,12 @@ int run_policies(const ReplayFlags& flags) {
   const std::vector<std::string> policies = split_commas(flags.policies);
   if (policies.empty())
     return report({Errc::kInvalid, "--policy: give at least one, for example lru,sieve", 0}, kExitUsage);
-  for (const std::string& policy : policies)
-    if (const Result<PolicySpec> spec = parse_policy_spec(policy); !spec) return report_usage(spec.error());
+  bool clairvoyant = false;
+  for (const std::string& policy : policies) {
+    const Result<PolicySpec> spec = parse_policy_spec(policy);
+    if (!spec) return report_usage(spec.error());
+    clairvoyant = clairvoyant || is_clairvoyant(*spec);
+  }
   const Result<Trace> trace = flags.trace.load();
   if (!trace) return report_input(trace.error());
   Result<UseStream> stream = make_use_stream(*trace);
@@ -112,7 +116,7 @@ int run_policies(const ReplayFlags& flags) {
   for (const std::string& policy : policies)
     for (const AskedCapacity& capacity : *capacities)
       rows.push_back({ReplayJob{policy, capacity.capacity}, capacity, {}});
-  compute_next_uses(*stream);
+  if (clairvoyant) compute_next_uses(*stream);  // 4 bytes a use
   ThreadExecutor executor(flags.threads, "replaying");
   for (const SizeUnit unit : {SizeUnit::kObjects, SizeUnit::kBytes}) {
     std::vector<ReplayJob> jobs;

@@ -28,6 +28,8 @@ std::string_view name_of(Action action) noexcept {
       return "evict";
     case Action::kRefuse:
       return "refuse";
+    case Action::kRemove:
+      return "remove";
   }
   return "?";
 }

@@ -131,6 +131,7 @@ TEST(DecisionLog, KeepsItsNumbersAndNames) {
   EXPECT_EQ(static_cast<int>(Action::kLoad), 2);
   EXPECT_EQ(static_cast<int>(Action::kEvict), 3);
   EXPECT_EQ(static_cast<int>(Action::kRefuse), 4);
+  EXPECT_EQ(static_cast<int>(Action::kRemove), 5);
   EXPECT_EQ(name_of(Place::kNowhere), "-");
   EXPECT_EQ(name_of(Place::kOrigin), "origin");
   EXPECT_EQ(name_of(Place::kDisk), "disk");
@@ -140,6 +141,7 @@ TEST(DecisionLog, KeepsItsNumbersAndNames) {
   EXPECT_EQ(name_of(Action::kLoad), "load");
   EXPECT_EQ(name_of(Action::kEvict), "evict");
   EXPECT_EQ(name_of(Action::kRefuse), "refuse");
+  EXPECT_EQ(name_of(Action::kRemove), "remove");
 }
 
 // Engine and simulator compare hashes: a field that is not hashed could differ between them unseen.

@@ -35,7 +35,7 @@ class NaiveHierarchy {
   Verdict request(const std::vector<Row>& batch) {
     counts.uses += batch.size();
     batch_.insert(batch.begin(), batch.end());
-    const Verdict verdict = check(batch);
+    const Verdict verdict = check(batch, 0);
     if (verdict == Verdict::kServed) {
       for (const Row row : batch) serve(row);
     } else {
@@ -45,6 +45,56 @@ class NaiveHierarchy {
     }
     batch_.clear();
     return verdict;
+  }
+
+  /// True where a prefetch to `top` has a meaning: no exclusive boundary may lie beside or below it.
+  [[nodiscard]] bool may_bring(std::size_t top) const {
+    for (const NaiveLevel& level : levels_)
+      if (level.below == Boundary::kExclusive) return false;
+    return top < levels_.size();
+  }
+  Verdict bring(const std::vector<Row>& batch, std::size_t top) {
+    batch_.insert(batch.begin(), batch.end());
+    const Verdict verdict = check(batch, top);
+    if (verdict == Verdict::kServed) {
+      for (const Row row : batch) {
+        std::size_t found = 0;
+        while (found < levels_.size() && !contains(found, row)) ++found;
+        Place from = found < levels_.size() ? levels_[found].place : Place::kOrigin;
+        for (std::size_t i = found; i-- > top;) {
+          EXPECT_TRUE(insert(i, row));
+          log(Action::kLoad, row, from, levels_[i].place, levels_[i].slots.at(row));
+          from = levels_[i].place;
+        }
+      }
+    }
+    batch_.clear();
+    return verdict;
+  }
+  void take_out(Row row, std::size_t levels) {
+    for (std::size_t i = 0; i < levels; ++i)
+      if (contains(i, row))
+        log(Action::kRemove, row, levels_[i].place, Place::kNowhere, remove(levels_[i], row));
+  }
+  [[nodiscard]] const Capacity& capacity(std::size_t level) const { return levels_[level].capacity; }
+  /// LRU alone: the list is in the order of last uses.
+  Verdict set_capacity(std::size_t where, const Capacity& capacity) {
+    NaiveLevel& level = levels_[where];
+    std::uint64_t entries = 0;
+    std::uint64_t bytes = 0;
+    for (const Row row : level.rows) {
+      if (!held(row)) continue;
+      ++entries;
+      bytes += bytes_of(row);
+    }
+    if (entries > capacity.entries || bytes > capacity.bytes.value) return Verdict::kAllHeld;
+    const std::vector<Row> oldest_first(level.rows.rbegin(), level.rows.rend());
+    for (const Row row : oldest_first) {
+      if (level.rows.size() <= capacity.entries && bytes_in(level) <= capacity.bytes.value) break;
+      if (!held(row) && contains(where, row)) evict(where, row);
+    }
+    level.capacity = capacity;
+    return Verdict::kServed;
   }
 
   [[nodiscard]] std::uint64_t hash() const {
@@ -90,9 +140,9 @@ class NaiveHierarchy {
     return level == 0 || levels_[level - 1].below == Boundary::kInclusive;
   }
 
-  [[nodiscard]] Verdict check(const std::vector<Row>& batch) const {
-    if (batch.size() > levels_[0].capacity.entries) return Verdict::kTooManyAdapters;
-    for (std::size_t i = 0; i < levels_.size(); ++i) {
+  [[nodiscard]] Verdict check(const std::vector<Row>& batch, std::size_t top) const {
+    if (batch.size() > levels_[top].capacity.entries) return Verdict::kTooManyAdapters;
+    for (std::size_t i = top; i < levels_.size(); ++i) {
       if (!stays_in(i)) continue;
       const NaiveLevel& level = levels_[i];
       std::uint64_t bytes = 0;
@@ -226,6 +276,8 @@ void compare(std::uint64_t seed, int steps) {
     setups.push_back({level.place, level.capacity, Lru(rows, level.capacity, {}), level.below});
   }
   const std::size_t depth = levels.size();
+  std::vector<Capacity> built;
+  for (const NaiveLevel& level : levels) built.push_back(level.capacity);
   Recorder recorder;
   DecisionLog log(&recorder);
   Hierarchy<Lru> tiers(rows, std::move(setups), table, log);
@@ -233,7 +285,7 @@ void compare(std::uint64_t seed, int steps) {
   std::size_t compared = 0;
   for (int step = 0; step < steps; ++step) {
     const Row row{rng.below(rows)};
-    const std::uint32_t what = rng.below(16);
+    const std::uint32_t what = rng.below(20);
     const Tick now{static_cast<std::uint64_t>(step) * 10};
     if (what == 0) {
       tiers.unpin(row);
@@ -251,6 +303,20 @@ void compare(std::uint64_t seed, int steps) {
         --count;
         tiers.give_back({&leased, 1});
       }
+    } else if (what == 16) {
+      tiers.remove(row);
+      twin.take_out(row, depth);
+    } else if (what == 17) {
+      tiers.deactivate(row);
+      twin.take_out(row, 1);
+    } else if (what == 18) {
+      const std::size_t level = rng.below(static_cast<std::uint32_t>(depth));
+      Capacity wanted = built[level];
+      if (rng.below(2) == 0) wanted.entries = std::min<std::uint64_t>(wanted.entries, 1 + rng.below(8));
+      if (rng.below(2) == 0) wanted.bytes = std::min(wanted.bytes, Bytes{10 + rng.below(150)});
+      ASSERT_EQ(tiers.set_capacity(level, wanted, now), twin.set_capacity(level, wanted));
+    } else if (const std::size_t top = rng.below(3); what == 19 && twin.may_bring(top)) {
+      ASSERT_EQ(tiers.bring({&row, 1}, top, now), twin.bring({row}, top));
     } else {
       std::vector<Row> batch;
       const std::uint32_t size = std::min(rows, 1 + rng.below(5));

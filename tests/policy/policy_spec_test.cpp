@@ -113,6 +113,14 @@ TEST(PolicySpec, RefusesValuesAndKeysItDoesNotUnderstand) {
   EXPECT_NE(none.error().message.find("no parameters"), std::string::npos) << none.error().message;
 }
 
+// If this failed, an engine would be given a policy that needs the future, or a replay would hide it.
+TEST(PolicySpec, TellsWhichPoliciesMustKnowTheFuture) {
+  std::set<std::string> clairvoyant;
+  for (const std::string_view name : policy_names())
+    if (is_clairvoyant(*parse_policy_spec(name))) clairvoyant.insert(std::string(name));
+  EXPECT_EQ(clairvoyant, (std::set<std::string>{"belady", "belady-size"}));
+}
+
 // A type under another name than its own would make every report attribute results to the wrong policy.
 TEST(PolicySpec, BuildsThePolicyItNames) {
   for (const std::string_view name : policy_names()) {

@@ -27,7 +27,7 @@ struct AdapterConfig {
   bool use_rslora = false;
   bool fan_in_fan_out = false;  // the base layer is stored transposed (GPT-2's Conv1D); LoRA itself is not
   std::string base_model;       // base_model_name_or_path; empty: not given
-  std::vector<std::string> target_modules;                        // as written; one entry when it was a string
+  std::vector<std::string> target_modules;  // as written; one entry when it was a string
   std::vector<std::pair<std::string, std::uint32_t>> rank_pattern;  // in the file's order
   std::vector<std::pair<std::string, double>> alpha_pattern;
 

@@ -20,6 +20,7 @@ enum class Action : std::uint8_t {
   kLoad = 2,    // copied from `from` into slot `slot` of `to`
   kEvict = 3,   // left `from`, where it had slot `slot`; `to` is where it is offered, kNowhere if dropped
   kRefuse = 4,  // the request that needs it cannot be served
+  kRemove = 5,  // taken out of `from`, where it had slot `slot`, by order: deleted, deactivated or damaged
 };
 
 struct Decision {

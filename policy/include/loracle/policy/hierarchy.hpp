@@ -9,6 +9,9 @@
 ///   exclusive  a row is in one of the two. Coming up it leaves the lower tier; a victim of the upper tier
 ///              moves down into the lower one, if that one's policy wants it and room can be made; not if it
 ///              has meanwhile left a third tier that includes the lower one.
+/// Beside requests there are operations that are no use of anything: `bring` (prefetch), `remove`,
+/// `deactivate`, pins, leases, `set_policy` and `set_capacity`. They count nothing but evictions; what they
+/// move is logged.
 /// Invariants:
 ///   1. Members of the batch being served, leased rows and pinned rows are never evicted from any tier.
 ///   2. A request is served whole or refused whole; a refused one changes nothing but counters and the log.
@@ -84,7 +87,7 @@ class Hierarchy {
   /// Serves a batch of distinct rows. `now` is the tick of its first use; the i-th has tick now + i.
   [[nodiscard]] Verdict request(std::span<const Row> batch, Tick now) noexcept {
     counts_.uses += batch.size();
-    const Verdict verdict = check(batch);
+    const Verdict verdict = check(batch, 0);
     if (verdict != Verdict::kServed) {
       ++counts_.refused_requests;
       counts_.refused_uses += batch.size();
@@ -97,19 +100,69 @@ class Hierarchy {
     return verdict;
   }
 
+  /// What `request` would answer. Nothing is changed, counted or logged.
+  [[nodiscard]] Verdict would_serve(std::span<const Row> batch) noexcept { return check(batch, 0); }
+
+  /// Makes the batch resident in `level` and the inclusive tiers below it, without using it: rows that are
+  /// there already are left as they are. Refused as a request would be, but neither counted nor logged then.
+  /// With a lower level than the device's, a batch may be larger than the device.
+  /// REQUIRES: every boundary above `level` and below it is inclusive.
+  [[nodiscard]] Verdict bring(std::span<const Row> batch, std::size_t level, Tick now) noexcept {
+    const Verdict verdict = check(batch, level);
+    if (verdict != Verdict::kServed) return verdict;
+    hold(batch);
+    for (const Row row : batch) raise(row, found_at(row), level, now);
+    let_go(batch);
+    return verdict;
+  }
+
+  /// Takes a row out of every tier, held or not: it was deleted, or its bytes turned out to be bad. Holds
+  /// that others have on it stay until they give them back.
+  void remove(Row row) noexcept {
+    for (std::size_t level = 0; level < levels_.size(); ++level) take_out(level, row);
+  }
+  /// Frees the row's slot on the device; the tiers below keep it. False if it has none.
+  bool deactivate(Row row) noexcept { return take_out(0, row); }
+
+  /// Replaces the policy that rules a level. Residents stay; the new policy is given them in the order of
+  /// their last use, oldest first. Nothing is logged. REQUIRES: built for the same rows and capacity.
+  void set_policy(std::size_t level, P policy, Tick now) noexcept {
+    levels_[level].tier.set_policy(std::move(policy), now);
+  }
+
+  /// Changes what a level may hold, up to what it was built for (its policy keeps the proportions it was
+  /// built with). Residents too many leave in the order of their last use, oldest first, logged as evictions.
+  /// kAllHeld, and nothing changed, if what may not leave exceeds the new capacity.
+  /// REQUIRES: 1 <= capacity.entries, 1 <= capacity.bytes.
+  [[nodiscard]] Verdict set_capacity(std::size_t level, Capacity capacity, Tick now) noexcept {
+    Tier<P>& tier = levels_[level].tier;
+    if (!tier.held_within(capacity)) return Verdict::kAllHeld;
+    for (const Row row : tier.by_last_use()) {
+      if (tier.within(capacity)) break;
+      if (!tier.held(row)) evicted(level, row, tier.remove(row), now);
+    }
+    tier.set_capacity(capacity);
+    return Verdict::kServed;
+  }
+
   /// Leased rows are evicted from no tier until the lease is given back. Leases nest.
   void lease(std::span<const Row> rows) noexcept { hold(rows); }
   void give_back(std::span<const Row> rows) noexcept { let_go(rows); }
 
-  /// Brings a row onto the device and keeps it there. Refused as a request would be.
+  /// Serves a request for one row and keeps it on the device. Refused as a request would be.
   [[nodiscard]] Verdict pin(Row row, Tick now) noexcept {
     const Verdict verdict = request({&row, 1}, now);
-    if (verdict == Verdict::kServed)
-      for (Level& level : levels_) level.tier.pin(row);
+    if (verdict == Verdict::kServed) keep(row, 0);
     return verdict;
   }
-  void unpin(Row row) noexcept {
-    for (Level& level : levels_) level.tier.unpin(row);
+  /// Forbids `level` and those below it to evict the row. It need not be resident yet.
+  void keep(Row row, std::size_t level) noexcept {
+    for (; level < levels_.size(); ++level) levels_[level].tier.pin(row);
+  }
+  void unpin(Row row) noexcept { unpin(row, levels_.size() - 1); }
+  /// Lifts the pin in `level` and those above it, which could not honour theirs without it.
+  void unpin(Row row, std::size_t level) noexcept {
+    for (std::size_t i = 0; i <= level; ++i) levels_[i].tier.unpin(row);
   }
 
   [[nodiscard]] const HierarchyCounts& counts() const noexcept { return counts_; }
@@ -137,11 +190,12 @@ class Hierarchy {
     return level + 1 == levels_.size() || !inclusive(level) || levels_[level + 1].tier.contains(row);
   }
 
-  [[nodiscard]] Verdict check(std::span<const Row> batch) noexcept {
-    if (batch.size() > levels_[0].tier.capacity().entries) return Verdict::kTooManyAdapters;
+  /// Whether the batch could be made resident in `top` and below.
+  [[nodiscard]] Verdict check(std::span<const Row> batch, std::size_t top) noexcept {
+    if (batch.size() > levels_[top].tier.capacity().entries) return Verdict::kTooManyAdapters;
     Verdict verdict = Verdict::kServed;
     hold(batch);
-    for (std::size_t level = 0; level < levels_.size(); ++level) {
+    for (std::size_t level = top; level < levels_.size(); ++level) {
       if (!settles_in(level)) continue;
       const Tier<P>& tier = levels_[level].tier;
       Occupancy missing;
@@ -165,25 +219,42 @@ class Hierarchy {
     return verdict;
   }
 
-  void serve(Row row, Tick now) noexcept {
+  /// The highest level that has the row; levels() if none.
+  [[nodiscard]] std::size_t found_at(Row row) const noexcept {
     std::size_t found = 0;
     while (found < levels_.size() && !levels_[found].tier.contains(row)) ++found;
+    return found;
+  }
+
+  bool take_out(std::size_t level, Row row) noexcept {
+    Tier<P>& tier = levels_[level].tier;
+    if (!tier.contains(row)) return false;
+    log_->add(Action::kRemove, row, levels_[level].place, Place::kNowhere, tier.remove(row));
+    return true;
+  }
+
+  void serve(Row row, Tick now) noexcept {
+    const std::size_t found = found_at(row);
     count(found);
     if (found == 0)
       log_->add(Action::kHit, row, Place::kDevice, Place::kDevice, levels_[0].tier.slot_of(row));
     // Lower tiers first: an inclusive upper tier may only hold what the lower one has.
     for (std::size_t level = levels_.size(); level-- > found + 1;)
       if (levels_[level].tier.contains(row)) levels_[level].tier.touch(row, now);
-    Place from = Place::kOrigin;
     if (found < levels_.size()) {
       Tier<P>& tier = levels_[found].tier;
-      from = levels_[found].place;
       if (settles_in(found))
         tier.touch(row, now);
       else
-        log_->add(Action::kEvict, row, from, levels_[found - 1].place, tier.remove(row));
+        log_->add(Action::kEvict, row, levels_[found].place, levels_[found - 1].place, tier.remove(row));
     }
-    for (std::size_t level = found; level-- > 0;) {
+    raise(row, found, 0, now);
+  }
+
+  /// Brings a row from the level it was found at (levels(): the origin) up to `top`.
+  void raise(Row row, std::size_t found, std::size_t top, Tick now) noexcept {
+    Place from = found < levels_.size() ? levels_[found].place : Place::kOrigin;
+    for (std::size_t level = found; level-- > top;) {
       if (!settles_in(level)) continue;
       Tier<P>& tier = levels_[level].tier;
       const Admission admission =

@@ -24,6 +24,9 @@ struct PolicySpec {
 /// The names `parse_policy_spec` accepts, in the order help prints them.
 [[nodiscard]] std::span<const std::string_view> policy_names() noexcept;
 
+/// True if the policy must be told the future, which only a replay knows. REQUIRES: from parse_policy_spec.
+[[nodiscard]] bool is_clairvoyant(const PolicySpec& spec) noexcept;
+
 namespace detail {
 [[nodiscard]] Result<Unit> parse_parameter(std::string_view policy, std::string_view key,
                                            std::string_view text, double& out);

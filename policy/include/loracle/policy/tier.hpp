@@ -1,15 +1,16 @@
 #pragma once
 /// One cache tier as a pure state machine: who is resident, in which slot, and who must not leave.
 ///
-/// Layout: columns over rows (`slot_of_`, `holds_`) and over slots (`row_in_`); nothing else is kept.
+/// Layout: columns over rows (`slot_of_`, `holds_`, `last_use_`) and over slots (`row_in_`); nothing else.
 /// Invariants:
 ///   1. Entries and bytes resident never exceed the capacity, not between any two calls of `on_evict` either.
 ///   2. A row that is pinned or held (leased, or part of the request being served) is never a victim.
 ///   3. A row keeps its slot from insertion to removal; a newcomer takes the lowest free slot.
 ///   4. contains(row), slot_of(row) != kNoSlot and the policy's contains(row) agree.
 /// A policy's surplus (`shed`, make_room.hpp) is not shed here: nothing leaves while there is room.
-/// Cost: O(1) beside the policy's own, and slots / 64 to find a free slot. No allocation after construction.
-/// Threads: one owner. Errors: refusals are values (`Admission`); misuse is a failed CHECK.
+/// Cost: O(1) beside the policy's own, and slots / 64 to find a free slot. No allocation after construction
+/// but in set_policy and by_last_use. Threads: one owner. Errors: refusals are values (`Admission`);
+/// misuse is a failed CHECK.
 
 #include <algorithm>
 #include <bit>
@@ -67,11 +68,13 @@ class Tier {
  public:
   /// `table` must outlive the tier. REQUIRES: capacity.entries > 0 and capacity.bytes > 0.
   Tier(std::uint32_t rows, Capacity capacity, P policy, const AdapterTable& table)
-      : capacity_(capacity),
+      : built_for_(capacity),
+        capacity_(capacity),
         table_(&table),
         policy_(std::move(policy)),
         slot_of_(rows, kNoSlot),
         holds_(rows, 0),
+        last_use_(rows, 0),
         row_in_(slots_for(rows, capacity), kNoRow),
         free_(static_cast<std::uint32_t>(row_in_.size())) {
     LORACLE_CHECK(capacity.entries > 0);
@@ -99,6 +102,7 @@ class Tier {
   /// A use of a resident row. REQUIRES: contains(row).
   void touch(Row row, Tick now) noexcept {
     LORACLE_DCHECK(contains(row));
+    last_use_[index_of(row)] = ++uses_;
     policy_.on_access(row, now, *table_);
   }
 
@@ -127,6 +131,38 @@ class Tier {
     used_.bytes -= table_->size_of(row);
     if (holds_[index_of(row)] != 0) held_ = without(held_, row);
     return vacate(row);
+  }
+
+  /// Hands the residents to another policy, in the order of by_last_use(). What the old one knew beside that
+  /// is lost. Allocates.
+  /// REQUIRES: `policy` was built for the same rows and capacity, and tracks nothing yet.
+  void set_policy(P policy, Tick now) noexcept {
+    policy_ = std::move(policy);
+    for (const Row row : by_last_use()) policy_.on_insert(row, now, *table_);
+  }
+
+  /// Residents, the one whose last use (or insertion) is oldest first. O(slots x log(slots)); allocates.
+  [[nodiscard]] std::vector<Row> by_last_use() const {
+    std::vector<Row> residents;
+    for (const Row row : row_in_)
+      if (row != kNoRow) residents.push_back(row);
+    std::sort(residents.begin(), residents.end(), [this](Row a, Row b) {
+      return last_use_[index_of(a)] < last_use_[index_of(b)];
+    });
+    return residents;
+  }
+
+  /// Whether the residents, or those of them that may not leave, fit another capacity.
+  [[nodiscard]] bool within(const Capacity& capacity) const noexcept {
+    return used_.entries <= capacity.entries && used_.bytes <= capacity.bytes;
+  }
+  [[nodiscard]] bool held_within(const Capacity& capacity) const noexcept {
+    return held_.entries <= capacity.entries && held_.bytes <= capacity.bytes;
+  }
+  /// At most what the tier was built for. REQUIRES: within(capacity).
+  void set_capacity(const Capacity& capacity) noexcept {
+    LORACLE_CHECK(within(capacity) && capacity.entries > 0 && capacity.bytes.value > 0);
+    capacity_ = {std::min(capacity.entries, built_for_.entries), std::min(capacity.bytes, built_for_.bytes)};
   }
 
   /// Holds nest: a row held twice must be let go twice. A row may be held before it is resident.
@@ -175,6 +211,7 @@ class Tier {
   }
   void settle(Row row, Tick now) noexcept {
     policy_.on_insert(row, now, *table_);
+    last_use_[index_of(row)] = ++uses_;
     const std::uint32_t slot = free_.take_lowest();
     slot_of_[index_of(row)] = slot;
     row_in_[slot] = row;
@@ -182,13 +219,16 @@ class Tier {
     if (holds_[index_of(row)] != 0) held_ = with(held_, row);
   }
 
+  Capacity built_for_;
   Capacity capacity_;
   const AdapterTable* table_;
   P policy_;
+  std::uint64_t uses_ = 0;  // and insertions, so far
   Occupancy used_{};
   Occupancy held_{};                    // the part of used_ that may not leave
   std::vector<std::uint32_t> slot_of_;  // [rows] kNoSlot: not resident
   std::vector<std::uint32_t> holds_;    // [rows] number of holds; top bit: pinned
+  std::vector<std::uint64_t> last_use_;  // [rows] number of the last use or insertion; of residents only
   std::vector<Row> row_in_;             // [slots]
   FreeSlots free_;
 };
