@@ -31,9 +31,12 @@ std::int64_t nanoseconds(const timespec& time) noexcept {
 }
 
 FileStat stat_of(const struct stat& found) noexcept {
-  return {kind_of(found.st_mode),    static_cast<std::uint64_t>(found.st_size),
-          nanoseconds(found.st_mtim), nanoseconds(found.st_ctim),
-          found.st_ino,              found.st_dev};
+  return {kind_of(found.st_mode),
+          static_cast<std::uint64_t>(found.st_size),
+          nanoseconds(found.st_mtim),
+          nanoseconds(found.st_ctim),
+          found.st_ino,
+          found.st_dev};
 }
 
 class PosixFile final : public OpenFile {

@@ -18,6 +18,12 @@ std::string_view name_of(Errc code) noexcept {
       return "all_pinned";
     case Errc::kUnsupported:
       return "unsupported";
+    case Errc::kBusy:
+      return "busy";
+    case Errc::kDeadline:
+      return "deadline";
+    case Errc::kCancelled:
+      return "cancelled";
   }
   return "unknown";
 }

@@ -22,9 +22,9 @@ enum class FileKind : std::uint8_t { kRegular, kDirectory, kOther };
 /// Enough to tell whether a file is still the one that was read.
 struct FileStat {
   FileKind kind = FileKind::kOther;
-  std::uint64_t size = 0;      // bytes
-  std::int64_t mtime_ns = 0;   // of the content, since 1970
-  std::int64_t ctime_ns = 0;   // of the inode: changes even when mtime is set back
+  std::uint64_t size = 0;     // bytes
+  std::int64_t mtime_ns = 0;  // of the content, since 1970
+  std::int64_t ctime_ns = 0;  // of the inode: changes even when mtime is set back
   std::uint64_t inode = 0;
   std::uint64_t device = 0;
 

@@ -19,6 +19,9 @@ enum class Errc : std::uint8_t {
   kTooLarge = 5,   // cannot fit even when everything else is gone
   kAllPinned = 6,  // nothing may be evicted: everything left is pinned, leased or part of the request
   kUnsupported = 7,
+  kBusy = 8,        // locked by another process, or too many wait already: try again
+  kDeadline = 9,    // not done in the time given
+  kCancelled = 10,  // withdrawn, or shut down, while it was waited for
 };
 
 /// The kind's name as printed in logs and JSON: "invalid", "not_found", ...

@@ -100,8 +100,10 @@ class Hierarchy {
     return verdict;
   }
 
-  /// What `request` would answer. Nothing is changed, counted or logged.
-  [[nodiscard]] Verdict would_serve(std::span<const Row> batch) noexcept { return check(batch, 0); }
+  /// What `request` would answer, or `bring` to a lower level. Nothing is changed, counted or logged.
+  [[nodiscard]] Verdict would_serve(std::span<const Row> batch, std::size_t level = 0) noexcept {
+    return check(batch, level);
+  }
 
   /// Makes the batch resident in `level` and the inclusive tiers below it, without using it: rows that are
   /// there already are left as they are. Refused as a request would be, but neither counted nor logged then.

@@ -1,0 +1,20 @@
+#pragma once
+/// Where an adapter's bytes come from, and what was found when it was last inspected.
+
+#include <cstdint>
+#include <string>
+
+#include "loracle/engine/files.hpp"
+
+namespace loracle {
+
+struct AdapterSource {
+  std::uint32_t id = 0;     // the catalog's, from 1
+  std::uint32_t rank = 0;   // its largest
+  std::uint64_t bytes = 0;  // of its image
+  std::string directory;
+  FileStat config_stat;  // what was inspected: a load of anything else is refused
+  FileStat weights_stat;
+};
+
+}  // namespace loracle

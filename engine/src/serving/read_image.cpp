@@ -1,0 +1,33 @@
+#include "serving/read_image.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "loracle/engine/adapter_files.hpp"
+
+namespace loracle {
+
+Result<std::shared_ptr<const ImageManifest>> read_image(Files& files, const std::string& name,
+                                                        const AdapterSource& source, const SlotLayout& layout,
+                                                        std::span<std::byte> image) {
+  // The rules were applied when the adapter was catalogued; unchanged files keep them.
+  Result<AdapterFiles> found = inspect_adapter(files, source.directory, AdapterRules{});
+  if (!found) return fail(std::move(found.error()));
+  if (found->config_stat != source.config_stat || found->weights_stat != source.weights_stat) {
+    return fail(Errc::kCorrupt, fmt::format("{}: adapter '{}' has changed since it was catalogued: refresh",
+                                            source.directory, name));
+  }
+  Result<ImageManifest> manifest = plan_image(*found, layout);
+  if (!manifest) return fail(std::move(manifest.error()));
+  if (manifest->elements * bytes_of(layout.dtype) != image.size()) {
+    return fail(Errc::kCorrupt,
+                fmt::format("{}: adapter '{}' needs {} bytes, the catalog says {}: refresh", source.directory,
+                            name, manifest->elements * bytes_of(layout.dtype), image.size()));
+  }
+  if (Result<Unit> read = load_image(files, *found, layout, *manifest, image); !read)
+    return fail(std::move(read.error()));
+  return std::make_shared<const ImageManifest>(std::move(*manifest));
+}
+
+}  // namespace loracle
