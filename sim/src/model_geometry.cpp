@@ -71,6 +71,7 @@ constexpr std::array kModels = {
     KnownModel{"opt-125m", 768, 3072, 12, 12, 12, 64, 50272, 0, Layout::kPlain},
     KnownModel{"opt-1.3b", 2048, 8192, 24, 32, 32, 64, 50272, 0, Layout::kPlain},
     KnownModel{"opt-6.7b", 4096, 16384, 32, 32, 32, 128, 50272, 0, Layout::kPlain},
+    KnownModel{"tiny", 64, 128, 2, 4, 2, 16, 256},  // nobody's: for tests and demos
 };
 
 constexpr std::array<std::uint32_t, 9> kVllmRanks = {1, 8, 16, 32, 64, 128, 256, 320, 512};

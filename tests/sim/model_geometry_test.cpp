@@ -48,6 +48,7 @@ TEST(ModelGeometry, TheTablesModelsHaveTheSizesInTheirNames) {
       {"qwen3-32b", {32.76, false}},    {"gemma-2-2b", {2.61, true}},     {"gemma-2-9b", {9.24, true}},
       {"gemma-2-27b", {27.23, true}},   {"phi-3-mini", {3.82, false}},    {"phi-4", {14.66, false}},
       {"opt-125m", {0.125, true}},      {"opt-1.3b", {1.316, true}},      {"opt-6.7b", {6.66, true}},
+      {"tiny", {106'496e-9, false}},
   };
   for (const std::string& name : known_model_names()) {
     const auto card = cards.find(name);

@@ -38,6 +38,7 @@ THIRD_PARTY = [
     (r"fmt/", r"(policy|traces|sim|kernels|engine|tests|bench)/.*\.cpp"),
     (r"CLI/", r"engine/app/"),
     (r"(zlib|lzma|zstd|zstd_errors|xxhash)\.h", r"(traces|engine)/src/.*\.cpp|tests/.*|bench/.*\.cpp"),
+    (r"zip\.h", r"engine/src/loader/.*\.cpp|tests/.*"),
     (r"sqlite3\.h", r"engine/src/catalog/.*\.cpp"),
     (r"curl/", r"engine/src/storage/.*\.cpp"),
     (r"(cuda|cooperative_groups|cub/|cublas|mma\.h)",

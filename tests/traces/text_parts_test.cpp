@@ -5,11 +5,11 @@
 #include <string_view>
 #include <vector>
 
-#include "../../traces/src/json_cursor.hpp"
 #include "../../traces/src/line_reader.hpp"
 #include "../../traces/src/parse_values.hpp"
 #include "../../traces/src/trace_builder.hpp"
 #include "loracle/core/rng.hpp"
+#include "loracle/traces/json_cursor.hpp"
 #include "support/temp_dir.hpp"
 
 namespace loracle {

@@ -2,7 +2,7 @@
 #include <array>
 #include <string>
 
-#include "json_cursor.hpp"
+#include "loracle/traces/json_cursor.hpp"
 #include "parse_values.hpp"
 #include "readers.hpp"
 

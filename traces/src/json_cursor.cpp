@@ -1,4 +1,4 @@
-#include "json_cursor.hpp"
+#include "loracle/traces/json_cursor.hpp"
 
 #include "parse_values.hpp"
 

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string_view>
 
-#include "json_cursor.hpp"
+#include "loracle/traces/json_cursor.hpp"
 #include "text_reader.hpp"
 
 namespace loracle {
