@@ -147,10 +147,10 @@ Result<Trace> TraceFlags::load() const {
 }
 
 void add_format_flag(CLI::App& command, Format& format) {
-  static const std::vector<std::pair<std::string, Format>> kFormats = {
+  static const std::vector<std::pair<std::string, Format>> formats = {
       {"text", Format::kText}, {"json", Format::kJson}, {"csv", Format::kCsv}};
   command.add_option("--format", format, "Output: text, json or csv")
-      ->transform(CLI::CheckedTransformer(kFormats, CLI::ignore_case).description("text|json|csv"));
+      ->transform(CLI::CheckedTransformer(formats, CLI::ignore_case).description("text|json|csv"));
 }
 
 void add_threads_flag(CLI::App& command, unsigned& threads) {

@@ -171,6 +171,7 @@ Result<std::vector<ByteCurvePoint>> lru_byte_curve(const UseStream& stream, std:
   if (capacities.empty()) return points;
   const std::vector<std::size_t> order = ascending_order(capacities);
   std::vector<std::uint64_t> ascending;
+  ascending.reserve(order.size());
   for (const std::size_t k : order) ascending.push_back(capacities[k].value);
   Weighing state(stream, ascending, axis_length(stream.rows, stream.uses.size()));
   if (!state.uses.empty()) {

@@ -203,6 +203,7 @@ Result<Layout> layout_of(const std::string& type, const nlohmann::json& json) {
 const std::vector<std::string>& known_model_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> all;
+    all.reserve(std::size(kModels));
     for (const KnownModel& model : kModels) all.emplace_back(model.name);
     return all;
   }();

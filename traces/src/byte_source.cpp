@@ -22,9 +22,9 @@
 namespace loracle {
 namespace {
 
-constexpr std::size_t kWindowBytes = 256 * 1024;
-constexpr std::size_t kFirstLookBytes =
-    4 * 1024;  // enough to know the format; a mapped file is read no further
+constexpr std::size_t kWindowBytes = std::size_t{256} * 1024;
+// Enough to know the format; a mapped file is read no further.
+constexpr std::size_t kFirstLookBytes = std::size_t{4} * 1024;
 /// A decompressor may ask for its history only as the file says; a hostile header must not ask for more than
 /// this. 2^30 admits `zstd --long=30` and every preset of xz.
 constexpr int kHistoryBitsMax = 30;

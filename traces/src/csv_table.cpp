@@ -91,7 +91,7 @@ Result<int> CsvTable::require(std::string_view name, std::string_view format) co
 
 Result<bool> CsvTable::next() {
   for (;;) {
-    const Result<bool> more = reader_->next();
+    Result<bool> more = reader_->next();
     if (!more || !*more) return more;
     LineCheck check = split(reader_->line());
     if (!check && fields_.size() != names_.size())

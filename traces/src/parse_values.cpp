@@ -61,7 +61,7 @@ std::optional<std::int64_t> take_zone(std::string_view text) noexcept {
     if (!read || *read > 59 || !text.empty()) return std::nullopt;
     minutes = *read;
   }
-  const std::int64_t seconds = std::int64_t{*hours} * 3600 + minutes * 60;
+  const std::int64_t seconds = std::int64_t{*hours} * 3600 + std::int64_t{minutes} * 60;
   return east ? seconds : -seconds;
 }
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <system_error>
 #include <utility>
 
@@ -140,6 +141,7 @@ Result<Trace> read_source(const Format& format, const std::string& path, const R
 const std::vector<std::string>& trace_format_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> all;
+    all.reserve(std::size(kFormats));
     for (const Format& format : kFormats) all.emplace_back(format.name);
     return all;
   }();

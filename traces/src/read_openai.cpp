@@ -103,13 +103,15 @@ class OpenaiLine {
         continue;
       }
       const Field field = field_of(key);
-      if (field == kFields || depth >= found_[field].depth) {
+      const bool is_lora_object = field == kLoraRequest && kind == JsonKind::kObject;
+      // Another product's field of the same name, or one left open.
+      const bool is_foreign = kind == JsonKind::kObject || kind == JsonKind::kArray ||
+                              kind == JsonKind::kBool ||
+                              (kind == JsonKind::kNull && field != kLoraRequest && field != kLoraName);
+      if (field == kFields || depth >= found_[field].depth || (is_foreign && !is_lora_object)) {
         json.skip();
-      } else if (field == kLoraRequest && kind == JsonKind::kObject) {
+      } else if (is_lora_object) {
         if (LineCheck check = take_lora_request(json, depth)) return check;
-      } else if (kind == JsonKind::kObject || kind == JsonKind::kArray || kind == JsonKind::kBool ||
-                 (kind == JsonKind::kNull && field != kLoraRequest && field != kLoraName)) {
-        json.skip();  // another product's field of the same name, or one left open
       } else {
         Found& found = found_[field];
         found.at = json.at();

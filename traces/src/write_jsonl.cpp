@@ -16,7 +16,7 @@
 namespace loracle {
 namespace {
 
-constexpr std::size_t kBufferBytes = 256 * 1024;
+constexpr std::size_t kBufferBytes = std::size_t{256} * 1024;
 
 [[nodiscard]] Result<Unit> check_utf8(std::string_view what, const NameColumn& names) {
   for (std::size_t i = 0; i < names.size(); ++i) {

@@ -60,9 +60,9 @@ class Lhd {
         weigher_(capacity),
         explorer_budget_(kExplorerShare * static_cast<double>(weigher_.total())),
         resident_(rows),
-        hits_(kClasses * kAges),
-        evictions_(kClasses * kAges),
-        density_(kClasses * kAges),
+        hits_(std::size_t{kClasses} * kAges),
+        evictions_(std::size_t{kClasses} * kAges),
+        density_(std::size_t{kClasses} * kAges),
         rng_(config.seed) {
     suspects_.fill(kNoRow);
     // Before anything is learnt: much used and young is good, about what GDSF would say.

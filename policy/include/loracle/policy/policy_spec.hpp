@@ -43,7 +43,9 @@ namespace detail {
 template <class P>
 [[nodiscard]] Result<typename P::Config> configure(const PolicySpec& spec) {
   typename P::Config config{};
-  for (const auto& [key, text] : spec.parameters) {
+  for (const auto& parameter : spec.parameters) {
+    const std::string& key = parameter.first;
+    const std::string& text = parameter.second;
     bool found = false;
     Result<Unit> parsed = Unit{};
     std::vector<std::string_view> known;

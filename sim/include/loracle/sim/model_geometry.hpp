@@ -53,9 +53,9 @@ struct ModelGeometry {
 [[nodiscard]] Result<ModelGeometry> known_model(std::string_view name);
 [[nodiscard]] const std::vector<std::string>& known_model_names();
 
-/// The geometry in the text of a Hugging Face config.json; `name` is only repeated. A multimodal model's
+/// The geometry in `text`, a Hugging Face config.json; `name` is only repeated. A multimodal model's
 /// `text_config` is used.
-[[nodiscard]] Result<ModelGeometry> parse_model_config(std::string_view json, std::string name);
+[[nodiscard]] Result<ModelGeometry> parse_model_config(std::string_view text, std::string name);
 
 /// A name in the table, a path to a config.json, or a folder that holds one.
 [[nodiscard]] Result<ModelGeometry> load_model_geometry(const std::string& name_or_path);
