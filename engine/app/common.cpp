@@ -18,8 +18,8 @@
 #include <thread>
 #include <utility>
 
+#include "loracle/engine/adapter_weights.hpp"
 #include "loracle/core/nearest.hpp"
-#include "loracle/traces/adapter_directory.hpp"
 #include "loracle/traces/atomic_file.hpp"
 
 namespace loracle::app {
@@ -115,6 +115,8 @@ void TraceFlags::add_to(CLI::App& command) {
         return Unit{};
       }));
   command.add_option("--catalog", catalog, "Directory of PEFT adapters: gives their sizes and ranks");
+  command.add_option("--lora-dtype", lora_dtype, "With --catalog: the type adapters are served in")
+      ->capture_default_str();
   command.add_option("--requests", read.requests_max, "Read no more requests than this");
   command.add_option("--seed", read.seed, "Seed of mappings and readers that draw")->capture_default_str();
   command.add_flag("--skip-bad-lines", read.skip_bad_lines,
@@ -137,12 +139,15 @@ Result<Trace> TraceFlags::load() const {
   if (trace->skipped_lines > 0)
     say(fmt::format("loracle: {}: {} bad lines skipped\n", path, trace->skipped_lines));
   if (!catalog.empty()) {
-    const Result<AdapterDirectoryReport> found = add_adapter_facts(*trace, catalog);
-    if (!found) return fail(found.error());
-    for (const std::string& rejected : found->rejected)
+    const Result<Dtype> dtype = parse_dtype(lora_dtype);
+    if (!dtype) return fail(dtype.error());
+    const Result<AdapterWeights> weights = weigh_adapters(posix_files(), catalog, *dtype);
+    if (!weights) return fail(weights.error());
+    for (const std::string& rejected : weights->rejected)
       say(fmt::format("loracle: {}: adapter left out: {}\n", catalog, rejected));
-    if (found->matched == 0)
-      say(fmt::format("loracle: {}: none of its {} adapters is named in the trace\n", catalog, found->found));
+    if (add_weights(*trace, *weights) == 0)
+      say(fmt::format("loracle: {}: none of its {} adapters is named in the trace\n", catalog,
+                      weights->adapters.size()));
   }
   return trace;
 }
@@ -152,6 +157,10 @@ void add_format_flag(CLI::App& command, Format& format) {
       {"text", Format::kText}, {"json", Format::kJson}, {"csv", Format::kCsv}};
   command.add_option("--format", format, "Output: text, json or csv")
       ->transform(CLI::CheckedTransformer(formats, CLI::ignore_case).description("text|json|csv"));
+}
+
+unsigned threads_meant(unsigned threads) noexcept {
+  return threads == 0 ? std::max(1U, std::thread::hardware_concurrency()) : threads;
 }
 
 void add_threads_flag(CLI::App& command, unsigned& threads) {
@@ -216,7 +225,7 @@ void Progress::step(std::size_t done, std::size_t total) noexcept {
 }
 
 ThreadExecutor::ThreadExecutor(unsigned threads, std::string what)
-    : threads_(threads == 0 ? std::max(1U, std::thread::hardware_concurrency()) : threads),
+    : threads_(threads_meant(threads)),
       what_(std::move(what)) {}
 
 void ThreadExecutor::run(std::size_t count, const std::function<void(std::size_t)>& task) {

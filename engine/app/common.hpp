@@ -42,6 +42,7 @@ struct TraceFlags {
   ReadOptions read;
   std::string fold;
   std::string catalog;
+  std::string lora_dtype = "bfloat16";
 
   void add_to(CLI::App& command);
   /// Reads, folds, adds the catalogue's facts. Rejected adapters and skipped lines are told on stderr.
@@ -54,6 +55,8 @@ void add_format_flag(CLI::App& command, Format& format);
 
 /// `--threads N`, 0 = as many as there are processors.
 void add_threads_flag(CLI::App& command, unsigned& threads);
+/// What the flag means here.
+[[nodiscard]] unsigned threads_meant(unsigned threads) noexcept;
 
 /// Says on a terminal what is being done once it has taken two seconds; silent in a pipe.
 class Progress {

@@ -8,6 +8,7 @@
 
 #include "commands.hpp"
 #include "common.hpp"
+#include "decision_csv.hpp"
 #include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/tier_replay.hpp"
 #include "trace_json.hpp"
@@ -135,29 +136,6 @@ int run_policies(const ReplayFlags& flags) {
   return kExitOk;
 }
 
-/// Writes the decision log as CSV, a line a decision, with the adapters' names.
-class CsvLog final : public DecisionSink {
- public:
-  CsvLog(std::FILE* file, const Trace& trace) : file_(file), trace_(&trace) {
-    write("sequence,action,adapter,from,to,slot\n");
-  }
-  void on_decision(const Decision& decision) noexcept override {
-    write(fmt::format("{},{},{},{},{},{}\n", decision.sequence, name_of(decision.action),
-                      csv_field(trace_->adapters.name[index_of(decision.row)]), name_of(decision.from),
-                      name_of(decision.to),
-                      decision.slot == kNoSlot ? std::string("-") : std::to_string(decision.slot)));
-  }
-
- private:
-  /// What fails is found by ferror when the log is complete.
-  void write(std::string_view text) noexcept {
-    static_cast<void>(std::fwrite(text.data(), 1, text.size(), file_));
-  }
-
-  std::FILE* file_;
-  const Trace* trace_;
-};
-
 Result<std::vector<Row>> find_pins(const Trace& trace, const std::vector<std::string>& names) {
   std::vector<Row> pins;
   for (const std::string& name : names) {
@@ -243,28 +221,17 @@ int run_tiers(const ReplayFlags& flags) {
   const Result<BatchStream> stream = make_batch_stream(*trace);
   if (!stream) return report_input(stream.error());
 
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(nullptr, &std::fclose);
-  std::optional<CsvLog> log;
-  if (!flags.decision_log.empty()) {
-    file.reset(std::fopen(flags.decision_log.c_str(), "wb"));
-    if (!file)
-      return report(
-          {Errc::kIo,
-           fmt::format("{}: cannot create the decision log: {}", flags.decision_log, std::strerror(errno)),
-           errno},
-          kExitInput);
-    log.emplace(file.get(), *trace);
-  }
+  DecisionCsv log;
+  const bool logs = !flags.decision_log.empty();
+  if (logs)
+    if (const Result<Unit> opened = log.open(flags.decision_log, *trace); !opened)
+      return report(opened.error(), kExitInput);
   const Result<TierReplay> replayed = [&] {
     const Progress progress("replaying");
-    return replay_tiers(*stream, options, log ? &*log : nullptr);
+    return replay_tiers(*stream, options, logs ? &log : nullptr);
   }();
   if (!replayed) return report_usage(replayed.error());
-  if (file && (std::fflush(file.get()) != 0 || std::ferror(file.get()) != 0))
-    return report(
-        {Errc::kIo, fmt::format("{}: cannot write the decision log: free some room", flags.decision_log),
-         errno},
-        kExitInput);
+  if (const Result<Unit> written = log.close(); !written) return report(written.error(), kExitInput);
   print(tiers_output(flags, *trace, *replayed));
   return kExitOk;
 }

@@ -48,22 +48,6 @@ Result<Unit> refusal_of_pin(std::size_t index, const char* reason, Errc code) {
   return fail(code, fmt::format("pin number {} cannot be honoured: {}", index + 1, reason));
 }
 
-/// Counts of the requests alone: pinning is set-up, and only the log tells of it.
-HierarchyCounts since(HierarchyCounts now, const HierarchyCounts& before) {
-  now.uses -= before.uses;
-  now.gpu_hits -= before.gpu_hits;
-  now.host_to_device_loads -= before.host_to_device_loads;
-  now.disk_loads -= before.disk_loads;
-  now.origin_loads -= before.origin_loads;
-  now.gpu_evictions -= before.gpu_evictions;
-  now.gpu_invalidations -= before.gpu_invalidations;
-  now.host_evictions -= before.host_evictions;
-  now.disk_evictions -= before.disk_evictions;
-  now.refused_requests -= before.refused_requests;
-  now.refused_uses -= before.refused_uses;
-  return now;
-}
-
 Result<TierReplay> replay_vllm(const BatchStream& stream, const TierOptions& options, DecisionSink* sink) {
   DecisionLog log(sink);
   VllmModel model(stream.uses.rows, options.max_loras, options.max_cpu_loras, log);

@@ -126,7 +126,7 @@ TEST(Catalog, AllFactsOfAnAdapterComeBackAsTheyWere) {
   Result<Catalog> catalog = open_storage(":memory:");
   ASSERT_OK(catalog);
   ScanResult scan = scan_of({"a"});
-  AdapterFacts& facts = scan.found[0].facts;
+  HeaderFacts& facts = scan.found[0].facts;
   facts.format = WeightFormat::kTorchZip;
   facts.dtype = Dtype::kF16;
   facts.rank = 64;

@@ -1,5 +1,6 @@
 // The engine's core in seeded simulations: many requests at once, loads and copies that take their time and
-// fail, deadlines, replaced and removed adapters. What must hold, holds at every moment; equal seeds end alike.
+// fail, deadlines, replaced and removed adapters. What must hold, holds at every moment; equal seeds end
+// alike.
 
 #include <gtest/gtest.h>
 

@@ -96,7 +96,7 @@ class Writer {
   }
 
   /// The same content, described anew: a newer stamp, another mount, what an updated inspection finds.
-  void update_version(const KnownRow& known, const AdapterFacts& facts, std::int64_t shape,
+  void update_version(const KnownRow& known, const HeaderFacts& facts, std::int64_t shape,
                       std::int64_t source) {
     write_version(known.id, known.version, facts, shape, source);
   }
@@ -152,7 +152,7 @@ class Writer {
     return row && *row ? query.integer(0) : 0;
   }
 
-  void write_version(LoraId id, std::uint32_t number, const AdapterFacts& facts, std::int64_t shape,
+  void write_version(LoraId id, std::uint32_t number, const HeaderFacts& facts, std::int64_t shape,
                      std::int64_t source) {
     // The digest stays: it is of the content, and the same number is the same content.
     static const std::string kSql = fmt::format(

@@ -92,7 +92,7 @@ Result<AdapterStamp> stamp_of(Files& files, const std::string& directory, std::i
 struct Look {
   enum class Kind : std::uint8_t { kPassedOver, kFound, kUnchanged, kRejected };
   Kind kind = Kind::kPassedOver;
-  AdapterFacts facts;        // kFound
+  HeaderFacts facts;        // kFound
   std::string shape_digest;  // kFound
   Rejection rejection;       // kRejected
 };
@@ -314,8 +314,8 @@ Result<ScanResult> refresh(Files& files, const ScanOptions& options, const Known
   return Scan(files, options, &known, inspect).run();
 }
 
-AdapterFacts facts_of(const AdapterFiles& adapter, std::int64_t now_unix_s) {
-  AdapterFacts facts;
+HeaderFacts facts_of(const AdapterFiles& adapter, std::int64_t now_unix_s) {
+  HeaderFacts facts;
   facts.directory = adapter.directory;
   facts.weights_path = adapter.weights_path;
   facts.format = adapter.format;

@@ -44,7 +44,7 @@ std::string_view name_of(FilesVerdict verdict) noexcept {
 }
 
 Verification verify_files(Files& files, const CatalogRecord& record) {
-  const AdapterFacts& facts = record.facts;
+  const HeaderFacts& facts = record.facts;
   const std::string config_path = facts.directory + "/adapter_config.json";
   Result<FileDigest> config = digest_file(files, config_path);
   if (!config) return failed(std::move(config.error()));

@@ -45,6 +45,8 @@ class AdapterRows {
   /// Gives a known name a row. `idle(row)` tells which rows may be taken from their names when all are taken;
   /// kNoRow if none. REQUIRES: known, without a row.
   [[nodiscard]] Row assign(std::string_view name, const std::function<bool(Row)>& idle);
+  /// Uses up a row without giving it to anybody. REQUIRES: fewer than rows_max were given out.
+  void skip_row() noexcept { ++next_; }
   /// The row may be given out again. REQUIRES: nameless, used by nobody.
   void recycle(Row row);
 

@@ -17,8 +17,8 @@ namespace {
 constexpr std::size_t kDeviceLevel = 0;
 constexpr std::size_t kHostLevel = 1;
 
-/// Bytes of the arena: the host budget, room for one whole batch beside the loads in flight, and what aligning
-/// every block may cost.
+/// Bytes of the arena: the host budget, room for one whole batch beside the loads in flight, and what
+/// aligning every block may cost.
 std::uint64_t arena_bytes(const Capacity& host, std::uint32_t max_loras, std::uint32_t loads_in_flight_max,
                           std::uint32_t rows, std::uint64_t image_max) {
   const std::uint64_t entries = std::min<std::uint64_t>(host.entries, rows);
@@ -138,6 +138,16 @@ void EngineCore::know(std::string_view name, const AdapterSource& source) {
   Lock lock(mutex_);
   if (const std::optional<Row> old = rows_.know(name, source)) doom(*old);
   flush(lock);
+}
+
+void EngineCore::order_rows(std::span<const std::string> names) {
+  const Lock lock(mutex_);
+  for (const std::string& name : names.first(std::min<std::size_t>(names.size(), rows_.rows_max()))) {
+    if (rows_.find(name) == nullptr)
+      rows_.skip_row();
+    else if (rows_.row_of(name) == kNoRow)
+      static_cast<void>(rows_.assign(name, [](Row) { return false; }));
+  }
 }
 
 bool EngineCore::forget(std::string_view name) {

@@ -68,6 +68,9 @@ class EngineCore {
   EngineCore& operator=(const EngineCore&) = delete;
 
   void know(std::string_view name, const AdapterSource& source);
+  /// Gives the names the first rows, in their order; an unknown one uses up its row too. Called once, after
+  /// everything is known and before anything is asked.
+  void order_rows(std::span<const std::string> names);
   [[nodiscard]] bool forget(std::string_view name);
 
   [[nodiscard]] Result<Lease> acquire(std::span<const std::string_view> names, const AcquireOptions& options);

@@ -100,7 +100,7 @@ struct CatalogRecord {
   std::int64_t changed_unix_s = 0;  // of state or version
   std::uint32_t version = 0;
   std::string source;  // the root it was found under
-  AdapterFacts facts;
+  HeaderFacts facts;
   std::uint32_t shape_id = 0;
   ContentDigest digest;
 };

@@ -64,7 +64,7 @@ struct AdapterShape {
 };
 
 /// What is known of an adapter from its headers.
-struct AdapterFacts {
+struct HeaderFacts {
   std::string directory;
   std::string weights_path;
   WeightFormat format = WeightFormat::kSafetensors;
@@ -79,7 +79,7 @@ struct AdapterFacts {
 
 struct ScannedAdapter {
   std::string name;
-  AdapterFacts facts;
+  HeaderFacts facts;
   std::uint32_t shape = 0;  // index into ScanResult::shapes
 };
 
@@ -145,7 +145,7 @@ using Inspect = std::function<Result<AdapterFiles>(Files& files, const std::stri
 }
 
 /// The facts of an adapter that was inspected; its stamp is taken now.
-[[nodiscard]] AdapterFacts facts_of(const AdapterFiles& adapter, std::int64_t now_unix_s);
+[[nodiscard]] HeaderFacts facts_of(const AdapterFiles& adapter, std::int64_t now_unix_s);
 [[nodiscard]] AdapterShape shape_of(const AdapterFiles& adapter);
 
 /// A name that cannot leave its directory or spoil a log: 1 to 255 bytes of UTF-8 without '/', control

@@ -2,7 +2,7 @@
 /// The engine: adapters by name, brought to the device when they are needed, kept there while they are used.
 ///
 ///   Result<std::unique_ptr<Engine>> engine = Engine::open(config, env);
-///   Result<Lease> lease = (*engine)->acquire({{"support-en"}}, {});       // on the device until it is let go
+///   Result<Lease> lease = (*engine)->acquire("support-en");  // on the device until it is let go
 ///   use(lease->adapters()[0].slot);
 ///
 /// A request names a batch of adapters that are needed together. Which adapter is where, and who goes when
@@ -62,6 +62,7 @@ struct EngineConfig {
   std::uint32_t loads_in_flight_max = 4;  // storage reads at once
   std::uint32_t requests_waiting_max = 4096;
   std::uint32_t passes_max = 64;      // requests that may pass one that waits for room
+  std::vector<std::string> row_names;     // get the first rows, in this order: a trace's, to compare logs
   bool restore_residency = true;      // prefetch what was resident at the last shutdown
   DecisionSink* decisions = nullptr;  // told of every decision, under the lock: must not call the engine
 };

@@ -33,8 +33,8 @@ class Workers {
   virtual void submit(std::function<void()> task) = 0;
   /// Runs the task at `at_ns` on the clock, or soon after.
   virtual void submit_at(std::uint64_t at_ns, std::function<void()> task) = 0;
-  /// Blocks the caller until `done` answers true, or until `deadline_ns`; `done`'s last answer. `lock` is held
-  /// whenever `done` is asked, and on return.
+  /// Blocks the caller until `done` answers true, or until `deadline_ns`; `done`'s last answer. `lock` is
+  /// held whenever `done` is asked, and on return.
   virtual bool wait(std::unique_lock<std::mutex>& lock, std::condition_variable& changed,
                     std::uint64_t deadline_ns, const std::function<bool()>& done) = 0;
 };

@@ -59,6 +59,9 @@ struct HierarchyCounts {
   friend bool operator==(const HierarchyCounts&, const HierarchyCounts&) = default;
 };
 
+/// What was counted after `before`, an earlier reading.
+[[nodiscard]] HierarchyCounts since(HierarchyCounts now, const HierarchyCounts& before) noexcept;
+
 /// One tier, from the device down. P is a policy type, or AnyPolicy for one chosen by name.
 template <class P>
 struct TierSetup {

@@ -1,0 +1,108 @@
+#include "serving/adapter_book.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+#include "loracle/sim/model_geometry.hpp"
+
+namespace loracle {
+namespace {
+
+/// A shape as layout_for and plan_image read it; there are no files behind it.
+AdapterFiles as_adapter(const CatalogShape& shape) {
+  AdapterFiles adapter;
+  adapter.directory = fmt::format("adapters of shape {}", shape.id);
+  for (const ShapeModule& module : shape.shape.modules) {
+    LoraModule made;
+    made.name = module.name;
+    made.rank = module.rank;
+    made.in = module.in;
+    made.out = module.out;
+    adapter.rank_max = std::max(adapter.rank_max, module.rank);
+    adapter.modules.push_back(std::move(made));
+  }
+  return adapter;
+}
+
+}  // namespace
+
+Result<SlotLayout> layout_of(Catalog& catalog, std::uint32_t max_rank, Dtype dtype) {
+  Result<std::vector<CatalogShape>> shapes = catalog.shapes();
+  if (!shapes) return fail(std::move(shapes.error()));
+  Result<std::vector<CatalogEntry>> entries = catalog.list();
+  if (!entries) return fail(std::move(entries.error()));
+  std::map<std::uint32_t, std::uint64_t> users;  // by shape id
+  for (const CatalogEntry& entry : *entries)
+    if (entry.state == AdapterState::kAvailable) ++users[entry.shape_id];
+  // The shapes most adapters have come first: an adapter of another model must not spoil theirs.
+  std::erase_if(*shapes, [&users](const CatalogShape& shape) { return !users.contains(shape.id); });
+  std::stable_sort(shapes->begin(), shapes->end(), [&users](const CatalogShape& a, const CatalogShape& b) {
+    return users[a.id] > users[b.id];
+  });
+  std::deque<AdapterFiles> adapters;  // keeps addresses
+  std::vector<const AdapterFiles*> agreed;
+  std::uint32_t rank = 0;
+  for (const CatalogShape& shape : *shapes) {
+    adapters.push_back(as_adapter(shape));
+    agreed.push_back(&adapters.back());
+    if (!layout_for(agreed, kLoraRankMax, dtype))
+      agreed.pop_back();
+    else
+      rank = std::max(rank, adapters.back().rank_max);
+  }
+  if (max_rank == 0) max_rank = std::max({rank, vllm_lora_rank_for(rank), 1U});
+  return layout_for(agreed, max_rank, dtype);
+}
+
+Result<ShapeWeights> weigh_shapes(Catalog& catalog, const SlotLayout& layout) {
+  Result<std::vector<CatalogShape>> shapes = catalog.shapes();
+  if (!shapes) return fail(std::move(shapes.error()));
+  ShapeWeights weights;
+  for (const CatalogShape& shape : *shapes) {
+    const Result<ImageManifest> plan = plan_image(as_adapter(shape), layout);
+    if (plan)
+      weights.bytes[shape.id] = plan->elements * bytes_of(layout.dtype);
+    else
+      weights.refusals[shape.id] = plan.error().message;
+  }
+  return weights;
+}
+
+Result<AdapterBook> open_book(Catalog& catalog, const std::string& root, const AdapterRules& rules,
+                              SlotLayout layout) {
+  Result<ShapeWeights> weights = weigh_shapes(catalog, layout);
+  if (!weights) return fail(std::move(weights.error()));
+  Result<std::vector<CatalogEntry>> entries = catalog.list();
+  if (!entries) return fail(std::move(entries.error()));
+  Result<KnownAdapters> known = catalog.known(root, rules);
+  if (!known) return fail(std::move(known.error()));
+  AdapterBook book;
+  book.layout = std::move(layout);
+  std::map<std::string_view, const CatalogEntry*> by_name;
+  for (const CatalogEntry& entry : *entries)
+    if (entry.state == AdapterState::kAvailable) by_name.emplace(entry.name, &entry);
+  for (const KnownAdapter& adapter : known->adapters) {
+    const auto entry = by_name.find(adapter.name);
+    if (entry == by_name.end()) continue;
+    const auto bytes = weights->bytes.find(entry->second->shape_id);
+    if (bytes == weights->bytes.end()) {
+      book.rejected.push_back(
+          fmt::format("{}: {}", adapter.name, weights->refusals[entry->second->shape_id]));
+      continue;
+    }
+    AdapterSource source;
+    source.id = entry->second->id.value;
+    source.rank = entry->second->rank;
+    source.bytes = bytes->second;
+    source.directory = root + "/" + adapter.name;
+    source.config_stat = adapter.stamp.config;
+    source.weights_stat = adapter.stamp.weights;
+    book.adapters.emplace(adapter.name, std::move(source));
+  }
+  return book;
+}
+
+}  // namespace loracle

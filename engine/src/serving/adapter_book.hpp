@@ -1,0 +1,39 @@
+#pragma once
+/// What a catalog says, made ready for serving: the layout that holds all its adapters, and where each comes
+/// from. Shared by the engine and by whoever must know what adapters weigh in it.
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "loracle/core/result.hpp"
+#include "loracle/engine/catalog.hpp"
+#include "loracle/engine/image.hpp"
+#include "serving/adapter_source.hpp"
+
+namespace loracle {
+
+struct AdapterBook {
+  SlotLayout layout;
+  std::map<std::string, AdapterSource, std::less<>> adapters;
+  std::vector<std::string> rejected;  // "name: reason": sound files that no slot of this layout can hold
+};
+
+/// The layout of the shapes in use: `max_rank` as given, or the largest rank found, rounded up to one that
+/// vLLM accepts. Where shapes disagree about a module, the one that more adapters have wins, and the others
+/// fit no slot. Errors: those of the catalog; kUnsupported (a dtype nothing is served as).
+[[nodiscard]] Result<SlotLayout> layout_of(Catalog& catalog, std::uint32_t max_rank, Dtype dtype);
+
+/// Bytes of images by shape. A shape the layout cannot hold is left out and named in `refusals`.
+struct ShapeWeights {
+  std::map<std::uint32_t, std::uint64_t> bytes;   // by shape id
+  std::map<std::uint32_t, std::string> refusals;  // likewise
+};
+[[nodiscard]] Result<ShapeWeights> weigh_shapes(Catalog& catalog, const SlotLayout& layout);
+
+/// Every available adapter that was found under `root`.
+[[nodiscard]] Result<AdapterBook> open_book(Catalog& catalog, const std::string& root,
+                                            const AdapterRules& rules, SlotLayout layout);
+
+}  // namespace loracle
