@@ -39,6 +39,7 @@ int report_input(const Error& error) {
   switch (error.code) {
     case Errc::kNotFound:
     case Errc::kIo:
+    case Errc::kBusy:
       return report(error, kExitInput);
     case Errc::kInvalid:
       return report(error, kExitUsage);  // a mapping, column map or fold that does not apply
