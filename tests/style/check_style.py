@@ -40,6 +40,7 @@ THIRD_PARTY = [
     (r"(zlib|lzma|zstd|zstd_errors|xxhash)\.h", r"(traces|engine)/src/.*\.cpp|tests/.*|bench/.*\.cpp"),
     (r"zip\.h", r"engine/src/loader/.*\.cpp|tests/.*"),
     (r"sqlite3\.h", r"engine/src/catalog/.*\.cpp"),
+    (r"openssl/", r"engine/src/(catalog|storage)/.*\.cpp"),
     (r"curl/", r"engine/src/storage/.*\.cpp"),
     (r"(cuda|cooperative_groups|cub/|cublas|mma\.h)",
      r"kernels/|engine/src/tiers/device_cuda\.cpp|tests/kernels/|bench/"),

@@ -1,0 +1,25 @@
+#pragma once
+/// SHA-256 of adapters' files: what tells bit rot and silent changes from an untouched file.
+///
+/// Written as 64 lower-case hex digits, as `sha256sum` and model hubs print them.
+/// Cost: the file is read once from end to end through one buffer of 1 MiB. Threads: any.
+/// Errors: those of Files; kCorrupt if the file ends before the size it was opened with.
+
+#include <cstddef>
+#include <span>
+#include <string>
+
+#include "loracle/core/result.hpp"
+#include "loracle/engine/files.hpp"
+
+namespace loracle {
+
+struct FileDigest {
+  std::string sha256;
+  FileStat stat;  // of the file the bytes came from
+};
+
+[[nodiscard]] Result<FileDigest> digest_file(Files& files, const std::string& path);
+[[nodiscard]] std::string sha256_hex(std::span<const std::byte> bytes);
+
+}  // namespace loracle
