@@ -171,7 +171,7 @@ class Twins {
 
   Row row(const std::string& adapter) { return model_->row_of(adapter, scene_.source(adapter).bytes); }
 
-  /// Loads what the batch lacks, in its order; false at the first that fails. What was read stays in `staged`.
+  /// Loads what the batch lacks, in its order; false if one fails. What was read is in `staged` then.
   bool load(const std::vector<std::string>& names, const std::vector<Row>& rows, std::vector<Row>& staged) {
     bool good = true;
     for (std::size_t i = 0; i < names.size(); ++i) {

@@ -1,11 +1,11 @@
 #pragma once
 /// What the adapters of a directory weigh when they are served: the bytes of their images, which is what host
-/// memory holds and what a size-aware policy is told. The engine uses the same numbers for the same directory,
+/// memory holds and what a size-aware policy is told. The engine uses the same numbers for a directory,
 /// so a replay with them decides as the engine does.
 ///
 /// Cost: one scan of the directory; no weights are read. Threads: any.
-/// Errors: kNotFound, kIo (the directory itself), kUnsupported (a dtype nothing is served as). An adapter that
-/// cannot be served is listed, never fatal.
+/// Errors: kNotFound, kIo (the directory itself), kUnsupported (a dtype nothing is served as). Adapters that
+/// cannot be served are listed, never fatal.
 
 #include <cstdint>
 #include <map>
