@@ -80,6 +80,44 @@ class Cli : public ::testing::Test {
   TempDir dir_;
 };
 
+// If this failed, the engine would not decide as the replay that sized it.
+TEST_F(Cli, TheEngineDecidesAsTheReplayDoesOnTheSameDirectory) {
+  const std::string trace = (dir_ / "t.jsonl").string();
+  const std::string adapters = (dir_ / "adapters").string();
+  ASSERT_EQ(run("trace gen zipf --adapters 40 --requests 600 --seed 3 -o " + trace).exit_code, 0);
+  const Outcome made =
+      run("make-adapters " + adapters + " --names-from " + trace + " --ranks 8,64 --model tiny");
+  ASSERT_EQ(made.exit_code, 0) << made.err;
+  const std::string sizes = " --catalog " + adapters + " --max-loras 4 --max-cpu-loras 16";
+  const std::string pins = " --pin adapter-0003 --pin adapter-0001";
+  for (const char* policy : {"lru/lru", "gdsf/gdsf", "sieve/gdsf"}) {
+    for (const std::string& more : {std::string(), pins, std::string(" --max-cpu-memory 300KiB")}) {
+      const nlohmann::json replayed = run_json("replay " + trace + sizes + more + " --tiers " + policy);
+      const nlohmann::json served = run_json("engine run " + trace + sizes + more + " --policy " + policy);
+      for (const char* key : {"decision_log_hash", "uses", "gpu_hits", "host_to_device_loads", "disk_loads",
+                              "gpu_evictions", "host_evictions", "decisions"}) {
+        EXPECT_EQ(replayed.at(key), served.at(key)) << policy << more << " " << key;
+      }
+      EXPECT_EQ(served.at("requests_failed"), 0);
+      EXPECT_GT(served.at("bytes_loaded"), 0);
+    }
+  }
+}
+
+// If this failed, an operator would take a half-served trace for a served one.
+TEST_F(Cli, TheEngineSaysWhatItCouldNotServe) {
+  const std::string adapters = (dir_ / "adapters").string();
+  const std::string trace = small_trace();
+  ASSERT_EQ(run("make-adapters " + adapters + " --count 1 --model tiny").exit_code, 0);
+  const Outcome outcome = run("engine run " + trace + " --catalog " + adapters + " --format json");
+  EXPECT_EQ(outcome.exit_code, 5);
+  EXPECT_NE(outcome.err.find("no adapter is called 'a'"), std::string::npos) << outcome.err;
+  expect_error("engine run " + trace + " --catalog " + (dir_ / "none").string(), 3, "none");
+  expect_error("engine run " + trace + " --catalog " + adapters + " --policy belady", 2, "future");
+  expect_error("engine run " + trace + " --catalog " + adapters + " --max-loras 4 --max-cpu-loras 2", 2,
+               "max_cpu_loras");
+}
+
 // If this failed, scripts that read the documented JSON would break.
 TEST_F(Cli, ReplayPrintsTheDocumentedJson) {
   const nlohmann::json json = run_json("replay " + small_trace() + " --policy lru,belady --capacity 1,2");

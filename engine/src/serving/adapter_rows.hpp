@@ -25,6 +25,7 @@ class AdapterRows {
   explicit AdapterRows(std::uint32_t rows_max)
       : source_(rows_max), name_(rows_max), live_(rows_max, 0), uses_(rows_max, 0) {
     table_.size.assign(rows_max, Bytes{1});
+    by_name_.max_load_factor(0.25F);  // found on every request: short chains
     by_name_.reserve(rows_max);
   }
 

@@ -11,7 +11,7 @@ Lease::Lease(Lease&& other) noexcept
     : core_(std::exchange(other.core_, nullptr)),
       count_(std::exchange(other.count_, 0)),
       many_(std::move(other.many_)) {
-  std::copy_n(other.few_, kInline, few_);
+  std::copy_n(other.few_, std::min(count_, kInline), few_);
 }
 
 Lease& Lease::operator=(Lease&& other) noexcept {
@@ -20,7 +20,7 @@ Lease& Lease::operator=(Lease&& other) noexcept {
   core_ = std::exchange(other.core_, nullptr);
   count_ = std::exchange(other.count_, 0);
   many_ = std::move(other.many_);
-  std::copy_n(other.few_, kInline, few_);
+  std::copy_n(other.few_, std::min(count_, kInline), few_);
   return *this;
 }
 

@@ -85,11 +85,17 @@ class Hierarchy {
     for (TierSetup<P>& setup : setups)
       levels_.push_back(
           Level{Tier<P>(rows, setup.capacity, std::move(setup.policy), table), setup.place, setup.below});
+    for (std::size_t level = 0; level + 1 < levels_.size(); ++level)
+      all_inclusive_ = all_inclusive_ && inclusive(level);
   }
 
   /// Serves a batch of distinct rows. `now` is the tick of its first use; the i-th has tick now + i.
   [[nodiscard]] Verdict request(std::span<const Row> batch, Tick now) noexcept {
     counts_.uses += batch.size();
+    if (all_on_device(batch)) {  // nothing can be refused or evicted: no holds are needed
+      for (std::size_t i = 0; i < batch.size(); ++i) serve(batch[i], now + Tick{i});
+      return Verdict::kServed;
+    }
     const Verdict verdict = check(batch, 0);
     if (verdict != Verdict::kServed) {
       ++counts_.refused_requests;
@@ -224,6 +230,13 @@ class Hierarchy {
     return verdict;
   }
 
+  [[nodiscard]] bool all_on_device(std::span<const Row> batch) const noexcept {
+    if (!all_inclusive_) return false;  // what is above need not be below
+    for (const Row row : batch)
+      if (!levels_[0].tier.contains(row)) return false;
+    return true;
+  }
+
   /// The highest level that has the row; levels() if none.
   [[nodiscard]] std::size_t found_at(Row row) const noexcept {
     std::size_t found = 0;
@@ -320,6 +333,7 @@ class Hierarchy {
   const AdapterTable* table_;
   DecisionLog* log_;
   std::vector<Level> levels_;
+  bool all_inclusive_ = true;
   HierarchyCounts counts_;
 };
 
