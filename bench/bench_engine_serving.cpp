@@ -1,6 +1,6 @@
 // What a request pays the engine when its adapter is resident: acquire and release, one thread and several,
-// against the cost of an uncontended std::mutex in the same run. Checks that every lease names the adapter that
-// was asked for. LORACLE_BENCH_SMALL=1 shrinks it, for a test that it still runs and is right.
+// against the cost of an uncontended std::mutex in the same run. Checks that every lease names the adapter
+// that was asked for. LORACLE_BENCH_SMALL=1 shrinks it, for a test that it still runs and is right.
 
 #include <benchmark/benchmark.h>
 

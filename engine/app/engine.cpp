@@ -168,7 +168,10 @@ int run_engine(const EngineRunFlags& flags) {
   }
   const std::unique_ptr<DeviceMemory> device = make_host_memory_device();
   const std::unique_ptr<Workers> workers = make_thread_workers(threads);
-  const Env env{&posix_clock(), &posix_files(), workers.get(), device.get()};
+  const std::string roots[] = {flags.trace.catalog};
+  const Result<std::unique_ptr<Files>> files = make_rooted_files(roots);
+  if (!files) return report_input(files.error());
+  const Env env{&posix_clock(), files->get(), workers.get(), device.get()};
   Result<std::unique_ptr<Engine>> engine = [&] {
     const Progress progress("opening " + flags.trace.catalog);
     return Engine::open(*config, env);

@@ -5,7 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <climits>
+#include <cstdlib>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -64,6 +67,8 @@ class PosixFile final : public OpenFile {
 
 class PosixFiles final : public Files {
  public:
+  explicit PosixFiles(std::vector<std::string> roots) : roots_(std::move(roots)) {}
+
   [[nodiscard]] Result<std::unique_ptr<OpenFile>> open(const std::string& path) override {
     // Not blocking: a pipe of that name must not hang its opener. It is refused below.
     const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -78,6 +83,10 @@ class PosixFiles final : public Files {
       ::close(fd);
       return fail(Errc::kIo, fmt::format("{}: cannot read: it is not a regular file", path), EINVAL);
     }
+    if (Result<Unit> inside = check_inside(fd, path); !inside) {
+      ::close(fd);
+      return fail(std::move(inside.error()));
+    }
     return std::make_unique<PosixFile>(fd, stat_of(found), path);
   }
 
@@ -90,6 +99,10 @@ class PosixFiles final : public Files {
   [[nodiscard]] Result<std::vector<DirectoryEntry>> list(const std::string& directory) override {
     DIR* const handle = ::opendir(directory.c_str());
     if (handle == nullptr) return failed(directory, "list", errno);
+    if (Result<Unit> inside = check_inside(::dirfd(handle), directory); !inside) {
+      ::closedir(handle);
+      return fail(std::move(inside.error()));
+    }
     std::vector<DirectoryEntry> entries;
     int error = 0;
     for (;;) {
@@ -111,6 +124,21 @@ class PosixFiles final : public Files {
   }
 
  private:
+  /// Where an open file really is, as the kernel knows it.
+  [[nodiscard]] Result<Unit> check_inside(int fd, const std::string& path) const {
+    if (roots_.empty()) return Unit{};
+    std::array<char, PATH_MAX> place{};
+    const ssize_t length =
+        ::readlink(fmt::format("/proc/self/fd/{}", fd).c_str(), place.data(), place.size());
+    if (length < 0) return failed(path, "tell where it lies", errno);
+    const std::string_view real(place.data(), static_cast<std::size_t>(length));
+    for (const std::string& root : roots_) {
+      if (root == "/" || real == root) return Unit{};
+      if (real.size() > root.size() && real.starts_with(root) && real[root.size()] == '/') return Unit{};
+    }
+    return fail(Errc::kInvalid, fmt::format("{}: lies outside the allowed directories, at {}", path, real));
+  }
+
   static FileKind kind(DIR& handle, const dirent& entry) noexcept {
     if (entry.d_type == DT_REG) return FileKind::kRegular;
     if (entry.d_type == DT_DIR) return FileKind::kDirectory;
@@ -118,13 +146,27 @@ class PosixFiles final : public Files {
     if (::fstatat(::dirfd(&handle), entry.d_name, &found, 0) != 0) return FileKind::kOther;
     return kind_of(found.st_mode);
   }
+
+  std::vector<std::string> roots_;  // without links or trailing slashes; empty: everything
 };
 
 }  // namespace
 
 Files& posix_files() noexcept {
-  static PosixFiles files;
+  static PosixFiles files({});
   return files;
+}
+
+Result<std::unique_ptr<Files>> make_rooted_files(std::span<const std::string> roots) {
+  if (roots.empty()) return fail(Errc::kInvalid, "allowed directories: give at least one");
+  std::vector<std::string> real;
+  for (const std::string& root : roots) {
+    char* const found = ::realpath(root.c_str(), nullptr);
+    if (found == nullptr) return failed(root, "use as an allowed directory", errno);
+    real.emplace_back(found);
+    std::free(found);
+  }
+  return std::make_unique<PosixFiles>(std::move(real));
 }
 
 Result<Unit> read_exactly(OpenFile& file, const std::string& path, std::uint64_t offset,

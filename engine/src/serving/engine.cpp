@@ -11,6 +11,7 @@
 
 #include "loracle/engine/catalog.hpp"
 #include "loracle/engine/discovery.hpp"
+#include "loracle/engine/origin.hpp"
 #include "serving/adapter_book.hpp"
 #include "serving/engine_core.hpp"
 #include "serving/read_image.hpp"
@@ -140,6 +141,7 @@ struct Engine::Parts {
   AdapterRules rules;
   std::mutex changing;  // add, remove, refresh: one at a time
   Catalog catalog;
+  std::unique_ptr<Origin> file_origin = make_file_origin();
   std::unique_ptr<EngineCore> core;
   bool shut_down = false;
 };
@@ -156,7 +158,13 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineConfig& config, const E
   Result<Catalog> catalog = Catalog::open(options);
   if (!catalog) return fail(std::move(catalog.error()));
   EngineConfig cleaned = config;
-  cleaned.directory = without_trailing_slashes(config.directory);
+  if (!config.directory.empty()) {
+    const std::unique_ptr<Origin> files = make_file_origin();
+    Origin* const origins[] = {files.get()};
+    Result<std::string> directory = localize(origins, config.directory);
+    if (!directory) return fail(std::move(directory.error()));
+    cleaned.directory = without_trailing_slashes(std::move(*directory));
+  }
   auto parts = std::make_unique<Parts>(std::move(cleaned), env, std::move(*catalog));
 
   if (!config.directory.empty())
@@ -223,8 +231,12 @@ Result<Unit> Engine::unpin(std::string_view name, EngineTier tier) {
   return saved;
 }
 
-Result<std::uint32_t> Engine::add(std::string_view name, const std::string& directory) {
+Result<std::uint32_t> Engine::add(std::string_view name, const std::string& uri) {
   const std::lock_guard lock(parts_->changing);
+  Origin* const origins[] = {parts_->file_origin.get()};
+  const Result<std::string> localized = localize(origins, uri);
+  if (!localized) return fail(localized.error());
+  const std::string& directory = *localized;
   if (Result<Unit> ok = check_adapter_name(name); !ok) return fail(std::move(ok.error()));
   Result<AdapterFiles> adapter = inspect_adapter(*parts_->env.files, directory, parts_->rules);
   if (!adapter) return fail(std::move(adapter.error()));

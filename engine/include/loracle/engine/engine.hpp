@@ -61,10 +61,10 @@ struct EngineConfig {
   std::uint32_t adapters_max = 0;         // that can be in memory or known to policies at once; 0: 4 x known
   std::uint32_t loads_in_flight_max = 4;  // storage reads at once
   std::uint32_t requests_waiting_max = 4096;
-  std::uint32_t passes_max = 64;      // requests that may pass one that waits for room
-  std::vector<std::string> row_names;     // get the first rows, in this order: a trace's, to compare logs
-  bool restore_residency = true;      // prefetch what was resident at the last shutdown
-  DecisionSink* decisions = nullptr;  // told of every decision, under the lock: must not call the engine
+  std::uint32_t passes_max = 64;       // requests that may pass one that waits for room
+  std::vector<std::string> row_names;  // get the first rows, in this order: a trace's, to compare logs
+  bool restore_residency = true;       // prefetch what was resident at the last shutdown
+  DecisionSink* decisions = nullptr;   // told of every decision, under the lock: must not call the engine
 };
 
 /// One adapter of a lease.
@@ -211,9 +211,9 @@ class Engine {
   /// Lifts the pin of a tier and of those above it.
   [[nodiscard]] Result<Unit> unpin(std::string_view name, EngineTier tier = EngineTier::kHost);
 
-  /// Makes the adapter in `directory` known under `name`, or replaces its content: requests that begin from
+  /// Makes the adapter at `uri` (a directory or file:// URI) known under `name`, or replaces its content: requests that begin from
   /// now on get the new one, leases keep the old.
-  [[nodiscard]] Result<std::uint32_t> add(std::string_view name, const std::string& directory);
+  [[nodiscard]] Result<std::uint32_t> add(std::string_view name, const std::string& uri);
   /// Forgets an adapter: no request finds it from now on, and its memory is freed when its leases end.
   [[nodiscard]] Result<Unit> remove(std::string_view name);
   /// Brings an adapter into a slot without using it / frees its slot. kAllPinned if it is leased or pinned.

@@ -61,6 +61,11 @@ class Files {
 /// The machine's own files.
 [[nodiscard]] Files& posix_files() noexcept;
 
+/// The machine's own files, and of these only what lies under one of the roots, links followed: anything else
+/// is kInvalid, whatever path leads there. Checked on the file that was opened, so nobody can swap it between.
+/// Errors: those of the roots themselves.
+[[nodiscard]] Result<std::unique_ptr<Files>> make_rooted_files(std::span<const std::string> roots);
+
 /// Fills `into`, or kCorrupt if the file ends before it is full. `path` is for the message.
 [[nodiscard]] Result<Unit> read_exactly(OpenFile& file, const std::string& path, std::uint64_t offset,
                                         std::span<std::byte> into);

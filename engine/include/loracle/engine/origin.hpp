@@ -1,0 +1,37 @@
+#pragma once
+/// Where adapters come from: a URI becomes a directory of this machine that files can be read from.
+///
+/// An origin answers for one scheme. `localize` brings what the URI names to this machine, if it is not
+/// there, and says where it lies; it may take long, and is called without locks. `file://`, and plain paths,
+/// are the first origin: what they name is where it is.
+/// Threads: any. Errors: kInvalid (not a URI this origin can read; says what is wrong), kUnsupported (a
+/// scheme nobody answers for), and those of fetching.
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "loracle/core/result.hpp"
+
+namespace loracle {
+
+class Origin {
+ public:
+  virtual ~Origin() = default;
+  /// "file", "s3", ...: lower case, without "://".
+  [[nodiscard]] virtual std::string_view scheme() const noexcept = 0;
+  /// The directory that holds what `uri` names. REQUIRES: the URI has this scheme, or none for "file".
+  [[nodiscard]] virtual Result<std::string> localize(const std::string& uri) = 0;
+};
+
+/// Paths and file:// URIs: file:///srv/adapters, percent-encoded where need be; the host is empty or localhost.
+[[nodiscard]] std::unique_ptr<Origin> make_file_origin();
+
+/// "s3" of "s3://bucket/key"; empty for a plain path.
+[[nodiscard]] std::string_view scheme_of(std::string_view uri) noexcept;
+
+/// Asks the origin of the URI's scheme. Errors: kUnsupported names the schemes there are.
+[[nodiscard]] Result<std::string> localize(std::span<Origin* const> origins, const std::string& uri);
+
+}  // namespace loracle
