@@ -61,8 +61,9 @@ class Files {
 /// The machine's own files.
 [[nodiscard]] Files& posix_files() noexcept;
 
-/// The machine's own files, and of these only what lies under one of the roots, links followed: anything else
-/// is kInvalid, whatever path leads there. Checked on the file that was opened, so nobody can swap it between.
+/// The machine's own files, and of these only what lies under one of the roots, links followed: anything
+/// else is kInvalid, whatever path leads there. Checked on the file that was opened: nobody can swap it
+/// in between.
 /// Errors: those of the roots themselves.
 [[nodiscard]] Result<std::unique_ptr<Files>> make_rooted_files(std::span<const std::string> roots);
 
