@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "loracle/engine/engine.hpp"
@@ -95,6 +96,48 @@ void acquire_release_p50(benchmark::State& state) {
   state.counters["p50_ns"] = nanoseconds[nanoseconds.size() / 2];
 }
 BENCHMARK(acquire_release_p50)->Iterations(1)->Unit(benchmark::kMillisecond);
+
+/// Opening an engine whose catalog says that 500 adapters were resident: until it serves a first request, and
+/// until all 500 are back.
+void restart_with_a_warm_set(benchmark::State& state) {
+  const std::uint32_t count = small() ? 20 : 500;
+  const testing::TempDir folder;
+  MakeAdaptersOptions options;
+  options.directory = (folder / "adapters").string();
+  options.names = numbered_adapter_names(count);
+  options.model = *load_model_geometry("tiny");
+  if (!make_adapters(options)) return state.SkipWithError("no adapters");
+  EngineConfig config;
+  config.directory = options.directory;
+  config.database = (folder / "catalog.sqlite").string();
+  config.max_loras = 8;
+  config.max_cpu_loras = count;
+  const std::unique_ptr<Workers> workers = make_thread_workers(2);
+  const auto open = [&](DeviceMemory& device) {
+    return Engine::open(config, {&posix_clock(), &posix_files(), workers.get(), &device});
+  };
+  {
+    const std::unique_ptr<DeviceMemory> device = make_host_memory_device();
+    const Result<std::unique_ptr<Engine>> engine = open(*device);
+    const std::vector<std::string_view> names(options.names.begin(), options.names.end());
+    if (!engine || !(*engine)->load_many(names)) return state.SkipWithError("the first engine did not load");
+  }
+  double first_s = 0;
+  double all_s = 0;
+  for (auto _ : state) {
+    const std::unique_ptr<DeviceMemory> device = make_host_memory_device();
+    const std::uint64_t begun = posix_clock().now_ns();
+    const Result<std::unique_ptr<Engine>> engine = open(*device);
+    if (!engine || !(*engine)->acquire(options.names[count / 2])) return state.SkipWithError("no lease");
+    first_s += static_cast<double>(posix_clock().now_ns() - begun) / 1e9;
+    while ((*engine)->stats().host.entries < count) std::this_thread::yield();
+    all_s += static_cast<double>(posix_clock().now_ns() - begun) / 1e9;
+  }
+  const auto runs = static_cast<double>(state.iterations());
+  state.counters["first_request_ms"] = 1e3 * first_s / runs;
+  state.counters["all_back_ms"] = 1e3 * all_s / runs;
+}
+BENCHMARK(restart_with_a_warm_set)->Iterations(3)->Unit(benchmark::kMillisecond);
 
 void two_uncontended_locks(benchmark::State& state) {
   std::mutex mutex;

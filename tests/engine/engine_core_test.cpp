@@ -268,6 +268,20 @@ TEST(EngineCore, AnAsynchronousRequestEndsAtItsDeadline) {
   EXPECT_TRUE(scene.core->status("a1")->on_host) << "what was read for it is kept for the next";
 }
 
+// If this failed, a timer that outlives its engine would write into freed memory.
+TEST(EngineCore, ADeadlineMayPassAfterTheEngineIsGone) {
+  CoreScene scene(sizes(1, 2));
+  scene.know("a0", 1);
+  bool served = false;
+  const std::string_view names[] = {"a0"};
+  scene.core->acquire_async(names, {5'000'000'000},
+                            [&served](Result<Lease> lease) { served = lease.has_value(); });
+  while (!served) scene.workers.run_one();
+  scene.core = nullptr;
+  EXPECT_TRUE(scene.workers.pending()) << "the timer";
+  scene.workers.run_all();
+}
+
 // If this failed, changing the policy of a running server would empty its caches.
 TEST(EngineCore, ChangingAPolicyKeepsTheResidents) {
   CoreScene scene(sizes(2, 4));

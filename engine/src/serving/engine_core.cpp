@@ -94,11 +94,16 @@ EngineCore::EngineCore(const EngineConfig& config, SlotLayout layout, std::uint3
       uses_told_(rows_max, 0),
       waiters_(rows_max),
       manifests_(rows_max) {
+  gate_->core = this;
   batch_.reserve(64);
   actions_.made.reserve(64);
 }
 
-EngineCore::~EngineCore() { shutdown(); }
+EngineCore::~EngineCore() {
+  shutdown();
+  const std::lock_guard lock(gate_->mutex);
+  gate_->core = nullptr;
+}
 
 Result<Row> EngineCore::row_for(std::string_view name) {
   Row row = rows_.row_of(name);
@@ -197,12 +202,17 @@ void EngineCore::acquire_async(std::span<const std::string_view> names, const Ac
   flush(lock);
   if (options.timeout_ns == kNoDeadline || request->stage == PendingRequest::Stage::kDone) return;
   lock.unlock();
-  env_.workers->submit_at(request->begun_ns + options.timeout_ns, [this, request] {
-    Lock later(mutex_);
-    if (request->stage == PendingRequest::Stage::kDone) return;
-    cancel(request, {Errc::kDeadline, "not on the device in the time given", 0});
-    flush(later);
+  env_.workers->submit_at(request->begun_ns + options.timeout_ns, [gate = gate_, request] {
+    const std::lock_guard open(gate->mutex);
+    if (gate->core != nullptr) gate->core->end_at_deadline(request);
   });
+}
+
+void EngineCore::end_at_deadline(const PendingPtr& request) {
+  Lock lock(mutex_);
+  if (request->stage == PendingRequest::Stage::kDone) return;
+  cancel(request, {Errc::kDeadline, "not on the device in the time given", 0});
+  flush(lock);
 }
 
 Result<Lease> EngineCore::wait(Lock& lock, const PendingPtr& request, const AcquireOptions& options) {

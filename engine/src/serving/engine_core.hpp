@@ -113,6 +113,11 @@ class EngineCore {
     DecisionSink* next_;
   };
   using Lock = std::unique_lock<std::mutex>;
+  /// What a timer holds instead of the core, which may be gone when it fires.
+  struct Gate {
+    std::mutex mutex;
+    EngineCore* core = nullptr;  // null once it is gone
+  };
 
   EngineCore(const EngineConfig& config, SlotLayout layout, std::uint32_t rows_max, const Env& env,
              ReadImage read, std::span<std::byte> arena, std::vector<TierSetup<AnyPolicy>> tiers);
@@ -137,6 +142,7 @@ class EngineCore {
   void leave_loading(PendingRequest& request);
   void cancel(const PendingPtr& request, Error error);
   [[nodiscard]] Error refusal(Verdict verdict, const PendingRequest& request) const;
+  void end_at_deadline(const PendingPtr& request);
   [[nodiscard]] Result<Lease> wait(Lock& lock, const PendingPtr& request, const AcquireOptions& options);
   [[nodiscard]] Verdict ask(const PendingRequest& request) noexcept;
   [[nodiscard]] bool must_queue(const PendingRequest& request) const noexcept;
@@ -161,6 +167,7 @@ class EngineCore {
   void flush(Lock& lock);
   void told_idle();
 
+  std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
   Env env_;
   ReadImage read_;
   SlotLayout layout_;

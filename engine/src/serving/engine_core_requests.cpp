@@ -146,6 +146,7 @@ void EngineCore::wait_for_room(const PendingPtr& request) {
 
 void EngineCore::move_in(const PendingPtr& request) {
   leave_loading(*request);
+  for (const Row row : request->rows) wanted_in_[index_of(row)] = 0;  // what a prefetch wanted is done now
   Verdict verdict = Verdict::kServed;
   switch (request->purpose) {
     case Purpose::kServe:
