@@ -1,6 +1,8 @@
 #include "loracle/traces/json_cursor.hpp"
 
-#include "parse_values.hpp"
+#include <cstring>
+
+#include "loracle/traces/utf8.hpp"
 
 namespace loracle {
 namespace {
@@ -24,6 +26,33 @@ void append_utf8(std::string& out, std::uint32_t code) {
     put(0x80U | ((code >> 6U) & 0x3FU));
     put(0x80U | (code & 0x3FU));
   }
+}
+
+/// The next place, from `at` on, of a byte that ends a run of a string's own: a quote, a backslash or a
+/// control character. Eight bytes a step; the step that has one is searched byte by byte. Clears `ascii` if a
+/// byte on the way is not.
+std::size_t skip_run(std::string_view text, std::size_t at, bool& ascii) noexcept {
+  constexpr std::uint64_t kOnes = 0x0101'0101'0101'0101U;
+  constexpr std::uint64_t kTops = 0x80 * kOnes;
+  std::uint64_t seen = 0;
+  for (; at + 8 <= text.size(); at += 8) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, text.data() + at, 8);
+    const std::uint64_t quote = word ^ ('"' * kOnes);
+    const std::uint64_t backslash = word ^ ('\\' * kOnes);
+    // A top bit of (x - n) & ~x is set where a byte of x is below n, and perhaps above such a byte.
+    const std::uint64_t ends =
+        ((word - 0x20 * kOnes) & ~word) | ((quote - kOnes) & ~quote) | ((backslash - kOnes) & ~backslash);
+    if ((ends & kTops) != 0) break;
+    seen |= word;
+  }
+  for (; at < text.size(); ++at) {
+    const auto c = static_cast<unsigned char>(text[at]);
+    if (c == '"' || c == '\\' || c < 0x20) break;
+    seen |= c;
+  }
+  if ((seen & kTops) != 0) ascii = false;
+  return at;
 }
 
 }  // namespace
@@ -191,20 +220,22 @@ bool JsonCursor::read_string(std::string_view& value) {
   const std::size_t scratch_begin = scratch_->size();
   std::size_t plain_begin = begin;  // what is not yet copied to scratch, once there was an escape
   bool escaped = false;
+  bool ascii = true;
   for (;;) {
+    at_ = skip_run(text_, at_, ascii);
     if (at_ == text_.size()) return mistake("the line ends inside a string");
     const char c = text_[at_];
     if (c == '"') break;
-    if (static_cast<unsigned char>(c) < 0x20) return mistake("a control character inside a string");
+    if (c != '\\') return mistake("a control character inside a string");
     ++at_;
-    if (c != '\\') continue;
     scratch_->append(text_.substr(plain_begin, at_ - 1 - plain_begin));
     escaped = true;
     if (!read_escape()) return false;
     plain_begin = at_;
   }
   const std::string_view tail = text_.substr(plain_begin, at_ - plain_begin);
-  if (!is_utf8(text_.substr(begin, at_ - begin))) return mistake("a string that is not UTF-8 ends here");
+  if (!ascii && !is_utf8(text_.substr(begin, at_ - begin)))
+    return mistake("a string that is not UTF-8 ends here");
   ++at_;
   if (!escaped) {
     value = tail;

@@ -19,10 +19,6 @@ namespace loracle {
 /// zone it is taken as UTC; digits behind the ninth are dropped; years 1900 to 2261.
 [[nodiscard]] std::optional<std::int64_t> parse_iso_ns(std::string_view text) noexcept;
 
-/// True when every byte belongs to a well-formed UTF-8 sequence (RFC 3629). Names must be, since reports are
-/// JSON.
-[[nodiscard]] bool is_utf8(std::string_view text) noexcept;
-
 /// Turns a log's time stamps into seconds. The first stamp decides what they are: a date, an epoch number
 /// (1e8 and up; seconds, milli-, micro- or nanoseconds by magnitude) or seconds from the log's own zero.
 /// Dates and epoch numbers are counted from the first stamp, so a log out of order can give negative seconds

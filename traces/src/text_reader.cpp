@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "loracle/traces/utf8.hpp"
 #include "parse_values.hpp"
 
 namespace loracle {

@@ -11,7 +11,7 @@
 #include "loracle/traces/atomic_file.hpp"
 #include "loracle/traces/check_trace.hpp"
 #include "loracle/traces/write.hpp"
-#include "parse_values.hpp"
+#include "loracle/traces/utf8.hpp"
 
 namespace loracle {
 namespace {

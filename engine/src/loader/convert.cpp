@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "loracle/core/check.hpp"
 
@@ -104,19 +105,50 @@ template <Dtype kFrom>
   rounded |= (bits >> 16U) & 0x8000U;
 }
 
+/// The 16 bits of the target, at the foot of each lane.
+template <Dtype kTo>
+[[gnu::always_inline]] inline void round_to(const F32& value, U32& rounded) noexcept {
+  if constexpr (kTo == Dtype::kBf16)
+    round_to_bf16(reinterpret_cast<U32>(value), rounded);
+  else
+    round_to_half(reinterpret_cast<U32>(value), rounded);
+}
+
 template <Dtype kTo>
 [[gnu::always_inline]] inline void narrow(const F32& value, std::byte* into) noexcept {
   if constexpr (kTo == Dtype::kF32) {
     std::memcpy(into, &value, sizeof value);
   } else {
     U32 rounded;
-    if constexpr (kTo == Dtype::kBf16)
-      round_to_bf16(reinterpret_cast<U32>(value), rounded);
-    else
-      round_to_half(reinterpret_cast<U32>(value), rounded);
+    round_to<kTo>(value, rounded);
     const U16 stored = __builtin_convertvector(rounded, U16);
     std::memcpy(into, &stored, sizeof stored);
   }
+}
+
+/// 16 bits to 16 bits, two elements a lane: neither is moved out of its lane, which costs more than the rest.
+template <Dtype kFrom, Dtype kTo>
+[[gnu::always_inline]] inline void convert_pairs(const std::byte* from, std::byte* into,
+                                                 float scale) noexcept {
+  U32 pairs;
+  std::memcpy(&pairs, from, sizeof pairs);
+  F32 low;
+  F32 high;
+  if constexpr (kFrom == Dtype::kBf16) {
+    low = reinterpret_cast<F32>(pairs << 16U);
+    high = reinterpret_cast<F32>(pairs & 0xFFFF'0000U);
+  } else {
+    widen_half(pairs & 0xFFFFU, low);
+    widen_half(pairs >> 16U, high);
+  }
+  low *= scale;
+  high *= scale;
+  U32 low_bits;
+  U32 high_bits;
+  round_to<kTo>(low, low_bits);
+  round_to<kTo>(high, high_bits);
+  pairs = low_bits | (high_bits << 16U);
+  std::memcpy(into, &pairs, sizeof pairs);
 }
 
 template <Dtype kFrom, Dtype kTo>
@@ -124,6 +156,10 @@ template <Dtype kFrom, Dtype kTo>
                                                float scale) noexcept {
   F32 value;
   std::size_t i = 0;
+  if constexpr (kSize<kFrom> == 2 && kSize<kTo> == 2) {
+    for (; i + 2 * kLanes <= count; i += 2 * kLanes)
+      convert_pairs<kFrom, kTo>(from + i * 2, into + i * 2, scale);
+  }
   for (; i + kLanes <= count; i += kLanes) {
     widen<kFrom>(from + i * kSize<kFrom>, value);
     value *= scale;
@@ -154,15 +190,36 @@ template <Dtype kFrom, Dtype kTo>
 }
 
 template <Dtype kFrom, Dtype kTo>
-Convert choose(Simd simd) noexcept {
-  return simd == Simd::kPortable ? convert_portable<kFrom, kTo> : convert_avx2<kFrom, kTo>;
+Convert best() noexcept {
+  return convert_avx2<kFrom, kTo>;
 }
 #else
 template <Dtype kFrom, Dtype kTo>
-Convert choose(Simd) noexcept {
+Convert best() noexcept {
   return convert_portable<kFrom, kTo>;
 }
 #endif
+
+/// A byte has 256 values: each is converted once, then looked up. Faster than arithmetic on any processor.
+template <Dtype kFrom, Dtype kTo>
+void convert_bytes(const std::byte* from, std::byte* into, std::size_t count, float scale) noexcept {
+  std::array<std::byte, 256> values{};
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<std::byte>(i);
+  using Stored = std::conditional_t<kSize<kTo> == 4, std::uint32_t, std::uint16_t>;
+  std::array<Stored, 256> table{};
+  convert_portable<kFrom, kTo>(values.data(), reinterpret_cast<std::byte*>(table.data()), values.size(),
+                               scale);
+  for (std::size_t i = 0; i < count; ++i)
+    std::memcpy(into + i * sizeof(Stored), &table[std::to_integer<std::size_t>(from[i])], sizeof(Stored));
+}
+
+template <Dtype kFrom, Dtype kTo>
+Convert choose(Simd simd) noexcept {
+  if constexpr (kSize<kFrom> == 1)
+    return convert_bytes<kFrom, kTo>;
+  else
+    return simd == Simd::kPortable ? convert_portable<kFrom, kTo> : best<kFrom, kTo>();
+}
 
 template <Dtype kFrom>
 Convert choose(Dtype to, Simd simd) noexcept {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "fused_modules.hpp"
 #include "loracle/core/check.hpp"
 #include "loracle/engine/image.hpp"
+#include "zip_archive.hpp"
 
 namespace loracle {
 namespace {
@@ -66,9 +68,10 @@ std::vector<Piece> pieces_of(const AdapterFiles& adapter, const SlotLayout& layo
     b.offset += row * rank * bytes_of(b.dtype);
     pieces.push_back({b, rank * slice.out, tensor.b_offset, static_cast<float>(module->scaling)});
   }
-  // In the file's order, so that a disk reads ahead.
-  std::sort(pieces.begin(), pieces.end(),
-            [](const Piece& a, const Piece& b) { return a.from.offset < b.from.offset; });
+  // In the file's order, so that a disk reads ahead and a compressed entry is inflated once.
+  std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) {
+    return std::pair(a.from.entry, a.from.offset) < std::pair(b.from.entry, b.from.offset);
+  });
   return pieces;
 }
 
@@ -80,12 +83,21 @@ class ImageLoader {
   Result<Unit> load(const Piece& piece) {
     const std::size_t width = bytes_of(dtype_);
     const std::span<std::byte> into = image_.subspan(piece.into * width, piece.count * width);
-    if (piece.from.dtype == dtype_ && piece.scale == 1.0F)
-      return read_exactly(file_, path_, piece.from.offset, into);
+    if (piece.from.dtype == dtype_ && piece.scale == 1.0F) return read(piece.from, piece.from.offset, into);
     return load_converted(piece, into);
   }
 
  private:
+  Result<Unit> read(const StoredTensor& from, std::uint64_t offset, std::span<std::byte> into) {
+    if (from.entry == kNoEntry) return read_exactly(file_, path_, offset, into);
+    if (!archive_) {
+      Result<ZipArchive> opened = ZipArchive::open(file_, path_);
+      if (!opened) return fail(std::move(opened.error()));
+      archive_.emplace(std::move(*opened));
+    }
+    return archive_->read_at(from.entry, offset, into);
+  }
+
   Result<Unit> load_converted(const Piece& piece, std::span<std::byte> into) {
     if (!scratch_) scratch_ = std::make_unique_for_overwrite<std::byte[]>(kScratchBytes);
     const std::size_t from_width = bytes_of(piece.from.dtype);
@@ -94,7 +106,7 @@ class ImageLoader {
     while (!into.empty()) {
       const std::size_t count = std::min(kScratchBytes / from_width, into.size() / into_width);
       const std::span<std::byte> raw(scratch_.get(), count * from_width);
-      if (auto read = read_exactly(file_, path_, offset, raw); !read) return read;
+      if (auto done = read(piece.from, offset, raw); !done) return done;
       convert_elements(raw, piece.from.dtype, into.first(count * into_width), dtype_, piece.scale);
       offset += raw.size();
       into = into.subspan(count * into_width);
@@ -107,6 +119,7 @@ class ImageLoader {
   Dtype dtype_;
   std::span<std::byte> image_;
   std::unique_ptr<std::byte[]> scratch_;
+  std::optional<ZipArchive> archive_;  // opened for the first compressed tensor
 };
 
 }  // namespace

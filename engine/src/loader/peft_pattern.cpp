@@ -168,11 +168,13 @@ class PatternParser {
   }
 
   bool repeated(Piece& out, int depth) {
+    const bool is_anchor = key_[at_] == '^' || key_[at_] == '$';
     if (!single(out, depth)) return false;
     if (!more()) return true;
     const char c = key_[at_];
     if (c == '{') return mistake("a count {}");
     if (c != '*' && c != '+' && c != '?') return true;
+    if (is_anchor) return mistake("nothing to repeat");
     ++at_;
     (void)take('?');  // lazy: matches the same names
     const std::uint32_t split = step(Step::Kind::kSplit, 0, out.entry);

@@ -7,7 +7,8 @@
 /// A key of characters and dots alone is compared in place; any other becomes a nondeterministic automaton
 /// whose states are stepped together, so no key can make a match slow: O(key x module), never exponential.
 /// `.` and `[^...]` stand for one byte. Why not std::regex: it throws, and overruns the stack on long input.
-/// Threads: immutable once built. Source: PEFT v0.13, peft/tuners/tuners_utils.py, and Python's re.
+/// Threads: immutable once built. Source: PEFT v0.17, peft/utils/other.py, get_pattern_key; Python's re.
+/// (Before v0.14 PEFT looked both patterns up under the one key that matched first in either.)
 
 #include <array>
 #include <bitset>

@@ -33,10 +33,15 @@ enum class Dtype : std::uint8_t { kF32 = 1, kF16 = 2, kBf16 = 3, kF8E4M3 = 4, kF
 enum class WeightFormat : std::uint8_t { kSafetensors = 1, kTorchZip = 2, kTorchLegacy = 3 };
 [[nodiscard]] std::string_view name_of(WeightFormat format) noexcept;
 
-/// Where the elements of a tensor lie: `offset` in the weights file, row-major, contiguous.
+inline constexpr std::uint32_t kNoEntry = 0xFFFF'FFFFU;
+
+/// Where the elements of a tensor lie, row-major and contiguous: `offset` in the weights file, or, where
+/// `entry` says so, in that entry of the zip archive once it is inflated. (Torch itself never compresses;
+/// such a file was packed anew, and loads at the pace of zlib.)
 struct StoredTensor {
   std::uint64_t offset = 0;
   Dtype dtype = Dtype::kBf16;
+  std::uint32_t entry = kNoEntry;
 };
 
 /// One linear layer an adapter changes: y += scaling x (x A^T) B^T.
