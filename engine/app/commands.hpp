@@ -12,6 +12,7 @@ void add_curve_command(CLI::App& app, int& exit_code);
 void add_sweep_command(CLI::App& app, int& exit_code);
 void add_plan_command(CLI::App& app, int& exit_code);
 void add_engine_command(CLI::App& app, int& exit_code);
+void add_catalog_command(CLI::App& app, int& exit_code);
 void add_make_adapters_command(CLI::App& app, int& exit_code);
 
 }  // namespace loracle::app

@@ -1,0 +1,180 @@
+// `loracle catalog` as a person or a script uses it: flags in, exit code, stdout and stderr out.
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "support/temp_dir.hpp"
+
+namespace loracle {
+namespace {
+
+using testing::TempDir;
+
+struct Outcome {
+  int exit_code = -1;
+  std::string out;
+  std::string err;
+};
+
+class CatalogCli : public ::testing::Test {
+ protected:
+  CatalogCli() : adapters_((dir_ / "adapters").string()) {
+    const Outcome made = run("make-adapters " + adapters_ + " --model tiny --count 3 --ranks 4,8");
+    EXPECT_EQ(made.exit_code, 0) << made.err;
+    std::filesystem::create_directory(dir_ / "adapters" / "broken");
+    dir_.write("adapters/broken/adapter_config.json", "{");
+  }
+
+  Outcome run(const std::string& arguments) const {
+    const std::string err = (dir_ / "stderr").string();
+    Outcome outcome;
+    std::FILE* pipe = ::popen((std::string(LORACLE_APP_PATH) + " " + arguments + " 2>" + err).c_str(), "r");
+    if (pipe == nullptr) return outcome;
+    std::array<char, 4096> buffer{};
+    for (std::size_t got = 0; (got = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
+      outcome.out.append(buffer.data(), got);
+    const int status = ::pclose(pipe);
+    outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+    std::ifstream in(err, std::ios::binary);
+    outcome.err.assign(std::istreambuf_iterator<char>(in), {});
+    return outcome;
+  }
+  nlohmann::json run_json(const std::string& arguments, int exit_code = 0) const {
+    const Outcome outcome = run(arguments + " --format json");
+    EXPECT_EQ(outcome.exit_code, exit_code) << arguments << "\n" << outcome.err;
+    EXPECT_EQ(outcome.err, "");
+    return nlohmann::json::parse(outcome.out, nullptr, false);
+  }
+  void expect_error(const std::string& arguments, int exit_code, const std::string& words) const {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.exit_code, exit_code) << arguments << "\n" << outcome.err;
+    EXPECT_NE(outcome.err.find(words), std::string::npos) << arguments << "\n" << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+  }
+  [[nodiscard]] std::string at() const { return " --dir " + adapters_; }
+
+  TempDir dir_;
+  std::string adapters_;
+};
+
+// Scripts that read the documented JSON would break, or one broken adapter would stop them.
+TEST_F(CatalogCli, ScanListsWhatItAddedAndWhatItRejected) {
+  const nlohmann::json scan = run_json("catalog scan " + adapters_);
+  ASSERT_EQ(scan.at("added").size(), 3U);
+  EXPECT_EQ(scan.at("added").at(0), (nlohmann::json{{"name", "adapter-0000"}, {"id", 1}, {"version", 1}}));
+  ASSERT_EQ(scan.at("rejected").size(), 1U);
+  EXPECT_EQ(scan.at("rejected").at(0).at("name"), "broken");
+  EXPECT_EQ(scan.at("rejected").at(0).at("code"), "corrupt");
+  EXPECT_TRUE(std::filesystem::exists(dir_ / "adapters" / ".loracle-catalog.sqlite"));
+
+  const nlohmann::json again = run_json("catalog scan " + adapters_ + "/../adapters/");
+  EXPECT_EQ(again.at("unchanged"), 3) << "another spelling of the same directory";
+  EXPECT_EQ(again.at("added").size(), 0U);
+
+  const nlohmann::json list = run_json("catalog ls" + at());
+  EXPECT_EQ(list.at("kind"), "storage");
+  ASSERT_EQ(list.at("adapters").size(), 3U);
+  EXPECT_EQ(list.at("adapters").at(1).at("name"), "adapter-0001");
+  EXPECT_EQ(list.at("adapters").at(1).at("rank"), 8);
+  EXPECT_EQ(list.at("adapters").at(1).at("dtype"), "bfloat16");
+  EXPECT_EQ(list.at("adapters").at(0).at("shape"), list.at("adapters").at(2).at("shape"));
+  const Outcome text = run("catalog ls" + at());
+  EXPECT_NE(text.out.find("3 adapters, 1 rejected"), std::string::npos) << text.out;
+  EXPECT_NE(run("catalog ls --rejected" + at()).out.find("broken"), std::string::npos);
+}
+
+// Changes on the disk would need a new scan of everything, or go unnoticed.
+TEST_F(CatalogCli, RefreshTellsWhatChanged) {
+  ASSERT_EQ(run("catalog scan " + adapters_ + " --max-lora-rank 4").exit_code, 0);
+  EXPECT_EQ(run_json("catalog ls" + at()).at("adapters").size(), 2U);
+  ASSERT_EQ(run("make-adapters " + adapters_ + " --model tiny --count 5 --ranks 4,8").exit_code, 0);
+  std::filesystem::remove_all(dir_ / "adapters" / "adapter-0002");
+  const nlohmann::json refreshed = run_json("catalog refresh" + at());
+  ASSERT_EQ(refreshed.size(), 1U);
+  EXPECT_EQ(refreshed.at(0).at("added").size(), 1U) << "the rules of the scan still hold";
+  EXPECT_EQ(refreshed.at(0).at("vanished").at(0).at("name"), "adapter-0002");
+  EXPECT_EQ(refreshed.at(0).at("rejected").size(), 3U);
+}
+
+// A person could not see what the server knows of an adapter.
+TEST_F(CatalogCli, ShowTellsEverythingOfOneAdapter) {
+  ASSERT_EQ(run("catalog scan " + adapters_).exit_code, 0);
+  const nlohmann::json shown = run_json("catalog show adapter-0001" + at());
+  EXPECT_EQ(shown.at("id"), 2);
+  EXPECT_EQ(shown.at("state"), "available");
+  EXPECT_EQ(shown.at("rank"), 8);
+  EXPECT_EQ(shown.at("alpha"), 16.0);
+  EXPECT_TRUE(shown.at("weights_sha256").is_null());
+  EXPECT_EQ(shown.at("uses"), 0);
+  const Outcome text = run("catalog show adapter-0001" + at());
+  EXPECT_NE(text.out.find("adapter_model.safetensors"), std::string::npos) << text.out;
+}
+
+// Damaged weights would be served, or a script not be told by the exit code.
+TEST_F(CatalogCli, VerifyRecordsDigestsAndFindsDamage) {
+  ASSERT_EQ(run("catalog scan " + adapters_).exit_code, 0);
+  const nlohmann::json first = run_json("catalog verify" + at());
+  ASSERT_EQ(first.at("adapters").size(), 3U);
+  EXPECT_EQ(first.at("adapters").at(0).at("verdict"), "recorded");
+  const nlohmann::json second = run_json("catalog verify adapter-0000" + at());
+  EXPECT_EQ(second.at("adapters").at(0).at("verdict"), "intact");
+  EXPECT_EQ(second.at("adapters").at(0).at("weights_sha256"),
+            first.at("adapters").at(0).at("weights_sha256"));
+  EXPECT_EQ(run_json("catalog show adapter-0000" + at()).at("weights_sha256"),
+            first.at("adapters").at(0).at("weights_sha256"));
+
+  const std::filesystem::path weights = dir_ / "adapters" / "adapter-0001" / "adapter_model.safetensors";
+  std::fstream file(weights, std::ios::binary | std::ios::in | std::ios::out);
+  file.seekp(-1, std::ios::end);
+  file.put('!');
+  file.close();
+  std::filesystem::remove_all(dir_ / "adapters" / "adapter-0002");
+  const nlohmann::json third = run_json("catalog verify" + at(), 4);
+  EXPECT_EQ(third.at("adapters").at(1).at("verdict"), "changed") << "its time shows that it was written";
+  EXPECT_EQ(third.at("adapters").at(2).at("verdict"), "missing");
+  EXPECT_EQ(run("catalog verify adapter-0002" + at()).exit_code, 3);
+}
+
+// A removed adapter would come back by itself, or be lost with its id.
+TEST_F(CatalogCli, RmHoldsUntilRestore) {
+  ASSERT_EQ(run("catalog scan " + adapters_).exit_code, 0);
+  ASSERT_EQ(run("catalog rm adapter-0000 adapter-0001" + at()).exit_code, 0);
+  ASSERT_EQ(run("catalog refresh" + at()).exit_code, 0);
+  EXPECT_EQ(run_json("catalog ls" + at()).at("adapters").size(), 1U);
+  EXPECT_EQ(run_json("catalog ls --all" + at()).at("adapters").size(), 3U);
+  ASSERT_EQ(run("catalog restore adapter-0000" + at()).exit_code, 0);
+  EXPECT_EQ(run_json("catalog ls" + at()).at("adapters").at(0).at("id"), 1);
+}
+
+// Mistakes would be met with silence or a misleading exit code; or `ls` would make catalogs.
+TEST_F(CatalogCli, MistakesAreNamedWithTheirExitCode) {
+  expect_error("catalog", 2, "subcommand");
+  expect_error("catalog lss", 2, "ls");
+  expect_error("catalog ls --format csv" + at(), 2, "csv");
+  expect_error("catalog ls" + at(), 3, "no such catalog");
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "adapters" / ".loracle-catalog.sqlite"));
+  expect_error("catalog scan " + adapters_ + "/none", 3, "none");
+  ASSERT_EQ(run("catalog scan " + adapters_).exit_code, 0);
+  expect_error("catalog show adapter-000" + at(), 2, "adapter-0000");
+  expect_error("catalog rm nobody" + at(), 2, "nobody");
+  expect_error("catalog verify nobody" + at(), 2, "nobody");
+  const std::string text = dir_.write("text.sqlite", std::string(5000, 'x'));
+  expect_error("catalog ls --db " + text, 4, "text.sqlite");
+  EXPECT_EQ(run("catalog --help").exit_code, 0);
+  for (const char* name : {"scan", "refresh", "ls", "show", "verify", "rm", "restore"}) {
+    const Outcome help = run(std::string("catalog ") + name + " --help");
+    EXPECT_EQ(help.exit_code, 0);
+    EXPECT_NE(help.out.find("Example:"), std::string::npos) << name;
+  }
+}
+
+}  // namespace
+}  // namespace loracle
