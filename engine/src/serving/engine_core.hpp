@@ -113,10 +113,12 @@ class EngineCore {
     DecisionSink* next_;
   };
   using Lock = std::unique_lock<std::mutex>;
-  /// What a timer holds instead of the core, which may be gone when it fires.
+
+  /// Leads from a timer to the core, as long as there is one. A deadline may be far away, and neither
+  /// shutdown nor the destructor waits for it. Locked before the core's own lock.
   struct Gate {
     std::mutex mutex;
-    EngineCore* core = nullptr;  // null once it is gone
+    EngineCore* core = nullptr;
   };
 
   EngineCore(const EngineConfig& config, SlotLayout layout, std::uint32_t rows_max, const Env& env,
@@ -142,7 +144,6 @@ class EngineCore {
   void leave_loading(PendingRequest& request);
   void cancel(const PendingPtr& request, Error error);
   [[nodiscard]] Error refusal(Verdict verdict, const PendingRequest& request) const;
-  void end_at_deadline(const PendingPtr& request);
   [[nodiscard]] Result<Lease> wait(Lock& lock, const PendingPtr& request, const AcquireOptions& options);
   [[nodiscard]] Verdict ask(const PendingRequest& request) noexcept;
   [[nodiscard]] bool must_queue(const PendingRequest& request) const noexcept;
@@ -164,10 +165,10 @@ class EngineCore {
   void give_back(std::span<const Row> rows) noexcept;
   void doom(Row row);
   void bury_if_unused(Row row);
+  void expire(Lock& entering, const PendingPtr& request);
   void flush(Lock& lock);
   void told_idle();
 
-  std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
   Env env_;
   ReadImage read_;
   SlotLayout layout_;
@@ -206,12 +207,14 @@ class EngineCore {
   std::deque<Row> background_;                // likewise, for prefetches
   std::list<PendingPtr> room_;                // ascending by number
   std::vector<std::function<void()>> after_;  // to be run without the lock
+  std::uint64_t telling_ = 0;                 // threads that run some of those now
   std::vector<Row> batch_;                    // scratch of acquire
   std::uint64_t leases_total_ = 0;
   std::uint64_t waiting_ = 0;
   std::uint64_t request_number_ = 0;
   bool stopping_ = false;
   EngineStats stats_;
+  std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
 };
 
 }  // namespace loracle
