@@ -33,9 +33,9 @@ namespace catalog {
 [[nodiscard]] std::string texts_json(const std::vector<std::string>& texts);
 [[nodiscard]] std::string modules_json(const std::vector<ShapeModule>& modules);
 // Errors: kCorrupt; `where` begins the message.
-[[nodiscard]] Result<AdapterRules> parse_rules(std::string_view json, const std::string& where);
-[[nodiscard]] Result<std::vector<std::string>> parse_texts(std::string_view json, const std::string& where);
-[[nodiscard]] Result<std::vector<ShapeModule>> parse_modules(std::string_view json, const std::string& where);
+[[nodiscard]] Result<AdapterRules> parse_rules(std::string_view text, const std::string& where);
+[[nodiscard]] Result<std::vector<std::string>> parse_texts(std::string_view text, const std::string& where);
+[[nodiscard]] Result<std::vector<ShapeModule>> parse_modules(std::string_view text, const std::string& where);
 
 /// The eleven columns of a stamp, in the order of the schema: weights, config, when.
 inline constexpr std::string_view kStampColumns =

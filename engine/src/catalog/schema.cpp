@@ -163,11 +163,9 @@ std::span<const char* const> catalog_migrations() noexcept { return kMigrations;
 Result<Unit> migrate_catalog(sqlite::Database& database) {
   for (;;) {
     // Looked at without a lock first: an up-to-date catalog opens while another process writes to it.
-    if (Result<Found> before = examine(database); !before) {
-      return fail(std::move(before.error()));
-    } else if (before->version == std::ssize(kMigrations)) {
-      return Unit{};
-    }
+    Result<Found> before = examine(database);
+    if (!before) return fail(std::move(before.error()));
+    if (before->version == std::ssize(kMigrations)) return Unit{};
     Result<sqlite::Transaction> transaction = sqlite::Transaction::begin(database);
     if (!transaction) return fail(std::move(transaction.error()));
     const Result<Found> found = examine(database);  // another process may have been here first

@@ -134,7 +134,7 @@ class Unpickler {
   bool persistent_id();
   bool reduce();
   bool build();
-  bool rebuild_tensor(std::span<const Ref> arguments, bool names_dtype);
+  bool rebuild_tensor(std::span<const Ref> parts, bool names_dtype);
   bool add_tensor(std::uint32_t storage, Dtype dtype, std::uint64_t offset, std::span<const Ref> shape,
                   std::span<const Ref> strides);
   [[nodiscard]] bool is(Ref ref, Kind kind) const noexcept { return values_[ref].kind == kind; }

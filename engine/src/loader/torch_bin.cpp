@@ -93,8 +93,7 @@ class TableMaker {
 /// torch.save since 1.6: FOLDER/data.pkl, FOLDER/byteorder and the storages as FOLDER/data/KEY.
 class ZipReader {
  public:
-  ZipReader(OpenFile& file, const std::string& path, ZipArchive archive)
-      : file_(file), path_(path), archive_(std::move(archive)) {}
+  ZipReader(const std::string& path, ZipArchive archive) : path_(path), archive_(std::move(archive)) {}
 
   Result<TensorTable> read() {
     for (std::uint32_t i = 0; i < archive_.entries().size(); ++i)
@@ -165,7 +164,6 @@ class ZipReader {
     return Unit{};
   }
 
-  OpenFile& file_;
   const std::string& path_;
   ZipArchive archive_;
   std::unordered_map<std::string_view, std::uint32_t> index_;
@@ -189,10 +187,9 @@ class LegacyReader {
       if (auto read = read_exactly(file_, path_, 0, std::as_writable_bytes(std::span(table.text))); !read)
         return fail(std::move(read.error()));
       bool ran_out = false;
-      if (Result<Unit> made = make(table, ran_out); made)
-        return table;
-      else if (!ran_out || bytes == limit)
-        return fail(std::move(made.error()));
+      Result<Unit> made = make(table, ran_out);
+      if (made) return table;
+      if (!ran_out || bytes == limit) return fail(std::move(made.error()));
     }
   }
 
@@ -293,7 +290,7 @@ Result<TensorTable> read_torch_tensors(OpenFile& file, const std::string& path, 
   format = WeightFormat::kTorchZip;
   Result<ZipArchive> archive = ZipArchive::open(file, path);
   if (!archive) return fail(std::move(archive.error()));
-  return ZipReader(file, path, std::move(*archive)).read();
+  return ZipReader(path, std::move(*archive)).read();
 }
 
 }  // namespace loracle

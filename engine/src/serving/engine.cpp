@@ -123,7 +123,7 @@ struct Engine::Parts {
   }
 
   /// The facts of an adapter that is not found by scanning.
-  Result<AdapterSource> source_of(const AdapterFiles& adapter, LoraId id) {
+  [[nodiscard]] Result<AdapterSource> source_of(const AdapterFiles& adapter, LoraId id) const {
     Result<ImageManifest> plan = plan_image(adapter, core->layout());
     if (!plan) return fail(std::move(plan.error()));
     AdapterSource source;

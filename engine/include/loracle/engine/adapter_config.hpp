@@ -55,7 +55,7 @@ inline constexpr std::uint32_t kLoraRankMax = 512;
 }
 inline constexpr std::uint64_t kAdapterConfigBytesMax = 1U << 20U;
 
-[[nodiscard]] Result<AdapterConfig> parse_adapter_config(std::string_view json, const std::string& path);
+[[nodiscard]] Result<AdapterConfig> parse_adapter_config(std::string_view text, const std::string& path);
 [[nodiscard]] Result<Unit> check_adapter_config(const AdapterConfig& config, const AdapterRules& rules,
                                                 const std::string& path);
 
