@@ -2,10 +2,17 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <future>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "engine/core_scene.hpp"
@@ -387,6 +394,81 @@ TEST(EngineCore, ManyThreadsOnFewSlotsLoseNothing) {
   const EngineStats stats = (*core)->stats();
   EXPECT_EQ(stats.leases, 0U);
   EXPECT_EQ(stats.requests_waiting, 0U);
+}
+
+/// An adapter of rank 1, and what reads it.
+AdapterSource rank_one() {
+  AdapterSource source;
+  source.id = 1;
+  source.rank = 1;
+  source.bytes = std::uint64_t{2} * kWidth * sizeof(float);
+  return source;
+}
+Result<std::shared_ptr<const ImageManifest>> zeroes(const std::string&, const AdapterSource&,
+                                                    std::span<std::byte> image) {
+  std::fill(image.begin(), image.end(), std::byte{0});
+  ImageManifest manifest;
+  manifest.tensors = {{0, 1, 0, kWidth}};
+  manifest.elements = std::uint64_t{2} * kWidth;
+  return std::make_shared<const ImageManifest>(std::move(manifest));
+}
+
+// If this failed, a caller that is willing to wait for centuries would not wait at all.
+TEST(EngineCore, ATimeoutBeyondAllClocksIsNone) {
+  const std::unique_ptr<DeviceMemory> device = make_host_memory_device();
+  const std::unique_ptr<Workers> workers = make_thread_workers(1);
+  const Env env{&posix_clock(), &posix_files(), workers.get(), device.get()};
+  for (const std::uint64_t timeout_ns : {kNoDeadline - 1, kNoDeadline / 2, kNoDeadline / 2 + 2}) {
+    std::promise<bool> served;
+    Result<std::unique_ptr<EngineCore>> core = EngineCore::make(sizes(1, 1), one_slice(), 4, env, &zeroes);
+    ASSERT_TRUE(core);
+    (*core)->know("a0", rank_one());
+    const std::string_view names[] = {"a0"};
+    (*core)->acquire_async(names, {timeout_ns}, [&served](Result<Lease> lease) {
+      if (lease) lease->let_go();
+      served.set_value(lease.has_value());
+    });
+    EXPECT_TRUE(served.get_future().get()) << timeout_ns;
+    ASSERT_TRUE((*core)->deactivate("a0"));
+    EXPECT_TRUE((*core)->acquire(names, {timeout_ns})) << timeout_ns;
+  }
+}
+
+// If this failed, a callback would come back into an engine that is gone.
+TEST(EngineCore, ShutdownWaitsForCallbacksThatHaveLetTheirLeaseGo) {
+  const std::unique_ptr<DeviceMemory> device = make_host_memory_device();
+  const std::unique_ptr<Workers> workers = make_thread_workers(1);
+  const Env env{&posix_clock(), &posix_files(), workers.get(), device.get()};
+  Result<std::unique_ptr<EngineCore>> core = EngineCore::make(sizes(1, 1), one_slice(), 4, env, &zeroes);
+  ASSERT_TRUE(core);
+  (*core)->know("a0", rank_one());
+  std::atomic<bool> let_go = false;
+  std::atomic<bool> returned = false;
+  const std::string_view names[] = {"a0"};
+  (*core)->acquire_async(names, {}, [&let_go, &returned](Result<Lease> lease) {
+    lease->let_go();
+    let_go = true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    returned = true;
+  });
+  while (!let_go) std::this_thread::yield();
+  (*core)->shutdown();
+  EXPECT_TRUE(returned);
+}
+
+// If this failed, a deadline that passes after the engine has gone would be told to freed memory.
+TEST(EngineCore, ATimerMayOutliveTheEngine) {
+  CoreScene scene(sizes(1, 1));
+  scene.know("a0", 1);
+  bool served = false;
+  const std::string_view names[] = {"a0"};
+  scene.core->acquire_async(names, {1'000'000'000},
+                            [&served](Result<Lease> lease) { served = lease.has_value(); });
+  while (!served && scene.workers.pending()) scene.workers.run_one();
+  EXPECT_TRUE(served);
+  scene.core.reset();
+  EXPECT_TRUE(scene.workers.pending()) << "the timer";
+  scene.workers.run_all();
 }
 
 }  // namespace

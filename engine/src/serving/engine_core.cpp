@@ -16,6 +16,11 @@ namespace {
 
 constexpr std::size_t kDeviceLevel = 0;
 constexpr std::size_t kHostLevel = 1;
+constexpr std::uint64_t kTimeoutNsMax = std::uint64_t{1} << 62U;  // 146 years: no clock is asked for more
+
+std::uint64_t deadline_of(const PendingRequest& request, const AcquireOptions& options) noexcept {
+  return options.timeout_ns > kTimeoutNsMax ? kNoDeadline : request.begun_ns + options.timeout_ns;
+}
 
 /// Bytes of the arena: the host budget, room for one whole batch beside the loads in flight, and what
 /// aligning every block may cost.
@@ -96,9 +101,17 @@ EngineCore::EngineCore(const EngineConfig& config, SlotLayout layout, std::uint3
       manifests_(rows_max) {
   batch_.reserve(64);
   actions_.made.reserve(64);
+  gate_->core = this;
 }
 
-EngineCore::~EngineCore() { shutdown(); }
+EngineCore::~EngineCore() {
+  shutdown();
+  {
+    const std::lock_guard closing(gate_->mutex);
+    gate_->core = nullptr;
+  }
+  const std::lock_guard last(mutex_);  // a timer that came in before has nothing to do, but must get out
+}
 
 Result<Row> EngineCore::row_for(std::string_view name) {
   Row row = rows_.row_of(name);
@@ -195,23 +208,27 @@ void EngineCore::acquire_async(std::span<const std::string_view> names, const Ac
   }
   const PendingPtr request = begin(Purpose::kServe, kDeviceLevel, batch_, std::move(done));
   flush(lock);
-  if (options.timeout_ns == kNoDeadline || request->stage == PendingRequest::Stage::kDone) return;
+  const std::uint64_t deadline_ns = deadline_of(*request, options);
+  if (deadline_ns == kNoDeadline || request->stage == PendingRequest::Stage::kDone) return;
   lock.unlock();
-  env_.workers->submit_at(request->begun_ns + options.timeout_ns, [this, request] {
-    Lock later(mutex_);
-    if (request->stage == PendingRequest::Stage::kDone) return;
-    cancel(request, {Errc::kDeadline, "not on the device in the time given", 0});
-    flush(later);
+  env_.workers->submit_at(deadline_ns, [gate = gate_, request] {
+    Lock entering(gate->mutex);
+    if (gate->core != nullptr) gate->core->expire(entering, request);
   });
+}
+
+void EngineCore::expire(Lock& entering, const PendingPtr& request) {
+  Lock lock(mutex_);
+  entering.unlock();  // the destructor passes both locks, so it waits for this
+  if (request->stage == PendingRequest::Stage::kDone) return;
+  cancel(request, {Errc::kDeadline, "not on the device in the time given", 0});
+  flush(lock);
 }
 
 Result<Lease> EngineCore::wait(Lock& lock, const PendingPtr& request, const AcquireOptions& options) {
   flush(lock);
-  const std::uint64_t deadline_ns = options.timeout_ns >= kNoDeadline - request->begun_ns
-                                        ? kNoDeadline
-                                        : request->begun_ns + options.timeout_ns;
   const auto done = [&request] { return request->stage == PendingRequest::Stage::kDone; };
-  if (!env_.workers->wait(lock, request->changed, deadline_ns, done)) {
+  if (!env_.workers->wait(lock, request->changed, deadline_of(*request, options), done)) {
     cancel(request, {Errc::kDeadline, "not on the device in the time given", 0});
     flush(lock);
   }
@@ -433,7 +450,7 @@ void EngineCore::shutdown() {
   }
   flush(lock);
   env_.workers->wait(lock, idle_, kNoDeadline, [this] {
-    return in_flight_.empty() && copying_.empty() && leases_total_ == 0 && waiting_ == 0;
+    return in_flight_.empty() && copying_.empty() && leases_total_ == 0 && waiting_ == 0 && telling_ == 0;
   });
 }
 

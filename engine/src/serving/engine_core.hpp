@@ -114,6 +114,13 @@ class EngineCore {
   };
   using Lock = std::unique_lock<std::mutex>;
 
+  /// Leads from a timer to the core, as long as there is one. A deadline may be far away, and neither
+  /// shutdown nor the destructor waits for it. Locked before the core's own lock.
+  struct Gate {
+    std::mutex mutex;
+    EngineCore* core = nullptr;
+  };
+
   EngineCore(const EngineConfig& config, SlotLayout layout, std::uint32_t rows_max, const Env& env,
              ReadImage read, std::span<std::byte> arena, std::vector<TierSetup<AnyPolicy>> tiers);
 
@@ -158,6 +165,7 @@ class EngineCore {
   void give_back(std::span<const Row> rows) noexcept;
   void doom(Row row);
   void bury_if_unused(Row row);
+  void expire(Lock& entering, const PendingPtr& request);
   void flush(Lock& lock);
   void told_idle();
 
@@ -199,12 +207,14 @@ class EngineCore {
   std::deque<Row> background_;                // likewise, for prefetches
   std::list<PendingPtr> room_;                // ascending by number
   std::vector<std::function<void()>> after_;  // to be run without the lock
+  std::uint64_t telling_ = 0;                 // threads that run some of those now
   std::vector<Row> batch_;                    // scratch of acquire
   std::uint64_t leases_total_ = 0;
   std::uint64_t waiting_ = 0;
   std::uint64_t request_number_ = 0;
   bool stopping_ = false;
   EngineStats stats_;
+  std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
 };
 
 }  // namespace loracle

@@ -262,7 +262,11 @@ void EngineCore::wake_room() {
   pump_loads();
 }
 
+/// Runs callbacks without the lock. Whoever shuts down waits for them: the core must be there when they
+/// return.
 void EngineCore::flush(Lock& lock) {
+  if (after_.empty()) return;
+  ++telling_;
   while (!after_.empty()) {
     std::vector<std::function<void()>> tasks;
     tasks.swap(after_);
@@ -271,6 +275,8 @@ void EngineCore::flush(Lock& lock) {
     tasks.clear();
     lock.lock();
   }
+  --telling_;
+  told_idle();
 }
 
 void EngineCore::told_idle() {

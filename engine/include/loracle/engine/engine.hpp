@@ -19,7 +19,7 @@
 /// go; bytes of resident adapters never exceed the host budget; an id keeps its name for ever.
 /// Threads: every function may be called from any thread. A caller runs the decisions itself, under one lock
 /// (measured: cheaper than handing them to an owner thread, and as ordered). Callbacks run on the thread that
-/// completed them, without the lock; they may call the engine.
+/// completed them, without the lock; they may call the engine, but for shutdown, which waits for them.
 /// Cost: acquire and release of a resident adapter: no allocation, one lock each.
 /// Errors: kNotFound (no such adapter), kInvalid (its files break a rule), kCorrupt, kIo, kTooLarge (a batch
 /// or an adapter larger than a tier), kAllPinned (pins leave no room and no lease will end that), kDeadline,
@@ -237,8 +237,8 @@ class Engine {
   [[nodiscard]] EngineStats stats() const;
   [[nodiscard]] const SlotLayout& layout() const noexcept;
 
-  /// Refuses new requests, lets waiting ones fail with kCancelled, waits for loads, copies and leases to end,
-  /// and saves which adapters were resident. Idempotent.
+  /// Refuses new requests, lets waiting ones fail with kCancelled, waits for loads, copies, leases and
+  /// callbacks to end, and saves which adapters were resident. Idempotent.
   [[nodiscard]] Result<Unit> shutdown();
 
  private:
