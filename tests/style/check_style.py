@@ -42,6 +42,7 @@ THIRD_PARTY = [
     (r"sqlite3\.h", r"engine/src/catalog/.*\.cpp"),
     (r"openssl/", r"engine/src/(catalog|storage)/.*\.cpp"),
     (r"curl/", r"engine/src/storage/.*\.cpp"),
+    (r"loracle\.h", r"engine/c/.*\.cpp|tests/"),  # ours, and nobody's above it: it is for C
     (r"(cuda|cooperative_groups|cub/|cublas|mma\.h)",
      r"kernels/|engine/src/tiers/device_cuda\.cpp|tests/kernels/|bench/"),
     (r"(gtest|gmock)/", r"tests/"),
@@ -52,7 +53,7 @@ SYSTEM = [
     (r"(sys/.*|unistd\.h|fcntl\.h|dirent\.h|poll\.h|spawn\.h|signal\.h|pthread\.h|sched\.h)",
      r"(traces|engine)/(src|app|c)/|tests/|bench/"),
     (r"(\w*intrin|cpuid)\.h", r"(policy|traces|sim|kernels)/src/|tests/|bench/"),
-    (r"(stdlib|string|stdio|errno|math|stdint|stddef|time)\.h", r"engine/(src|c)/|tests/|bench/"),
+    (r"(stdlib|string|stdio|errno|math|stdint|inttypes|stddef|time)\.h", r"engine/(src|c)/|tests/|bench/"),
 ]
 STANDARD = set("""
 algorithm any array atomic barrier bit bitset cassert cctype cerrno cfenv cfloat charconv chrono cinttypes
@@ -83,7 +84,7 @@ BANNED_CODE = [
 ]
 MAY_PRINT = {"policy/src/check.cpp"}  # a failed check is the one thing a library prints
 
-SOURCE_SUFFIXES = (".hpp", ".cpp", ".h", ".cu", ".cuh")
+SOURCE_SUFFIXES = (".hpp", ".cpp", ".h", ".c", ".cu", ".cuh")
 WIDTH_SUFFIXES = SOURCE_SUFFIXES + (".py", ".cmake", ".sh", "CMakeLists.txt", "Makefile")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:<([^>]+)>|"([^"]+)")')

@@ -39,7 +39,7 @@ class Includes(unittest.TestCase):
                               ("sim/src/a.cpp", "<cuda_runtime.h>"), ("engine/src/a.cpp", "<gtest/gtest.h>"),
                               ("sim/src/a.cpp", "<boost/any.hpp>"), ("sim/src/a.cpp", "<thread>"),
                               ("policy/src/a.cpp", "<chrono>"), ("policy/src/a.cpp", "<sys/mman.h>"),
-                              ("sim/src/a.cpp", '"../other.hpp"')]:
+                              ("sim/src/a.cpp", '"../other.hpp"'), ("sim/src/a.c", "<stdio.h>")]:
             text = ("#pragma once\n" if path.endswith(".hpp") else "") + f"#include {include}\n"
             self.assertTrue(breaches(path, text), (path, include))
         for path, include in [("policy/include/loracle/core/result.hpp", "<tl/expected.hpp>"),
@@ -48,6 +48,7 @@ class Includes(unittest.TestCase):
                               ("sim/src/a.cpp", "<immintrin.h>"), ("engine/src/a.cpp", "<thread>"),
                               ("kernels/include/loracle/kernels/a.hpp", "<cuda_runtime_api.h>"),
                               ("tests/sim/a.cpp", "<gtest/gtest.h>"), ("sim/src/a.cpp", '"beside.hpp"'),
+                              ("engine/c/a.h", "<stddef.h>"), ("tests/engine/a.c", "<stdio.h>"),
                               ("tests/sim/a.cpp", '"../../sim/src/beside.hpp"')]:
             head = "#pragma once\n/// What it is.\n" if path.endswith(".hpp") else ""
             text = head + f"#include {include}\n"
