@@ -19,6 +19,7 @@ namespace {
 struct EngineRunFlags {
   TraceFlags trace;
   std::string policy = "lru";
+  std::string device = "auto";
   std::uint32_t max_loras = 8;
   std::uint32_t max_cpu_loras = 0;
   std::uint32_t max_lora_rank = 0;
@@ -62,6 +63,12 @@ Result<EngineConfig> config_of(const EngineRunFlags& flags, const Trace& trace, 
   return config;
 }
 
+Result<std::unique_ptr<DeviceMemory>> device_of(const EngineRunFlags& flags) {
+  if (flags.device == "host") return make_host_memory_device();
+  if (flags.device == "cuda") return make_cuda_device(0);
+  return make_best_device();
+}
+
 /// Every request in turn: on the device, then let go.
 RunCounts drive(Engine& engine, const Trace& trace) {
   RunCounts counts;
@@ -89,11 +96,20 @@ nlohmann::ordered_json latency_json(const LatencyHistogram& histogram) {
           {"p99_below", static_cast<double>(histogram.quantile_ns(0.99)) / 1e3}};
 }
 
-std::string run_json(const EngineRunFlags& flags, const Trace& trace, const RunCounts& run,
-                     const EngineStats& stats, double seconds) {
+/// What a run says, but for the trace and the flags.
+struct RunReport {
+  RunCounts run;
+  EngineStats stats;
+  std::string_view device;
+  double seconds = 0;
+};
+
+std::string run_json(const EngineRunFlags& flags, const Trace& trace, const RunReport& report) {
+  const auto& [run, stats, device, seconds] = report;
   const HierarchyCounts& counts = stats.counts;
   nlohmann::ordered_json json = {{"trace", describe(trace)},
                                  {"policy", flags.policy},
+                                 {"device", device},
                                  {"max_loras", stats.device.entries_max},
                                  {"max_cpu_loras", stats.host.entries_max},
                                  {"requests", run.requests},
@@ -119,13 +135,13 @@ std::string run_json(const EngineRunFlags& flags, const Trace& trace, const RunC
   return dump(json);
 }
 
-std::string run_text(const EngineRunFlags& flags, const Trace& trace, const RunCounts& run,
-                     const EngineStats& stats, double seconds) {
+std::string run_text(const EngineRunFlags& flags, const Trace& trace, const RunReport& report) {
+  const auto& [run, stats, device, seconds] = report;
   const HierarchyCounts& counts = stats.counts;
   std::string out = fmt::format("{}: {} requests with adapters, {} failed, {:.2f} s\n", trace.source,
                                 run.requests, run.failed, seconds);
-  out += fmt::format("--policy {} --max-loras {} --max-cpu-loras {}\n", flags.policy,
-                     stats.device.entries_max, stats.host.entries_max);
+  out += fmt::format("--policy {} --max-loras {} --max-cpu-loras {}, slots in {} memory\n", flags.policy,
+                     stats.device.entries_max, stats.host.entries_max, device);
   const auto line = [&](const char* what, std::uint64_t value) {
     out += fmt::format("  {:<24} {:>12}", what, value);
     if (counts.uses > 0) {
@@ -166,12 +182,13 @@ int run_engine(const EngineRunFlags& flags) {
       return report(opened.error(), kExitInput);
     config->decisions = &log;
   }
-  const std::unique_ptr<DeviceMemory> device = make_host_memory_device();
+  const Result<std::unique_ptr<DeviceMemory>> device = device_of(flags);
+  if (!device) return report_usage(device.error());
   const std::unique_ptr<Workers> workers = make_thread_workers(threads);
   const std::string roots[] = {flags.trace.catalog};
   const Result<std::unique_ptr<Files>> files = make_rooted_files(roots);
   if (!files) return report_input(files.error());
-  const Env env{&posix_clock(), files->get(), workers.get(), device.get()};
+  const Env env{&posix_clock(), files->get(), workers.get(), device->get()};
   Result<std::unique_ptr<Engine>> engine = [&] {
     const Progress progress("opening " + flags.trace.catalog);
     return Engine::open(*config, env);
@@ -183,18 +200,20 @@ int run_engine(const EngineRunFlags& flags) {
     if (const Result<Unit> pinned = (*engine)->pin(name); !pinned) return report_usage(pinned.error());
   const EngineStats before = (*engine)->stats();
   const std::uint64_t begun_ns = posix_clock().now_ns();
-  const RunCounts run = drive(**engine, *trace);
-  const double seconds = static_cast<double>(posix_clock().now_ns() - begun_ns) / 1e9;
-  EngineStats stats = (*engine)->stats();
-  stats.counts = since(stats.counts, before.counts);
+  RunReport report;
+  report.run = drive(**engine, *trace);
+  report.seconds = static_cast<double>(posix_clock().now_ns() - begun_ns) / 1e9;
+  report.device = (*device)->kind();
+  report.stats = (*engine)->stats();
+  report.stats.counts = since(report.stats.counts, before.counts);
   if (const Result<Unit> closed = (*engine)->shutdown(); !closed) return report_input(closed.error());
-  if (const Result<Unit> written = log.close(); !written) return report(written.error(), kExitInput);
+  if (const Result<Unit> written = log.close(); !written) return app::report(written.error(), kExitInput);
+  const RunCounts& run = report.run;
   if (run.failed > 0) {
     say(fmt::format("loracle: {} of {} requests failed; the first: {}\n", run.failed, run.requests,
                     run.first_failure));
   }
-  print(flags.format == Format::kText ? run_text(flags, *trace, run, stats, seconds)
-                                      : run_json(flags, *trace, run, stats, seconds));
+  print(flags.format == Format::kText ? run_text(flags, *trace, report) : run_json(flags, *trace, report));
   return run.failed == 0 ? kExitOk : kExitImpossible;
 }
 
@@ -208,6 +227,11 @@ void add_engine_command(CLI::App& app, int& exit_code) {
   flags->trace.add_to(*command);
   command->get_option("--catalog")->required();
   command->add_option("--policy", flags->policy, "For both tiers, or device/host: sieve/gdsf")
+      ->capture_default_str();
+  command
+      ->add_option("--device", flags->device,
+                   "Where the slots lie: auto (a GPU, if one can be used), cuda, host")
+      ->check(CLI::IsMember({"auto", "cuda", "host"}))
       ->capture_default_str();
   command->add_option("--max-loras", flags->max_loras, "Slots on the device")->capture_default_str();
   command->add_option("--max-cpu-loras", flags->max_cpu_loras,

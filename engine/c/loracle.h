@@ -102,6 +102,14 @@ enum {
 typedef int32_t loracle_dtype;
 enum { LORACLE_F32 = 1, LORACLE_F16 = 2, LORACLE_BF16 = 3, LORACLE_F8E4M3 = 4, LORACLE_F8E5M2 = 5 };
 
+/* Where slots lie. */
+typedef int32_t loracle_memory;
+enum {
+  LORACLE_MEMORY_BEST = 0, /* the first CUDA device if one can be used, else this machine's memory */
+  LORACLE_MEMORY_HOST = 1,
+  LORACLE_MEMORY_CUDA = 2 /* or LORACLE_UNSUPPORTED, LORACLE_NOT_FOUND */
+};
+
 #define LORACLE_UNLIMITED UINT64_MAX
 #define LORACLE_NO_TIMEOUT UINT64_MAX
 #define LORACLE_NO_SLOT UINT32_MAX
@@ -127,6 +135,8 @@ typedef struct loracle_config {
   uint32_t threads;               /* that read and copy; 0: one more than loads_in_flight_max. 0 */
   loracle_dtype dtype;            /* LORACLE_BF16 */
   int32_t restore_residency;      /* prefetch what was resident at the last shutdown: 1, or 0. 1 */
+  loracle_memory memory;          /* where the slots lie. LORACLE_MEMORY_BEST */
+  int32_t cuda_ordinal;           /* which CUDA device, for LORACLE_MEMORY_CUDA; others ignore it. 0 */
 } loracle_config;
 
 /* Gives every field its default. `size`: sizeof(loracle_config). LORACLE_INVALID: NULL, or a size that no
@@ -136,8 +146,8 @@ loracle_status loracle_config_init(loracle_config* config, size_t size);
 /* Ends with loracle_engine_close. */
 typedef struct loracle_engine loracle_engine;
 
-/* Opens the catalog, discovers the directory, allocates slots and host memory, starts threads. Slots are in
- * this machine's memory. LORACLE_INVALID names the setting that is wrong. */
+/* Opens the catalog, discovers the directory, allocates slots and host memory, starts threads.
+ * LORACLE_INVALID names the setting that is wrong. */
 loracle_status loracle_engine_open(const loracle_config* config, loracle_engine** engine,
                                    loracle_error* error);
 
@@ -360,7 +370,7 @@ typedef struct loracle_layout {
   uint32_t max_rank;
   uint32_t element_bytes;
   loracle_dtype dtype;
-  int32_t reserved;
+  loracle_memory memory; /* LORACLE_MEMORY_HOST or LORACLE_MEMORY_CUDA: whose addresses the slices' are */
 } loracle_layout;
 
 /* `size`: sizeof(loracle_layout). Never changes while the engine is open. */

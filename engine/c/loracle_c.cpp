@@ -25,6 +25,7 @@
 using loracle::AcquireOptions;
 using loracle::AdapterStatus;
 using loracle::Bytes;
+using loracle::DeviceMemory;
 using loracle::Engine;
 using loracle::EngineConfig;
 using loracle::EngineStats;
@@ -79,8 +80,8 @@ static_assert(LORACLE_UNLIMITED == loracle::kUnlimited);
 static_assert(LORACLE_NAME_BYTES_MAX == loracle::kAdapterNameBytesMax + 1);
 // Sizes of the first versions: a caller may have them for ever.
 constexpr std::size_t kConfigSizeFirst =
-    offsetof(loracle_config, restore_residency) + sizeof(loracle_config::restore_residency);
-static_assert(sizeof(void*) != 8 || kConfigSizeFirst == 104);
+    offsetof(loracle_config, cuda_ordinal) + sizeof(loracle_config::cuda_ordinal);
+static_assert(sizeof(void*) != 8 || kConfigSizeFirst == 112);
 static_assert(sizeof(loracle_adapter) == 296);
 static_assert(sizeof(loracle_latency) == 528 && sizeof(loracle_tier_stats) == 104);
 static_assert(sizeof(loracle_layout) == 32);
@@ -190,6 +191,20 @@ Result<loracle_config> known_part(const loracle_config* config) {
     if (bytes[i] != 0)
       return fail(Errc::kInvalid, "config sets what this version of the library does not know: leave it 0");
   return known;
+}
+
+Result<std::unique_ptr<DeviceMemory>> device_of(const loracle_config& config) {
+  switch (config.memory) {
+    case LORACLE_MEMORY_BEST:
+      return loracle::make_best_device();
+    case LORACLE_MEMORY_HOST:
+      return loracle::make_host_memory_device();
+    case LORACLE_MEMORY_CUDA:
+      return loracle::make_cuda_device(config.cuda_ordinal);
+    default:
+      return fail(Errc::kInvalid, "config.memory " + std::to_string(config.memory) +
+                                      " is none of LORACLE_MEMORY_BEST, _HOST, _CUDA");
+  }
 }
 
 Result<EngineConfig> engine_config(const loracle_config& from) {
@@ -436,7 +451,9 @@ loracle_status loracle_engine_open(const loracle_config* config, loracle_engine*
     if (!settings) return fail(settings.error());
     auto made = std::make_unique<loracle_engine>();
     made->slots = settings->max_loras;
-    made->device = loracle::make_host_memory_device();
+    Result<std::unique_ptr<DeviceMemory>> device = device_of(*known);
+    if (!device) return fail(std::move(device.error()));
+    made->device = std::move(*device);
     made->workers = loracle::make_thread_workers(
         known->threads != 0 ? known->threads : std::min(settings->loads_in_flight_max, kThreadsMax - 1) + 1);
     Result<std::unique_ptr<Engine>> opened = Engine::open(
@@ -691,6 +708,7 @@ loracle_status loracle_engine_layout(loracle_engine* engine, loracle_layout* lay
     told.max_rank = known.max_rank;
     told.element_bytes = loracle::bytes_of(known.dtype);
     told.dtype = static_cast<loracle_dtype>(known.dtype);
+    told.memory = engine->device->kind() == "cuda" ? LORACLE_MEMORY_CUDA : LORACLE_MEMORY_HOST;
     return give(told, layout, size);
   });
 }

@@ -64,4 +64,9 @@ int slot_scatter(const ScatterPart* parts, std::uint32_t part_count, const std::
   return cudaSuccess;
 }
 
+int load_slot_scatter() noexcept {
+  cudaFuncAttributes attributes{};
+  return cudaFuncGetAttributes(&attributes, slot_scatter_kernel);
+}
+
 }  // namespace loracle

@@ -93,7 +93,9 @@ TEST_F(Cli, TheEngineDecidesAsTheReplayDoesOnTheSameDirectory) {
   for (const char* policy : {"lru/lru", "gdsf/gdsf", "sieve/gdsf"}) {
     for (const std::string& more : {std::string(), pins, std::string(" --max-cpu-memory 300KiB")}) {
       const nlohmann::json replayed = run_json("replay " + trace + sizes + more + " --tiers " + policy);
-      const nlohmann::json served = run_json("engine run " + trace + sizes + more + " --policy " + policy);
+      const nlohmann::json served =
+          run_json("engine run " + trace + sizes + more + " --device host --policy " + policy);
+      EXPECT_EQ(served.at("device"), "host");
       for (const char* key : {"decision_log_hash", "uses", "gpu_hits", "host_to_device_loads", "disk_loads",
                               "gpu_evictions", "host_evictions", "decisions"}) {
         EXPECT_EQ(replayed.at(key), served.at(key)) << policy << more << " " << key;
@@ -113,6 +115,7 @@ TEST_F(Cli, TheEngineSaysWhatItCouldNotServe) {
   EXPECT_EQ(outcome.exit_code, 5);
   EXPECT_NE(outcome.err.find("no adapter is called 'a'"), std::string::npos) << outcome.err;
   expect_error("engine run " + trace + " --catalog " + (dir_ / "none").string(), 3, "none");
+  expect_error("engine run " + trace + " --catalog " + adapters + " --device gpu", 2, "auto");
   expect_error("engine run " + trace + " --catalog " + adapters + " --policy belady", 2, "future");
   expect_error("engine run " + trace + " --catalog " + adapters + " --max-loras 4 --max-cpu-loras 2", 2,
                "max_cpu_loras");

@@ -32,6 +32,7 @@ static loracle_config config_of(const char* directory, uint32_t max_loras, uint3
   config.directory = directory;
   config.max_loras = max_loras;
   config.max_cpu_loras = max_cpu_loras;
+  config.memory = LORACLE_MEMORY_HOST; /* the test looks into slots */
   return config;
 }
 
@@ -443,6 +444,7 @@ static void slots_hold_the_weights_where_the_layout_says(void) {
   EXPECT(loracle_engine_layout(engine, &layout, sizeof layout, NULL) == LORACLE_OK);
   EXPECT(layout.slots == 3 && layout.max_rank == 8 && layout.slices == 4); /* q and v of two layers */
   EXPECT(layout.element_bytes == 2 && layout.dtype == LORACLE_BF16);
+  EXPECT(layout.memory == LORACLE_MEMORY_HOST);
   uint64_t slot_bytes = 0;
   for (uint32_t i = 0; i < layout.slices; ++i) {
     EXPECT(loracle_engine_slice(engine, i, &slice, sizeof slice, NULL) == LORACLE_OK);

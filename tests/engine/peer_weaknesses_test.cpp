@@ -121,6 +121,7 @@ TEST(PeerWeakness, EveryKindOfFailureHasACodeOfItsOwn) {
 /// Remembers what it gave out and what it was told to copy from.
 class WatchedDevice final : public DeviceMemory {
  public:
+  [[nodiscard]] std::string_view kind() const noexcept override { return real_->kind(); }
   [[nodiscard]] Result<Unit> allocate(const SlotLayout& layout, std::uint32_t slots) override {
     return real_->allocate(layout, slots);
   }
@@ -134,6 +135,9 @@ class WatchedDevice final : public DeviceMemory {
     ++copies;
     if (!owns(image)) ++foreign;
     return real_->write_slot(slot, manifest, image);
+  }
+  [[nodiscard]] Result<Unit> wait_for_slot(std::uint32_t slot, void* stream) override {
+    return real_->wait_for_slot(slot, stream);
   }
   [[nodiscard]] Result<Unit> read_slot(std::uint32_t slot, std::uint32_t slice, SlotSide side,
                                        std::span<std::byte> into) override {

@@ -44,13 +44,13 @@ THIRD_PARTY = [
     (r"curl/", r"engine/src/storage/.*\.cpp"),
     (r"loracle\.h", r"engine/c/.*\.cpp|tests/"),  # ours, and nobody's above it: it is for C
     (r"(cuda|cooperative_groups|cub/|cublas|mma\.h)",
-     r"kernels/|engine/src/tiers/device_cuda\.cpp|tests/kernels/|bench/"),
+     r"kernels/|engine/src/tiers/device_cuda\.cpp|tests/kernels/|tests/engine/device_cuda_\w+\.cpp|bench/"),
     (r"(gtest|gmock)/", r"tests/"),
     (r"benchmark/", r"bench/"),
 ]
 # Parts of the system below the standard library.
 SYSTEM = [
-    (r"(sys/.*|unistd\.h|fcntl\.h|dirent\.h|poll\.h|spawn\.h|signal\.h|pthread\.h|sched\.h)",
+    (r"(sys/.*|unistd\.h|fcntl\.h|dirent\.h|poll\.h|spawn\.h|signal\.h|pthread\.h|sched\.h|malloc\.h)",
      r"(traces|engine)/(src|app|c)/|tests/|bench/"),
     (r"(\w*intrin|cpuid)\.h", r"(policy|traces|sim|kernels)/src/|tests/|bench/"),
     (r"(stdlib|string|stdio|errno|math|stdint|inttypes|stddef|time)\.h", r"engine/(src|c)/|tests/|bench/"),

@@ -37,6 +37,7 @@ class Includes(unittest.TestCase):
                               ("sim/src/a.cpp", "<tl/expected.hpp>"),
                               ("sim/src/a.cpp", "<zstd.h>"), ("engine/src/a.cpp", "<sqlite3.h>"),
                               ("sim/src/a.cpp", "<cuda_runtime.h>"), ("engine/src/a.cpp", "<gtest/gtest.h>"),
+                              ("engine/src/tiers/slot_parts.cpp", "<cuda_runtime_api.h>"),
                               ("sim/src/a.cpp", "<boost/any.hpp>"), ("sim/src/a.cpp", "<thread>"),
                               ("policy/src/a.cpp", "<chrono>"), ("policy/src/a.cpp", "<sys/mman.h>"),
                               ("sim/src/a.cpp", '"../other.hpp"'), ("sim/src/a.c", "<stdio.h>")]:
@@ -47,6 +48,7 @@ class Includes(unittest.TestCase):
                               ("traces/src/a.cpp", "<zstd.h>"), ("traces/src/a.cpp", "<sys/mman.h>"),
                               ("sim/src/a.cpp", "<immintrin.h>"), ("engine/src/a.cpp", "<thread>"),
                               ("kernels/include/loracle/kernels/a.hpp", "<cuda_runtime_api.h>"),
+                              ("engine/src/tiers/device_cuda.cpp", "<cuda_runtime_api.h>"),
                               ("tests/sim/a.cpp", "<gtest/gtest.h>"), ("sim/src/a.cpp", '"beside.hpp"'),
                               ("engine/c/a.h", "<stddef.h>"), ("tests/engine/a.c", "<stdio.h>"),
                               ("tests/sim/a.cpp", '"../../sim/src/beside.hpp"')]:

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <utility>
 
 #include "loracle/core/check.hpp"
@@ -78,6 +79,7 @@ class SimWorkers final : public Workers {
 /// Host memory whose copies can be made to fail.
 class SimDevice final : public DeviceMemory {
  public:
+  [[nodiscard]] std::string_view kind() const noexcept override { return real_->kind(); }
   [[nodiscard]] Result<Unit> allocate(const SlotLayout& layout, std::uint32_t slots) override {
     return real_->allocate(layout, slots);
   }
@@ -88,6 +90,9 @@ class SimDevice final : public DeviceMemory {
                                         std::span<const std::byte> image) override {
     if (fails && fails()) return fail(Errc::kIo, "the device does not answer", 700);
     return real_->write_slot(slot, manifest, image);
+  }
+  [[nodiscard]] Result<Unit> wait_for_slot(std::uint32_t slot, void* stream) override {
+    return real_->wait_for_slot(slot, stream);
   }
   [[nodiscard]] Result<Unit> read_slot(std::uint32_t slot, std::uint32_t slice, SlotSide side,
                                        std::span<std::byte> into) override {

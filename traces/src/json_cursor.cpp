@@ -8,6 +8,7 @@ namespace loracle {
 namespace {
 
 constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+constexpr bool is_blank(char c) noexcept { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
 void append_utf8(std::string& out, std::uint32_t code) {
   const auto put = [&out](std::uint32_t byte) { out.push_back(static_cast<char>(byte)); };
@@ -58,9 +59,7 @@ std::size_t skip_run(std::string_view text, std::size_t at, bool& ascii) noexcep
 }  // namespace
 
 JsonCursor::JsonCursor(std::string_view text, std::string& scratch) : text_(text), scratch_(&scratch) {
-  // A decoded string is never longer than its source, so with this room no view into scratch ever moves.
   scratch_->clear();
-  scratch_->reserve(text.size());
 }
 
 bool JsonCursor::mistake(const char* what) noexcept {
@@ -68,10 +67,10 @@ bool JsonCursor::mistake(const char* what) noexcept {
   return false;
 }
 
-void JsonCursor::skip_blanks() noexcept {
-  while (at_ < text_.size() &&
-         (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\r' || text_[at_] == '\n'))
-    ++at_;
+/// Most values follow what is before them at once, so that is asked first, and in line.
+inline void JsonCursor::skip_blanks() noexcept {
+  if (at_ < text_.size() && text_[at_] > ' ') return;
+  while (at_ < text_.size() && is_blank(text_[at_])) ++at_;
 }
 
 std::size_t JsonCursor::at() noexcept {
@@ -227,6 +226,8 @@ bool JsonCursor::read_string(std::string_view& value) {
     const char c = text_[at_];
     if (c == '"') break;
     if (c != '\\') return mistake("a control character inside a string");
+    // A decoded string is never longer than its source, so with this room no view into scratch ever moves.
+    if (scratch_->empty()) scratch_->reserve(text_.size());
     ++at_;
     scratch_->append(text_.substr(plain_begin, at_ - 1 - plain_begin));
     escaped = true;

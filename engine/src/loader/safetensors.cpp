@@ -40,8 +40,10 @@ class HeaderParser {
 
   Result<Unit> parse() {
     if (text_.empty() || text_.front() != '{') return wrong("the header does not begin with {");
-    // The shortest entry a tensor can have is longer than this, so the table is allocated once.
-    table_.rows.reserve(std::min(text_.size() / 56 + 1, kTensorsMax));
+    // An entry of a LoRA matrix is about that long, so the tables are rarely allocated twice.
+    const std::size_t rows = std::min(text_.size() / 120 + 1, kTensorsMax);
+    table_.rows.reserve(rows);
+    ranges_.reserve(rows);
     bool have_metadata = false;
     std::string_view name;
     (void)json_.enter_object();

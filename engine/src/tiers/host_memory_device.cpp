@@ -56,25 +56,16 @@ class Mapping {
 
 class HostMemoryDevice final : public DeviceMemory {
  public:
+  [[nodiscard]] std::string_view kind() const noexcept override { return "host"; }
+
   [[nodiscard]] Result<Unit> allocate(const SlotLayout& layout, std::uint32_t slots) override {
-    std::vector<std::uint64_t> offsets;
-    std::uint64_t bytes = 0;
-    const auto place = [&](std::uint64_t slot_bytes) {
-      offsets.push_back(bytes);
-      bytes += (slot_bytes * slots + kAlignment - 1) / kAlignment * kAlignment;
-    };
-    for (std::uint32_t slice = 0; slice < layout.slices.size(); ++slice) {
-      place(slot_a_bytes(layout, slice));
-      place(slot_b_bytes(layout, slice));
-    }
-    Result<Mapping> slab = Mapping::make(bytes, "device slots");
+    Result<SlotBuffers> buffers = place_slot_buffers(layout, slots, kAlignment);
+    if (!buffers) return fail(std::move(buffers.error()));
+    Result<Mapping> slab = Mapping::make(buffers->bytes, "device slots");
     if (!slab) return fail(std::move(slab.error()));
     slab_ = std::move(*slab);
-    layout_ = layout;
-    for (std::size_t i = 0; i < offsets.size(); i += 2) {
-      a_.push_back(slab_.bytes().data() + offsets[i]);
-      b_.push_back(slab_.bytes().data() + offsets[i + 1]);
-    }
+    buffers_ = std::move(*buffers);
+    buffers_.slab = slab_.bytes().data();
     return Unit{};
   }
 
@@ -87,29 +78,31 @@ class HostMemoryDevice final : public DeviceMemory {
 
   [[nodiscard]] Result<Unit> write_slot(std::uint32_t slot, const ImageManifest& manifest,
                                         std::span<const std::byte> image) override {
-    slot_scatter_reference(slot_parts(layout_, manifest, slot, a_, b_), image, bytes_of(layout_.dtype));
+    const Result<std::vector<ScatterPart>> parts = slot_parts(buffers_, slot, manifest, image);
+    if (!parts) return fail(parts.error());
+    slot_scatter_reference(*parts, image, bytes_of(buffers_.layout.dtype));
     return Unit{};
+  }
+
+  [[nodiscard]] Result<Unit> wait_for_slot(std::uint32_t slot, void*) override {
+    return check_slot(buffers_, slot);
   }
 
   [[nodiscard]] Result<Unit> read_slot(std::uint32_t slot, std::uint32_t slice, SlotSide side,
                                        std::span<std::byte> into) override {
-    const std::uint64_t bytes =
-        side == SlotSide::kA ? slot_a_bytes(layout_, slice) : slot_b_bytes(layout_, slice);
-    if (into.size() != bytes)
-      return fail(Errc::kInvalid, fmt::format("a slot's matrix has {} bytes, not {}", bytes, into.size()));
-    std::memcpy(into.data(), buffer(slice, side) + slot * bytes, bytes);
+    const Result<std::byte*> from = slot_matrix(buffers_, slot, slice, side, into.size());
+    if (!from) return fail(from.error());
+    std::memcpy(into.data(), *from, into.size());
     return Unit{};
   }
 
   [[nodiscard]] std::byte* buffer(std::uint32_t slice, SlotSide side) noexcept override {
-    return side == SlotSide::kA ? a_[slice] : b_[slice];
+    return buffers_.buffer(slice, side);
   }
 
  private:
-  SlotLayout layout_;
   Mapping slab_;
-  std::vector<std::byte*> a_;  // [slices]
-  std::vector<std::byte*> b_;  // [slices]
+  SlotBuffers buffers_;
   std::vector<Mapping> host_;
 };
 

@@ -9,7 +9,8 @@
 /// Elements are moved, never read: `element_bytes` is all that is known of them.
 /// The CUDA form needs destinations and sources aligned to their element, and is asynchronous on `stream`.
 /// Errors of the CUDA form: cudaErrorInvalidValue unless element_bytes is 1, 2 or 4; those of a launch.
-/// Checked against each other in tests/kernels/slot_scatter_test.cu, and against Eigen in tests/engine.
+/// Checked against a plain loop in tests/kernels/slot_scatter_reference_test.cpp, and against each other in
+/// tests/kernels/slot_scatter_test.cu.
 
 #include <cstddef>
 #include <cstdint>
@@ -35,5 +36,10 @@ void slot_scatter_reference(std::span<const ScatterPart> parts, std::span<const 
 /// On a device: `parts` and `image` are device pointers. Returns a cudaError_t. Only in builds with CUDA.
 [[nodiscard]] int slot_scatter(const ScatterPart* parts, std::uint32_t part_count, const std::byte* image,
                                std::uint32_t element_bytes, CUstream_st* stream) noexcept;
+
+/// Loads the kernel on the current device, which else the first launch does. Returns a cudaError_t:
+/// cudaErrorNoKernelImageForDevice where this build has no code for the device's architecture. Only in builds
+/// with CUDA.
+[[nodiscard]] int load_slot_scatter() noexcept;
 
 }  // namespace loracle
