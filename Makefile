@@ -13,7 +13,7 @@ PACKAGES = cmake ninja-build g++ pkg-config make git python3 libfmt-dev nlohmann
            libexpected-dev libjs-vega libsqlite3-dev libssl-dev libzip-dev
 CLANG_PACKAGES = clang-14 libclang-rt-14-dev clang-tidy-14 clang-format-14
 
-.PHONY: help demo test check-all bench format clean deps clang-deps
+.PHONY: help demo test check-all bench format clean deps clang-deps torch
 
 help:
 	@echo 'make demo       plan a made-up service of 200 adapters and write a report about it'
@@ -28,6 +28,10 @@ deps:
 
 clang-deps:
 	@.ci/deps $(CLANG_PACKAGES)
+
+torch: deps
+	@.ci/deps python3-venv
+	@.ci/torch build/torch
 
 demo: deps
 	cmake --preset release
@@ -50,7 +54,7 @@ test: deps
 	cmake --build --preset release
 	ctest --preset release
 
-check-all: deps clang-deps test
+check-all: deps clang-deps torch test
 	cmake --build --preset checked-all
 	ctest --preset checked-all
 	ctest --preset release-soak
