@@ -10,7 +10,8 @@ LORACLE = build/release/engine/app/loracle
 
 PACKAGES = cmake ninja-build g++ pkg-config make git python3 libfmt-dev nlohmann-json3-dev libeigen3-dev \
            libcli11-dev libgtest-dev libbenchmark-dev libzstd-dev liblzma-dev zlib1g-dev libxxhash-dev \
-           libexpected-dev libjs-vega libsqlite3-dev libssl-dev libzip-dev
+           libexpected-dev libjs-vega libsqlite3-dev libssl-dev libzip-dev libcurl4-openssl-dev \
+           libpugixml-dev libcpp-httplib-dev prometheus-cpp-dev libtomlplusplus-dev libspdlog-dev
 CLANG_PACKAGES = clang-14 libclang-rt-14-dev clang-tidy-14 clang-format-14
 
 .PHONY: help demo test check-all bench format clean deps clang-deps torch

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
@@ -54,7 +55,7 @@ class EngineTest : public ::testing::Test {
   void open(const EngineConfig& config) {
     engine_.reset();
     device_ = make_host_memory_device();
-    const Env env{&posix_clock(), &posix_files(), workers_.get(), device_.get()};
+    const Env env{&posix_clock(), &posix_files(), workers_.get(), device_.get(), origins_};
     Result<std::unique_ptr<Engine>> opened = Engine::open(config, env);
     ASSERT_TRUE(opened) << opened.error().message;
     engine_ = std::move(*opened);
@@ -80,6 +81,7 @@ class EngineTest : public ::testing::Test {
   testing::TempDir folder_;
   std::unique_ptr<Workers> workers_ = make_thread_workers(2);
   std::unique_ptr<DeviceMemory> device_;
+  std::vector<Origin*> origins_;
   std::unique_ptr<Engine> engine_;  // goes first
 };
 
@@ -147,6 +149,56 @@ TEST_F(EngineTest, ActivatesDeactivatesPinsAddsAndRemoves) {
   EXPECT_TRUE(engine_->acquire("extra"));
   ASSERT_TRUE(engine_->remove("extra"));
   EXPECT_EQ(engine_->acquire("extra").error().code, Errc::kNotFound);
+}
+
+/// Answers for fake://NAME with the directory NAME of a folder, as a cache would: while it is asked.
+class FakeOrigin final : public Origin {
+ public:
+  explicit FakeOrigin(fs::path folder) : folder_(std::move(folder)) {}
+  [[nodiscard]] std::string_view scheme() const noexcept override { return "fake"; }
+  [[nodiscard]] Result<LocalCopy> localize(const std::string& uri) override {
+    ++asked;
+    if (gone) return fail(Errc::kIo, uri + ": the other end is down", 503);
+    return LocalCopy{(folder_ / uri.substr(7)).string(), content, {}};
+  }
+
+  std::string content = "first";
+  std::atomic<int> asked = 0;
+  std::atomic<bool> gone = false;
+
+ private:
+  fs::path folder_;
+};
+
+// If this failed, an adapter out of a bucket would be lost once its local copy is, or turn into another.
+TEST_F(EngineTest, RemoteAdaptersAreFetchedAnewForEveryLoad) {
+  make({"a", "b", "c"});
+  FakeOrigin origin(root());
+  origins_ = {&origin};
+  EngineConfig config;
+  config.max_loras = 1;
+  config.max_lora_rank = 8;
+  config.directory = root();
+  open(config);
+  ASSERT_TRUE(engine_->add("remote", "fake://a"));
+  EXPECT_EQ(origin.asked, 1);
+  ASSERT_TRUE(engine_->acquire("remote"));
+  EXPECT_EQ(origin.asked, 2);
+  ASSERT_TRUE(engine_->acquire("b"));  // takes its place
+  origin.gone = true;
+  const Result<Lease> down = engine_->acquire("remote");
+  ASSERT_FALSE(down);
+  EXPECT_EQ(down.error().code, Errc::kIo);
+  EXPECT_EQ(down.error().detail, 503);
+  origin.gone = false;
+  origin.content = "second";
+  const Result<Lease> changed = engine_->acquire("remote");
+  ASSERT_FALSE(changed);
+  EXPECT_EQ(changed.error().code, Errc::kCorrupt);
+  ASSERT_TRUE(engine_->add("remote", "fake://a"));
+  EXPECT_TRUE(engine_->acquire("remote"));
+  EXPECT_EQ(engine_->add("other", "ftp://x/y").error().code, Errc::kUnsupported);
+  engine_.reset();  // before its origin
 }
 
 // Checklist: external changes are handled.

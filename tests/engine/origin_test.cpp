@@ -19,18 +19,18 @@ namespace fs = std::filesystem;
 TEST(Origin, FileUrisBecomePaths) {
   const std::unique_ptr<Origin> files = make_file_origin();
   Origin* const origins[] = {files.get()};
-  EXPECT_EQ(*localize(origins, "/srv/adapters"), "/srv/adapters");
-  EXPECT_EQ(*localize(origins, "relative/path"), "relative/path");
-  EXPECT_EQ(*localize(origins, "file:///srv/my%20adapters"), "/srv/my adapters");
-  EXPECT_EQ(*localize(origins, "file://localhost/srv"), "/srv");
+  EXPECT_EQ(localize(origins, "/srv/adapters")->directory, "/srv/adapters");
+  EXPECT_EQ(localize(origins, "relative/path")->directory, "relative/path");
+  EXPECT_EQ(localize(origins, "file:///srv/my%20adapters")->directory, "/srv/my adapters");
+  EXPECT_EQ(localize(origins, "file://localhost/srv")->directory, "/srv");
   for (const char* bad :
        {"file://elsewhere/srv", "file://", "file:///a%2", "file:///a%zz", "file:///a%00b", "file:///a?b"}) {
-    const Result<std::string> refused = localize(origins, bad);
+    const Result<LocalCopy> refused = localize(origins, bad);
     ASSERT_FALSE(refused) << bad;
     EXPECT_EQ(refused.error().code, Errc::kInvalid) << bad;
     EXPECT_EQ(refused.error().message.find(bad), 0U) << refused.error().message;
   }
-  const Result<std::string> other = localize(origins, "s3://bucket/key");
+  const Result<LocalCopy> other = localize(origins, "s3://bucket/key");
   ASSERT_FALSE(other);
   EXPECT_EQ(other.error().code, Errc::kUnsupported);
   EXPECT_NE(other.error().message.find("file://"), std::string::npos);

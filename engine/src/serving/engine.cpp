@@ -161,9 +161,9 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineConfig& config, const E
   if (!config.directory.empty()) {
     const std::unique_ptr<Origin> files = make_file_origin();
     Origin* const origins[] = {files.get()};
-    Result<std::string> directory = localize(origins, config.directory);
-    if (!directory) return fail(std::move(directory.error()));
-    cleaned.directory = without_trailing_slashes(std::move(*directory));
+    Result<LocalCopy> root = localize(origins, config.directory);
+    if (!root) return fail(std::move(root.error()));
+    cleaned.directory = without_trailing_slashes(std::move(root->directory));
   }
   auto parts = std::make_unique<Parts>(std::move(cleaned), env, std::move(*catalog));
 
@@ -182,9 +182,9 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineConfig& config, const E
           : std::max({kRowsMin, 4 * known, static_cast<std::uint32_t>(config.row_names.size()) + known});
   Result<std::unique_ptr<EngineCore>> core =
       EngineCore::make(config, book->layout, rows, env,
-                       [files = env.files, layout = book->layout](
-                           const std::string& name, const AdapterSource& source, std::span<std::byte> image) {
-                         return read_image(*files, name, source, layout, image);
+                       [env, layout = book->layout](const std::string& name, const AdapterSource& source,
+                                                    std::span<std::byte> image) {
+                         return read_image(env, name, source, layout, image);
                        });
   if (!core) return fail(std::move(core.error()));
   parts->core = std::move(*core);
@@ -232,22 +232,28 @@ Result<Unit> Engine::unpin(std::string_view name, EngineTier tier) {
 }
 
 Result<std::uint32_t> Engine::add(std::string_view name, const std::string& uri) {
-  const std::lock_guard lock(parts_->changing);
-  Origin* const origins[] = {parts_->file_origin.get()};
-  const Result<std::string> localized = localize(origins, uri);
-  if (!localized) return fail(localized.error());
-  const std::string& directory = *localized;
   if (Result<Unit> ok = check_adapter_name(name); !ok) return fail(std::move(ok.error()));
-  Result<AdapterFiles> adapter = inspect_adapter(*parts_->env.files, directory, parts_->rules);
+  std::vector<Origin*> origins = parts_->env.origins;
+  origins.push_back(parts_->file_origin.get());
+  const Result<LocalCopy> copy = localize(origins, uri);  // may take long: the lock comes later
+  if (!copy) return fail(copy.error());
+  Result<AdapterFiles> adapter = inspect_adapter(*parts_->env.files, copy->directory, parts_->rules);
   if (!adapter) return fail(std::move(adapter.error()));
+  const std::lock_guard lock(parts_->changing);
   // What fits no slot must not enter the catalog.
   Result<AdapterSource> source = parts_->source_of(*adapter, LoraId{});
   if (!source) return fail(std::move(source.error()));
+  const bool is_remote = !copy->content.empty();
+  if (is_remote) {
+    source->uri = uri;
+    source->content = copy->content;
+  }
   const std::int64_t now_unix_s = parts_->env.clock->unix_s();
   ScannedAdapter scanned;
   scanned.name = name;
   scanned.facts = facts_of(*adapter, now_unix_s);
-  Result<CatalogChange> change = parts_->catalog.add(scanned, shape_of(*adapter), directory, now_unix_s);
+  Result<CatalogChange> change =
+      parts_->catalog.add(scanned, shape_of(*adapter), is_remote ? uri : copy->directory, now_unix_s);
   if (!change) return fail(std::move(change.error()));
   source->id = change->id.value;
   parts_->core->know(name, *source);

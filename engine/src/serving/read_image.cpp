@@ -8,15 +8,26 @@
 
 namespace loracle {
 
-Result<std::shared_ptr<const ImageManifest>> read_image(Files& files, const std::string& name,
+Result<std::shared_ptr<const ImageManifest>> read_image(const Env& env, const std::string& name,
                                                         const AdapterSource& source, const SlotLayout& layout,
                                                         std::span<std::byte> image) {
+  Files& files = *env.files;
+  LocalCopy copy{source.directory, {}, {}};
+  if (!source.uri.empty()) {
+    Result<LocalCopy> fetched = localize(env.origins, source.uri);
+    if (!fetched) return fail(std::move(fetched.error()));
+    copy = std::move(*fetched);
+  }
   // The rules were applied when the adapter was catalogued; unchanged files keep them.
-  Result<AdapterFiles> found = inspect_adapter(files, source.directory, AdapterRules{});
+  Result<AdapterFiles> found = inspect_adapter(files, copy.directory, AdapterRules{});
   if (!found) return fail(std::move(found.error()));
-  if (found->config_stat != source.config_stat || found->weights_stat != source.weights_stat) {
-    return fail(Errc::kCorrupt, fmt::format("{}: adapter '{}' has changed since it was catalogued: refresh",
-                                            source.directory, name));
+  const bool is_same = source.uri.empty() ? found->config_stat == source.config_stat &&
+                                                found->weights_stat == source.weights_stat
+                                          : copy.content == source.content;
+  if (!is_same) {
+    return fail(Errc::kCorrupt, fmt::format("{}: adapter '{}' has changed since it was catalogued: {}",
+                                            source.uri.empty() ? source.directory : source.uri, name,
+                                            source.uri.empty() ? "refresh" : "add it again"));
   }
   Result<ImageManifest> manifest = plan_image(*found, layout);
   if (!manifest) return fail(std::move(manifest.error()));

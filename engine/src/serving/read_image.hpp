@@ -1,7 +1,7 @@
 #pragma once
-/// One adapter from storage into memory: inspected anew, compared with what the catalog knows, read. Runs on
-/// workers. Errors: those of inspect_adapter and load_image; kCorrupt if the files are no longer those that
-/// were catalogued.
+/// One adapter from storage into memory: brought to this machine, inspected anew, compared with what the
+/// catalog knows, read. Runs on workers. Errors: those of localize, inspect_adapter and load_image; kCorrupt
+/// if the files are no longer those that were catalogued.
 
 #include <cstddef>
 #include <memory>
@@ -9,13 +9,13 @@
 #include <string>
 
 #include "loracle/core/result.hpp"
-#include "loracle/engine/files.hpp"
+#include "loracle/engine/env.hpp"
 #include "loracle/engine/image.hpp"
 #include "serving/adapter_source.hpp"
 
 namespace loracle {
 
-[[nodiscard]] Result<std::shared_ptr<const ImageManifest>> read_image(Files& files, const std::string& name,
+[[nodiscard]] Result<std::shared_ptr<const ImageManifest>> read_image(const Env& env, const std::string& name,
                                                                       const AdapterSource& source,
                                                                       const SlotLayout& layout,
                                                                       std::span<std::byte> image);

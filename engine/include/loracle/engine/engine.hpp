@@ -211,8 +211,10 @@ class Engine {
   /// Lifts the pin of a tier and of those above it.
   [[nodiscard]] Result<Unit> unpin(std::string_view name, EngineTier tier = EngineTier::kHost);
 
-  /// Makes the adapter at `uri` (a directory or file:// URI) known under `name`, or replaces its content: requests that begin from
-  /// now on get the new one, leases keep the old.
+  /// Makes the adapter at `uri` (a directory, file://, or what env.origins understand) known under `name`, or
+  /// replaces its content: requests that begin from now on get the new one, leases keep the old. What is
+  /// remote is fetched now, and again when it is loaded after its local copy has gone; if it is another then,
+  /// that load is refused.
   [[nodiscard]] Result<std::uint32_t> add(std::string_view name, const std::string& uri);
   /// Forgets an adapter: no request finds it from now on, and its memory is freed when its leases end.
   [[nodiscard]] Result<Unit> remove(std::string_view name);

@@ -7,9 +7,11 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "loracle/engine/device.hpp"
 #include "loracle/engine/files.hpp"
+#include "loracle/engine/origin.hpp"
 
 namespace loracle {
 
@@ -45,6 +47,7 @@ struct Env {
   Files* files = nullptr;
   Workers* workers = nullptr;
   DeviceMemory* device = nullptr;
+  std::vector<Origin*> origins = {};  // beside paths and file://, which are always understood
 };
 
 /// The machine's own clock.

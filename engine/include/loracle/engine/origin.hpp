@@ -3,7 +3,7 @@
 ///
 /// An origin answers for one scheme. `localize` brings what the URI names to this machine, if it is not
 /// there, and says where it lies; it may take long, and is called without locks. `file://`, and plain paths,
-/// are the first origin: what they name is where it is.
+/// are the first origin: what they name is where it is. Others are in loracle/storage.
 /// Threads: any. Errors: kInvalid (not a URI this origin can read; says what is wrong), kUnsupported (a
 /// scheme nobody answers for), and those of fetching.
 
@@ -16,13 +16,23 @@
 
 namespace loracle {
 
+/// What a URI names, on this machine.
+struct LocalCopy {
+  std::string directory;
+  /// Tells contents apart: equal for equal bytes, never equal for others. Empty where files are served in
+  /// place, and must be compared by their stats.
+  std::string content;
+  /// While it lives, the directory stays as it is.
+  std::shared_ptr<const void> hold;
+};
+
 class Origin {
  public:
   virtual ~Origin() = default;
   /// "file", "s3", ...: lower case, without "://".
   [[nodiscard]] virtual std::string_view scheme() const noexcept = 0;
-  /// The directory that holds what `uri` names. REQUIRES: the URI has this scheme, or none for "file".
-  [[nodiscard]] virtual Result<std::string> localize(const std::string& uri) = 0;
+  /// REQUIRES: the URI has this scheme, or none for "file".
+  [[nodiscard]] virtual Result<LocalCopy> localize(const std::string& uri) = 0;
 };
 
 /// Paths and file:// URIs: file:///srv/adapters, percent-encoded where need be; the host is empty or localhost.
@@ -32,6 +42,6 @@ class Origin {
 [[nodiscard]] std::string_view scheme_of(std::string_view uri) noexcept;
 
 /// Asks the origin of the URI's scheme. Errors: kUnsupported names the schemes there are.
-[[nodiscard]] Result<std::string> localize(std::span<Origin* const> origins, const std::string& uri);
+[[nodiscard]] Result<LocalCopy> localize(std::span<Origin* const> origins, const std::string& uri);
 
 }  // namespace loracle

@@ -38,8 +38,8 @@ class FileOrigin final : public Origin {
  public:
   [[nodiscard]] std::string_view scheme() const noexcept override { return "file"; }
 
-  [[nodiscard]] Result<std::string> localize(const std::string& uri) override {
-    if (scheme_of(uri).empty()) return uri;
+  [[nodiscard]] Result<LocalCopy> localize(const std::string& uri) override {
+    if (scheme_of(uri).empty()) return LocalCopy{uri, {}, {}};
     std::string_view rest = std::string_view(uri).substr(uri.find(kSeparator) + kSeparator.size());
     const std::string_view host = rest.substr(0, rest.find('/'));
     rest.remove_prefix(host.size());
@@ -51,7 +51,7 @@ class FileOrigin final : public Origin {
     if (!path)
       return fail(Errc::kInvalid,
                   fmt::format("{}: a % must be followed by two hex digits, and not by 00", uri));
-    return std::move(*path);
+    return LocalCopy{std::move(*path), {}, {}};
   }
 };
 
@@ -71,7 +71,7 @@ std::string_view scheme_of(std::string_view uri) noexcept {
   return scheme;
 }
 
-Result<std::string> localize(std::span<Origin* const> origins, const std::string& uri) {
+Result<LocalCopy> localize(std::span<Origin* const> origins, const std::string& uri) {
   const std::string_view asked = scheme_of(uri).empty() ? std::string_view("file") : scheme_of(uri);
   std::string known;
   for (Origin* const origin : origins) {
