@@ -1,0 +1,39 @@
+#pragma once
+/// An adapter from a storage provider into a directory of this machine, whole.
+///
+/// What belongs to it: adapter_config.json; adapter_model.safetensors or, if that is absent,
+/// adapter_model.bin; new_embeddings.safetensors if it is there. Nothing else is fetched.
+/// Files are fetched in parts, several at once. Every part names the etag of the manifest: an adapter that
+/// changes on the way ends in kCorrupt, and never becomes a mixture.
+/// Errors: those of the provider; kNotFound (no config, or no weights), kTooLarge.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "loracle/core/result.hpp"
+#include "loracle/storage/provider.hpp"
+
+namespace loracle {
+
+struct AdapterManifest {
+  std::vector<StoredObject> files;  // ascending by name
+  std::uint64_t bytes = 0;          // of all files
+  std::string content;              // hex digest of names, sizes and etags
+};
+
+[[nodiscard]] Result<AdapterManifest> adapter_manifest(StorageProvider& provider, const std::string& uri);
+
+struct FetchAdapterOptions {
+  std::uint64_t part_bytes = 16U << 20U;
+  std::uint32_t parts_at_once = 4;
+  std::uint64_t file_bytes_max = 64ULL << 30U;
+};
+
+/// REQUIRES: `directory` exists and has none of the files. All that was written is on the disk (fsync) when
+/// this succeeds; when it fails, files of unknown content may be left there.
+[[nodiscard]] Result<Unit> fetch_adapter(StorageProvider& provider, const std::string& uri,
+                                         const AdapterManifest& manifest, const std::string& directory,
+                                         const FetchAdapterOptions& options = {});
+
+}  // namespace loracle
