@@ -315,5 +315,31 @@ TEST_F(Cli, PlanAnswersDifferentlyForTheFoldedTrace) {
   EXPECT_NE(flags_of(plain.out), flags_of(folded.out));
 }
 
+// If this failed, a benchmark would replay a trace whose adapters do not exist, or a trace could write where
+// it likes.
+TEST_F(Cli, MakesAnAdapterForEveryNameOfATrace) {
+  const std::string trace = dir_.write("t.jsonl", R"({"arrival_s": 0, "adapter": "sql"}
+{"arrival_s": 1, "adapter": "chat"}
+)");
+  const std::string folder = (dir_ / "adapters").string();
+  const std::string arguments = "make-adapters " + folder + " --model tiny --names-from ";
+  const Outcome made = run(arguments + trace + " --ranks 4,16 --format bin");
+  EXPECT_EQ(made.exit_code, 0) << made.err;
+  EXPECT_NE(made.out.find("2 adapters made"), std::string::npos) << made.out;
+  for (const char* name : {"sql", "chat"}) {
+    EXPECT_TRUE(std::filesystem::exists(folder + "/" + name + "/adapter_model.bin")) << name;
+    const nlohmann::json config =
+        nlohmann::json::parse(read_all(folder + "/" + name + "/adapter_config.json"));
+    EXPECT_EQ(config.at("r"), name == std::string("sql") ? 4 : 16);
+  }
+  EXPECT_NE(run(arguments + trace).out.find("0 adapters made (0 B), 2 were there already"),
+            std::string::npos);
+  const std::string bad = dir_.write("bad.jsonl", R"({"arrival_s": 0, "adapter": "../sql"}
+)");
+  expect_error(arguments + bad, 2, "'../sql' cannot be an adapter here");
+  expect_error("make-adapters " + folder + " --model no-such-model", 2, "unknown model 'no-such-model'");
+  expect_error("make-adapters " + folder + " --model tiny --dtype int4", 2, "int4");
+}
+
 }  // namespace
 }  // namespace loracle

@@ -145,6 +145,23 @@ Result<Unit> check_options(const MakeAdaptersOptions& options, const std::vector
   return Unit{};
 }
 
+/// A thousand adapters of a large model are tens of gigabytes: better to know before the first is written.
+Result<Unit> check_space(const MakeAdaptersOptions& options, const std::vector<LinearModule>& targets) {
+  std::error_code error;
+  std::uint64_t needed = 0;
+  for (std::size_t i = 0; i < options.names.size(); ++i) {
+    if (!options.force && fs::exists(fs::path(options.directory) / options.names[i], error)) continue;
+    const std::uint32_t rank = options.ranks[i % options.ranks.size()];
+    needed += lora_bytes(targets, rank, bytes_of(options.dtype)).value;
+  }
+  const fs::space_info space = fs::space(options.directory, error);
+  if (error || needed <= space.available) return Unit{};
+  return fail(Errc::kIo,
+              fmt::format("{}: the adapters need {:.1f} GB, {:.1f} GB are free", options.directory,
+                          static_cast<double>(needed) / 1e9, static_cast<double>(space.available) / 1e9),
+              ENOSPC);
+}
+
 class AdapterMaker {
  public:
   AdapterMaker(const MakeAdaptersOptions& options, std::vector<LinearModule> targets, fs::path workshop)
@@ -237,9 +254,9 @@ Result<MadeAdapters> make_adapters(const MakeAdaptersOptions& options,
   const fs::path workshop = fs::path(options.directory) / fmt::format(".making-{}", ::getpid());
   fs::create_directories(workshop, error);
   if (error) return io_error(workshop, "make the directory", error);
+  Result<Unit> step = check_space(options, *targets);
   AdapterMaker maker(options, std::move(*targets), workshop);
   MadeAdapters made;
-  Result<Unit> step = Unit{};
   for (std::size_t i = 0; i < options.names.size() && step; ++i) {
     step = maker.make(options.names[i], options.ranks[i % options.ranks.size()], made);
     if (progress && step) progress(i + 1, options.names.size());
