@@ -172,6 +172,10 @@ TEST(TorchBin, RefusesArchivesThatAreNotTorchs) {
   parts = parts_of(tensors);
   parts[0].name = "data.pkl";
   expect_refused(zip_file(parts), Errc::kInvalid, "without data.pkl");
+  std::string twice = zip_file(parts_of(tensors));  // libzip would not make one
+  for (std::size_t at = twice.find("x/data/1"); at != std::string::npos; at = twice.find("x/data/1", at))
+    twice[at + 7] = '0';
+  expect_refused(twice, Errc::kInvalid, "two entries 'x/data/0'");
   parts = parts_of(tensors);
   parts.erase(parts.begin() + 2);
   expect_refused(zip_file(parts), Errc::kCorrupt, "its storage 1 is missing");

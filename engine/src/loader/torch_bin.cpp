@@ -96,8 +96,11 @@ class ZipReader {
   ZipReader(const std::string& path, ZipArchive archive) : path_(path), archive_(std::move(archive)) {}
 
   Result<TensorTable> read() {
-    for (std::uint32_t i = 0; i < archive_.entries().size(); ++i)
-      index_.emplace(archive_.entries()[i].name, i);
+    for (std::uint32_t i = 0; i < archive_.entries().size(); ++i) {
+      const std::string& name = archive_.entries()[i].name;
+      if (!index_.emplace(name, i).second)  // readers differ in which of the two they take
+        return fail(Errc::kInvalid, fmt::format("{}: holds two entries '{}'", path_, name));
+    }
     const Result<std::uint32_t> pickle_entry = find_pickle();
     if (!pickle_entry) return fail(pickle_entry.error());
     if (auto checked = check_byteorder(); !checked) return fail(std::move(checked.error()));
