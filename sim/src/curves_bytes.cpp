@@ -33,22 +33,22 @@ struct Weighing {
   std::span<const Bytes> size;                // [rows]
   std::span<const std::uint64_t> capacities;  // ascending, not empty
   std::size_t next = 0;                       // the use to weigh next
-  Place end = 0;                              // the first place never held
+  AxisPlace end = 0;                          // the first place never held
   std::uint64_t total = 0;                    // bytes of all rows used so far
   std::uint64_t largest = 0;                  // of them
-  std::vector<Place> place;                   // [rows] of the last use, or kNoPlace
+  std::vector<AxisPlace> place;               // [rows] of the last use, or kNoAxisPlace
   std::vector<std::uint64_t> fits;  // [capacities + 1] uses that fit from that capacity on; last: in none
   std::vector<std::uint64_t> fits_bytes;  // [capacities + 1] the same, in bytes
-  Place places = 0;                       // on the axis, a multiple of kGroup
+  AxisPlace places = 0;                   // on the axis, a multiple of kGroup
   std::vector<Row> row_at;                // [places] who took the place
   std::vector<Group> groups;              // [places / kGroup]
   PrefixTree<std::uint64_t> held;         // [places / kGroup] bytes, by group
 
-  Weighing(const UseStream& stream, std::span<const std::uint64_t> ascending, Place axis)
+  Weighing(const UseStream& stream, std::span<const std::uint64_t> ascending, AxisPlace axis)
       : uses(stream.uses.view()),
         size(stream.size),
         capacities(ascending),
-        place(stream.rows, kNoPlace),
+        place(stream.rows, kNoAxisPlace),
         fits(ascending.size() + 1, 0),
         fits_bytes(ascending.size() + 1, 0),
         places(axis),
@@ -79,7 +79,7 @@ struct Weighing {
 
 /// Bytes held before `place`.
 template <std::size_t kWidth>
-[[gnu::always_inline]] inline std::uint64_t weight_before(const Weighing& state, Place place) noexcept {
+[[gnu::always_inline]] inline std::uint64_t weight_before(const Weighing& state, AxisPlace place) noexcept {
   using Vector = typename VectorOf<std::uint64_t, kWidth>::Aligned;
   using Unaligned = typename VectorOf<std::uint64_t, kWidth>::Unaligned;
   constexpr std::size_t kLanes = kWidth / sizeof(std::uint64_t);
@@ -98,23 +98,23 @@ template <std::size_t kWidth>
 [[gnu::always_inline]] inline void weigh_uses(Weighing& state) noexcept {
   const std::span<const Row> uses = state.uses;
   std::size_t i = state.next;
-  Place now = state.end;
+  AxisPlace now = state.end;
   for (; i < uses.size() && now < state.places; ++i, ++now) {
     if (now % kGroup == 0) state.open(now / kGroup);
     const std::size_t far = row_ahead(uses, i, kAheadPlace);
     __builtin_prefetch(&state.place[far], 1);
     __builtin_prefetch(&state.size[far]);
-    const Place soon = std::min(state.place[row_ahead(uses, i, kAheadGroup)], state.places - 1U);
+    const AxisPlace soon = std::min(state.place[row_ahead(uses, i, kAheadGroup)], state.places - 1U);
     __builtin_prefetch(&state.groups[soon / kGroup], 1);
     state.held.prefetch(soon / kGroup);
     const Row row = uses[i];
     const std::uint64_t size = state.size[index_of(row)].value;
-    Place& place = state.place[index_of(row)];
-    const Place old = place;
+    AxisPlace& place = state.place[index_of(row)];
+    const AxisPlace old = place;
     place = now;
     state.row_at[now] = row;
     std::size_t fits = state.capacities.size();
-    if (old == kNoPlace) {
+    if (old == kNoAxisPlace) {
       state.total += size;
       state.largest = std::max(state.largest, size);
     } else {
@@ -132,8 +132,8 @@ template <std::size_t kWidth>
 
 /// Moves the held places to the front of the axis, in order.
 void compact(Weighing& state) noexcept {
-  Place kept = 0;
-  for (Place from = 0; from < state.end; ++from) {
+  AxisPlace kept = 0;
+  for (AxisPlace from = 0; from < state.end; ++from) {
     const Row row = state.row_at[from];
     if (state.place[index_of(row)] != from) continue;
     state.place[index_of(row)] = kept;
@@ -141,7 +141,7 @@ void compact(Weighing& state) noexcept {
     state.groups[kept / kGroup].weight[kept % kGroup] = state.size[index_of(row)].value;
     ++kept;
   }
-  for (Place gone = kept; gone < state.end; ++gone) state.groups[gone / kGroup].weight[gone % kGroup] = 0;
+  for (AxisPlace gone = kept; gone < state.end; ++gone) state.groups[gone / kGroup].weight[gone % kGroup] = 0;
   state.end = kept;
   for (std::size_t group = 0; group * kGroup < kept; ++group) state.open(group);
 }

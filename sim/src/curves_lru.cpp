@@ -17,18 +17,18 @@ constexpr std::size_t kAheadWord = 12;   // the same for that place's word and i
 
 struct Counting {
   std::span<const Row> uses;
-  std::size_t next = 0;        // the use to count next
-  Place end = 0;               // the first place never held
-  std::uint32_t distinct = 0;  // = places held
-  std::vector<Place> place;    // [rows] of the last use, or kNoPlace
+  std::size_t next = 0;              // the use to count next
+  AxisPlace end = 0;                 // the first place never held
+  std::uint32_t distinct = 0;        // = places held
+  std::vector<AxisPlace> place;      // [rows] of the last use, or kNoAxisPlace
   std::vector<std::uint32_t> at;     // [rows + 1] uses by stack distance; fewer than 2^32, so none overflows
-  Place places = 0;                  // on the axis, a multiple of 64
+  AxisPlace places = 0;              // on the axis, a multiple of 64
   std::vector<std::uint64_t> words;  // [places / 64] which are held
   PrefixTree<std::uint32_t> held;    // [places / 64] how many, by word
 
-  Counting(const UseStream& stream, Place axis)
+  Counting(const UseStream& stream, AxisPlace axis)
       : uses(stream.uses.view()),
-        place(stream.rows, kNoPlace),
+        place(stream.rows, kNoAxisPlace),
         at(std::size_t{stream.rows} + 1, 0),
         places(axis),
         words(axis / 64U),
@@ -40,7 +40,7 @@ struct Counting {
 };
 
 /// How many places are held before `place`.
-[[gnu::always_inline]] inline std::uint32_t rank(const Counting& state, Place place) noexcept {
+[[gnu::always_inline]] inline std::uint32_t rank(const Counting& state, AxisPlace place) noexcept {
   const std::uint64_t below = state.words[place / 64U] & ((std::uint64_t{1} << (place % 64U)) - 1U);
   return state.held.before(place / 64U) + static_cast<std::uint32_t>(std::popcount(below));
 }
@@ -50,20 +50,20 @@ template <std::size_t kWidth>
 [[gnu::always_inline]] inline void count_uses(Counting& state) noexcept {
   const std::span<const Row> uses = state.uses;
   std::size_t i = state.next;
-  Place now = state.end;
+  AxisPlace now = state.end;
   std::uint32_t distinct = state.distinct;
   while (i < uses.size() && now < state.places) {
     if (now % 64U == 0) state.open(now / 64U);
     const std::size_t stop = i + std::min<std::size_t>(uses.size() - i, 64U - now % 64U);
     for (; i < stop; ++i, ++now) {
       __builtin_prefetch(&state.place[row_ahead(uses, i, kAheadPlace)], 1);
-      const Place soon = std::min(state.place[row_ahead(uses, i, kAheadWord)], state.places - 1U);
+      const AxisPlace soon = std::min(state.place[row_ahead(uses, i, kAheadWord)], state.places - 1U);
       __builtin_prefetch(&state.words[soon / 64U], 1);
       state.held.prefetch(soon / 64U);
-      Place& place = state.place[index_of(uses[i])];
-      const Place old = place;
+      AxisPlace& place = state.place[index_of(uses[i])];
+      const AxisPlace old = place;
       place = now;
-      if (old == kNoPlace) {
+      if (old == kNoAxisPlace) {
         ++distinct;
       } else {
         ++state.at[distinct - rank(state, old)];
@@ -80,8 +80,8 @@ template <std::size_t kWidth>
 
 /// Gives each row its rank as its place, so that the held places are the first ones of the axis.
 [[gnu::always_inline]] inline void compact(Counting& state) noexcept {
-  for (Place& place : state.place)
-    if (place != kNoPlace) place = rank(state, place);
+  for (AxisPlace& place : state.place)
+    if (place != kNoAxisPlace) place = rank(state, place);
   state.end = state.distinct;
   const std::size_t whole = state.end / 64U;
   std::fill_n(state.words.begin(), whole, ~std::uint64_t{0});

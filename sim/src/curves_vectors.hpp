@@ -43,16 +43,16 @@ struct VectorOf {
 }
 
 /// A moment on the compacted time axis of a curve: rows hold the place of their last use.
-using Place = std::uint32_t;
-inline constexpr Place kNoPlace = std::numeric_limits<Place>::max();
+using AxisPlace = std::uint32_t;
+inline constexpr AxisPlace kNoAxisPlace = std::numeric_limits<AxisPlace>::max();
 
 /// Long enough that moving every row once an axis is cheap next to the uses in between; short enough for the
 /// cache. A multiple of 64, and more than `rows` unless no row ever has to move.
-[[nodiscard]] inline Place axis_length(std::uint32_t rows, std::uint64_t uses) noexcept {
+[[nodiscard]] inline AxisPlace axis_length(std::uint32_t rows, std::uint64_t uses) noexcept {
   LORACLE_CHECK(rows < 0xFFFF'FF00U);
   const std::uint64_t wanted = std::max<std::uint64_t>(std::uint64_t{rows} * 2, 1U << 16U);
   const std::uint64_t places = (std::min(wanted, uses) + 63U) / 64U * 64U;
-  return static_cast<Place>(std::min<std::uint64_t>(places, 0xFFFF'FFC0U));
+  return static_cast<AxisPlace>(std::min<std::uint64_t>(places, 0xFFFF'FFC0U));
 }
 
 /// Positions of `values` in ascending order of value.

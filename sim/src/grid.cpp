@@ -46,7 +46,7 @@ DistanceCounts count_distances(const BatchStream& stream, std::uint32_t slots) {
     for (const Row row : batch) ++at[stack.distance(row)];
     for (const Row row : batch) stack.touch(row);
   }
-  at[StackDistance::kCold] = 0;
+  at[StackDistance::kAbsent] = 0;
   for (std::size_t d = 1; d < at.size(); ++d) at[d] += at[d - 1];
   counts.hits_within = std::move(at);
   return counts;

@@ -1,0 +1,48 @@
+#pragma once
+/// How many slots do requests need that hold them for a while? Misses and waits at every number of slots, in
+/// one pass.
+///
+/// A curve in the order of requests ignores that a running request keeps its adapters in their slots. Here an
+/// adapter is stamped when its last request ends: those in use lie on top of the stack, the idle ones below,
+/// by their last end. An arriving request finds an adapter in a slot if it is in use, or if fewer adapters
+/// than there are slots lie above it. It finds all slots busy, and would wait, if it needs one that is idle
+/// and those in use and its own together are more than the slots.
+/// Invariants: equals, at every number of slots, the simulation of an LRU cache whose entries in use are
+/// never evicted, in which a request that should wait is served at once in a slot beyond the number ("no
+/// wait"); where requests hold nothing, equals the plain LRU curve. Waiting makes requests hold their slots
+/// later, and so others wait more: true waits are at least these, and close to them while they are rare.
+/// Cost: O(uses x (log32(rows) + log(in use))). Memory: 15 bytes a row, 16 a running request. Threads: none.
+/// Source: own; see Mattson et al., IBM Systems Journal 9(2), 1970, for the plain stack.
+
+#include <cstdint>
+#include <vector>
+
+#include "loracle/core/result.hpp"
+#include "loracle/traces/trace.hpp"
+
+namespace loracle {
+
+struct ActivityCurve {
+  std::uint64_t requests = 0;  // that name an adapter
+  std::uint64_t uses = 0;
+  std::uint64_t compulsory_misses = 0;     // = distinct adapters used
+  std::vector<std::uint64_t> misses_at;    // [distinct + 1] uses that miss, by slots
+  std::vector<std::uint64_t> waits_at;     // [largest + 1] requests that find all slots busy, by slots
+  std::vector<std::uint64_t> arrivals_at;  // [largest + 1] requests by adapters in use, their own included
+
+  /// Slots may exceed the ends of the columns.
+  [[nodiscard]] std::uint64_t misses(std::uint64_t slots) const noexcept;
+  [[nodiscard]] std::uint64_t waits(std::uint64_t slots) const noexcept;
+  /// The fewest slots at which at most this share of requests find them all busy.
+  [[nodiscard]] std::uint32_t slots_for(double wait_probability) const noexcept;
+  /// The number of adapters in use that this share of arriving requests do not exceed.
+  [[nodiscard]] std::uint32_t active_quantile(double share) const noexcept;
+};
+
+/// True if the trace says when requests arrive and how long they hold their adapters.
+[[nodiscard]] bool has_activity(const Trace& trace) noexcept;
+
+/// Errors: kInvalid (no arrival times or durations; no request names an adapter).
+[[nodiscard]] Result<ActivityCurve> activity_curve(const Trace& trace);
+
+}  // namespace loracle

@@ -1,0 +1,148 @@
+#include "loracle/sim/activity_curve.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <list>
+#include <set>
+#include <vector>
+
+#include "loracle/core/rng.hpp"
+#include "loracle/sim/curves.hpp"
+#include "loracle/traces/generate.hpp"
+#include "sim/plan_traces.hpp"
+
+namespace loracle {
+namespace {
+
+using testing::skewed_trace;
+using testing::trace_of;
+
+struct Direct {
+  std::uint64_t misses = 0;
+  std::uint64_t waits = 0;
+};
+
+/// The cache itself at one size, without cleverness: a list of residents, those in use, a list of ends.
+Direct simulate(const Trace& trace, std::size_t slots) {
+  struct End {
+    double at_s;
+    std::uint64_t request;
+  };
+  Direct counts;
+  std::list<Row> idle;        // resident, the one that ended last in front
+  std::multiset<Row> in_use;  // once a holder
+  std::vector<End> ends;
+  const auto distinct = [&] { return std::set<Row>(in_use.begin(), in_use.end()).size(); };
+  const auto shrink = [&] {
+    while (!idle.empty() && distinct() + idle.size() > slots) idle.pop_back();
+  };
+  for (std::uint64_t i = 0; i < trace.requests; ++i) {
+    const auto batch = trace.batch(i);
+    if (batch.empty()) continue;
+    for (;;) {
+      const auto first = std::min_element(ends.begin(), ends.end(), [](const End& a, const End& b) {
+        return a.at_s != b.at_s ? a.at_s < b.at_s : a.request < b.request;
+      });
+      if (first == ends.end() || first->at_s > trace.arrival_s[i]) break;
+      for (const Row row : trace.batch(first->request)) {
+        in_use.erase(in_use.find(row));
+        if (in_use.count(row) == 0) idle.push_front(row);
+      }
+      ends.erase(first);
+      shrink();
+    }
+    bool needs_idle = false;
+    const std::set<Row> held_before(in_use.begin(), in_use.end());
+    for (const Row row : batch) {
+      const bool held = held_before.count(row) > 0;
+      const bool resident = std::find(idle.begin(), idle.end(), row) != idle.end();
+      needs_idle |= !held;
+      if (slots == 0 || (!held && !resident)) ++counts.misses;
+    }
+    for (const Row row : batch) {
+      in_use.insert(row);
+      idle.remove(row);
+    }
+    if (needs_idle && distinct() > slots) ++counts.waits;
+    shrink();
+    ends.push_back({trace.arrival_s[i] + trace.duration_s[i], i});
+  }
+  return counts;
+}
+
+/// The same requests, held for times of their own.
+Trace with_durations(Trace trace, std::uint64_t seed, double longest_s) {
+  Rng rng(seed);
+  std::vector<float> held_s(trace.requests);
+  for (float& held : held_s) held = static_cast<float>(longest_s * rng.below(1000) / 1000.0);
+  trace.duration_s = Column<float>(std::move(held_s));
+  return trace;
+}
+
+// If this failed, the planner would call slot counts feasible at which requests wait.
+TEST(ActivityCurve, EqualsTheDirectSimulationAtEverySize) {
+  for (std::uint64_t seed = 0; seed < 30; ++seed) {
+    const double longest_s = seed % 3 == 0 ? 0.0 : seed % 3 == 1 ? 4.0 : 40.0;
+    const Trace trace =
+        with_durations(skewed_trace(seed, 5 + static_cast<std::uint32_t>(seed), 400), seed, longest_s);
+    const auto curve = activity_curve(trace);
+    ASSERT_TRUE(curve);
+    for (std::size_t slots = 0; slots <= trace.rows() + 1U; ++slots) {
+      const Direct direct = simulate(trace, slots);
+      ASSERT_EQ(curve->misses(slots), direct.misses) << "seed " << seed << ", " << slots << " slots";
+      ASSERT_EQ(curve->waits(slots), direct.waits) << "seed " << seed << ", " << slots << " slots";
+    }
+  }
+}
+
+// If this failed, traces of instantaneous requests would get another curve than LRU's.
+TEST(ActivityCurve, WithoutHoldingItIsThePlainLruCurve) {
+  std::vector<std::vector<std::uint32_t>> requests;
+  Rng rng(5);
+  for (int i = 0; i < 200'000; ++i) requests.push_back({rng.below(1 + rng.below(3000))});
+  Trace trace = trace_of(requests);
+  trace.duration_s = Column<float>(std::vector<float>(requests.size(), 0.0F));
+  const auto curve = activity_curve(trace);
+  ASSERT_TRUE(curve);
+  const auto stream = make_use_stream(trace);
+  ASSERT_TRUE(stream);
+  const LruCurve plain = lru_curve(*stream);
+  EXPECT_EQ(curve->misses_at, plain.misses_at);
+  EXPECT_EQ(curve->compulsory_misses, plain.compulsory_misses);
+  EXPECT_EQ(curve->waits(0), curve->requests);
+  EXPECT_EQ(curve->waits(1), 0U);
+}
+
+// If this failed, the number of slots that a wait probability asks for would be off by one.
+TEST(ActivityCurve, CountsByHand) {
+  // a runs 0..10 s, b 1..11 s, then c at 2 s finds two in use; a again at 3 s is in use already.
+  const Trace trace = trace_of({{0}, {1}, {2}, {0}}, 10);
+  const auto curve = activity_curve(trace);
+  ASSERT_TRUE(curve);
+  EXPECT_EQ(curve->requests, 4U);
+  EXPECT_EQ(curve->misses(1), 3U);
+  EXPECT_EQ(curve->waits(0), 3U);  // the fourth finds its adapter in use
+  EXPECT_EQ(curve->waits(1), 2U);
+  EXPECT_EQ(curve->waits(2), 1U);
+  EXPECT_EQ(curve->waits(3), 0U);
+  EXPECT_EQ(curve->slots_for(0), 3U);
+  EXPECT_EQ(curve->slots_for(0.25), 2U);
+  EXPECT_EQ(curve->slots_for(0.5), 1U);
+  EXPECT_EQ(curve->active_quantile(0.25), 1U);
+  EXPECT_EQ(curve->active_quantile(0.5), 2U);
+  EXPECT_EQ(curve->active_quantile(1), 3U);
+}
+
+// If this failed, times that are missing would be taken for zero, and every slot count for feasible.
+TEST(ActivityCurve, NeedsTimes) {
+  const Trace trace = trace_of({{0}, {1}});
+  EXPECT_FALSE(has_activity(trace));
+  const auto curve = activity_curve(trace);
+  ASSERT_FALSE(curve);
+  EXPECT_EQ(curve.error().code, Errc::kInvalid);
+}
+
+}  // namespace
+}  // namespace loracle
