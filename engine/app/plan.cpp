@@ -22,6 +22,7 @@ struct PlanFlags {
   std::string cpu_memory;
   std::string gpu_memory;
   std::string target_disk_loads = "1%";
+  std::string max_wait_probability = "1%";
   std::string policies;
   std::string html;
   std::string json;
@@ -39,6 +40,9 @@ Result<PlanOptions> plan_options(const PlanFlags& flags) {
   const Result<double> share = parse_share(flags.target_disk_loads);
   if (!share) return fail(share.error());
   options.target_disk_loads = *share;
+  const Result<double> wait = parse_share(flags.max_wait_probability);
+  if (!wait) return fail(wait.error());
+  options.max_wait_probability = *wait;
   TierOptions tiers;
   tiers.tiers = options.tiers;
   if (const Result<Unit> ok = check_tier_options(tiers); !ok) return fail(ok.error());
@@ -102,6 +106,10 @@ void add_plan_command(CLI::App& app, int& exit_code) {
   command
       ->add_option("--target-disk-loads", flags->target_disk_loads,
                    "Disk loads allowed per use, beyond each adapter's first: 1%")
+      ->capture_default_str();
+  command
+      ->add_option("--max-wait-probability", flags->max_wait_probability,
+                   "Requests that may find all slots busy: 1% or 0.01")
       ->capture_default_str();
   command
       ->add_option("--tiers", flags->options.tiers, "Grid to plan on: lru/lru, vllm, or device/host policies")

@@ -143,6 +143,13 @@ std::uint32_t ActivityCurve::active_quantile(double share) const noexcept {
   return arrivals_at.empty() ? 0 : static_cast<std::uint32_t>(arrivals_at.size() - 1);
 }
 
+double ActivityCurve::active_mean() const noexcept {
+  double sum = 0;
+  for (std::size_t active = 0; active < arrivals_at.size(); ++active)
+    sum += static_cast<double>(active) * static_cast<double>(arrivals_at[active]);
+  return requests == 0 ? 0 : sum / static_cast<double>(requests);
+}
+
 bool has_activity(const Trace& trace) noexcept {
   const auto held_s = trace.duration_s.view();
   return !trace.arrival_s.empty() &&

@@ -28,8 +28,10 @@ constexpr std::uint32_t kSlotsAxisMax = 256;  // beyond, only if the floor asks 
 Result<Unit> check_options(const PlanOptions& options) {
   if (!(options.target_disk_loads >= 0 && options.target_disk_loads <= 1))
     return fail(Errc::kInvalid, "the target for disk loads must be a share from 0 to 1 of the uses");
-  if (!(options.slot_worth >= 0))
-    return fail(Errc::kInvalid, "what a slot must save must be 0 or more loads per use");
+  if (!(options.max_wait_probability >= 0 && options.max_wait_probability < 1))
+    return fail(Errc::kInvalid, "the share of requests that may wait must be from 0 to below 1");
+  if (!(options.slot_worth >= 0 && options.slot_worth_time >= 0 && options.slot_load_s >= 0))
+    return fail(Errc::kInvalid, "what a slot must save, and what a load takes, must be 0 or more");
   if (options.model.empty() && options.gpu_memory != Bytes::max())
     return fail(
         Errc::kInvalid,
@@ -143,7 +145,12 @@ Result<Unit> fill_limits(Plan& plan) {
   }
   plan.host_limit = host;
   plan.slots_limit = std::min(static_cast<std::uint32_t>(slots), host);
-  plan.slots_floor = std::max(plan.largest_request, plan.active.known ? plan.active.p99 : 1U);
+  plan.slots_floor = plan.largest_request;
+  if (plan.active.known) {
+    const auto above_mean = static_cast<std::uint32_t>(plan.active.mean) + 1;
+    const std::uint32_t in_use = plan.activity.active_quantile(1 - plan.max_wait_probability);
+    plan.slots_floor = std::max({plan.slots_floor, in_use, above_mean});
+  }
   plan.slots_floor = std::clamp(plan.slots_floor, 1U, adapters);
   return Unit{};
 }
@@ -183,6 +190,13 @@ Result<Unit> fill_grid(Plan& plan, const BatchStream& stream, Executor& executor
   return Unit{};
 }
 
+/// What rule 4 minimises: the cost of loads into slots and of the slots themselves.
+double score_of(const Plan& plan, const GridCell& cell) noexcept {
+  const auto loads = static_cast<double>(cell.host_to_device_loads);
+  if (plan.span_s > 0) return loads * plan.slot_load_s / plan.span_s + plan.slot_worth_time * cell.max_loras;
+  return loads / static_cast<double>(plan.uses) + plan.slot_worth * cell.max_loras;
+}
+
 /// Steps 1-4 of the rule.
 void choose(Plan& plan) {
   const Grid& grid = plan.grid;
@@ -202,8 +216,7 @@ void choose(Plan& plan) {
       if (meets || candidate == nullptr || cell.disk_loads < candidate->disk_loads) candidate = &cell;
     }
     if (candidate == nullptr) continue;
-    const double score = static_cast<double>(candidate->host_to_device_loads) +
-                         plan.slot_worth * static_cast<double>(plan.uses) * candidate->max_loras;
+    const double score = score_of(plan, *candidate);
     const bool better = !best || (meets && !best_meets) || (meets == best_meets && score < best_score);
     if (!better) continue;
     best = *candidate;
@@ -227,12 +240,16 @@ std::string slots_reason(const Plan& plan) {
   if (memory_binds)
     return fmt::format("{} are all that fit {}", counted(slots, "slot"), bytes_text(plan.gpu_memory_limit));
   if (slots == plan.slots_floor && slots > 1) {
-    if (plan.active.known && plan.active.p99 >= plan.largest_request)
-      return fmt::format(
-          "with fewer than {} slots requests would wait: 99 % of arrivals find up to {} adapters active",
-          slots, plan.active.p99);
-    return fmt::format("the largest request needs {} adapters at once", slots);
+    if (slots == plan.largest_request)
+      return fmt::format("the largest request needs {} adapters at once", slots);
+    return fmt::format(
+        "with fewer than {} slots, more than {} of requests find more adapters in use than "
+        "there are slots, and wait",
+        slots, share_text(plan.max_wait_probability));
   }
+  if (plan.span_s > 0)
+    return fmt::format("past {} one more saves less than {} of the server's time", counted(slots, "slot"),
+                       share_text(plan.slot_worth_time));
   return fmt::format("past {} one more saves fewer than {:.3g} loads per 100 uses", counted(slots, "slot"),
                      plan.slot_worth * 100);
 }
@@ -243,7 +260,7 @@ std::string reason_of(const Plan& plan) {
   const std::string kept = counted(plan.chosen.max_cpu_loras, "adapter");
   switch (plan.verdict) {
     case PlanVerdict::kInfeasible: {
-      const bool active = plan.active.known && plan.active.p99 >= plan.largest_request;
+      const bool active = plan.slots_floor > plan.largest_request;
       const std::string fit =
           plan.slots_limit < plan.host_limit
               ? fmt::format("{} fit {}", counted(plan.slots_limit, "slot"), bytes_text(plan.gpu_memory_limit))
@@ -253,10 +270,9 @@ std::string reason_of(const Plan& plan) {
         return fmt::format("The largest request needs {} adapters at once, but only {}: it will be refused.",
                            plan.slots_floor, fit);
       return fmt::format(
-          "At more than 1 % of arrivals {} or more adapters are active at once, but only {}: requests will "
-          "wait for a "
-          "slot, whatever the hit ratio says.",
-          plan.slots_floor, fit);
+          "More than {} of requests find {} adapters or more in use, their own included ({:.3g} on average), "
+          "but only {}: requests will wait for a slot, whatever the hit ratio says.",
+          share_text(plan.max_wait_probability), plan.slots_floor, plan.active.mean, fit);
     }
     case PlanVerdict::kMissesTarget:
       return fmt::format(
@@ -277,6 +293,9 @@ AdvisoryRow advisory_row(const Plan& plan, const GridCell& cell) {
   row.slot_memory = Bytes{plan.slot_bytes.value * cell.max_loras};
   if (plan.host_bytes_known)
     row.host_memory = plan.host_bytes[std::min<std::size_t>(cell.max_cpu_loras, plan.host_bytes.size() - 1)];
+  if (plan.active.known)
+    row.wait_probability = static_cast<double>(plan.activity.waits(cell.max_loras)) /
+                           static_cast<double>(plan.activity.requests);
   row.chosen = cell == plan.chosen;
   row.below_floor = cell.max_loras < plan.slots_floor;
   row.over_limit = row.slot_memory > plan.gpu_memory_limit || row.host_memory > plan.host_memory_limit;
@@ -320,7 +339,7 @@ void fill_advisory(Plan& plan) {
   }
 }
 
-void fill_trace(Plan& plan, const Trace& trace, const BatchStream& stream) {
+Result<Unit> fill_trace(Plan& plan, const Trace& trace, const BatchStream& stream) {
   plan.source = trace.source;
   plan.format = trace.format;
   plan.mapping = trace.mapping;
@@ -333,7 +352,17 @@ void fill_trace(Plan& plan, const Trace& trace, const BatchStream& stream) {
   plan.uses = stream.uses.uses.size();
   if (!trace.arrival_s.empty())
     plan.span_s = trace.arrival_s[trace.arrival_s.size() - 1] - trace.arrival_s[0];
-  plan.active = detail::active_adapters(trace);
+  if (!has_activity(trace)) return Unit{};
+  Result<ActivityCurve> activity = activity_curve(trace);
+  if (!activity) return fail(std::move(activity.error()));
+  plan.active = {true,
+                 activity->active_mean(),
+                 activity->active_quantile(0.5),
+                 activity->active_quantile(0.99),
+                 activity->active_quantile(0.999),
+                 static_cast<std::uint32_t>(activity->arrivals_at.size() - 1)};
+  plan.activity = std::move(*activity);
+  return Unit{};
 }
 
 }  // namespace
@@ -373,8 +402,11 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   plan.gpu_memory_limit = options.gpu_memory;
   plan.host_memory_limit = options.host_memory;
   plan.target_disk_loads = options.target_disk_loads;
+  plan.max_wait_probability = options.max_wait_probability;
+  plan.slot_worth_time = options.slot_worth_time;
+  plan.slot_load_s = options.slot_load_s;
   plan.slot_worth = options.slot_worth;
-  fill_trace(plan, trace, *stream);
+  if (const auto filled = fill_trace(plan, trace, *stream); !filled) return fail(filled.error());
   const LruCurve lru = lru_curve(stream->uses);
   plan.adapters = lru.compulsory_misses;
 

@@ -5,9 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <functional>
 #include <limits>
-#include <queue>
 #include <utility>
 
 #include "loracle/policy/policy_spec.hpp"
@@ -16,17 +14,6 @@
 
 namespace loracle::detail {
 namespace {
-
-/// The value below or at which `share` of the arrivals lie, from a histogram over small numbers.
-std::uint32_t quantile(std::span<const std::uint64_t> histogram, std::uint64_t total, double share) {
-  const auto wanted = static_cast<std::uint64_t>(std::ceil(share * static_cast<double>(total)));
-  std::uint64_t seen = 0;
-  for (std::size_t value = 0; value < histogram.size(); ++value) {
-    seen += histogram[value];
-    if (seen >= std::max<std::uint64_t>(wanted, 1)) return static_cast<std::uint32_t>(value);
-  }
-  return static_cast<std::uint32_t>(histogram.size()) - 1;
-}
 
 /// A round number of seconds that cuts `span` into at most `windows`.
 double round_window(double span, double windows) {
@@ -73,44 +60,6 @@ PolicyGap gap_at(const Plan& plan, std::uint32_t entries) {
 }
 
 }  // namespace
-
-ActiveAdapters active_adapters(const Trace& trace) {
-  ActiveAdapters active;
-  const auto durations = trace.duration_s.view();
-  if (trace.arrival_s.empty() || durations.empty()) return active;
-  if (std::none_of(durations.begin(), durations.end(), [](float s) { return s > 0; })) return active;
-
-  using Leave = std::pair<double, std::uint64_t>;  // when, which request
-  std::priority_queue<Leave, std::vector<Leave>, std::greater<>> running;
-  std::vector<std::uint32_t> holders(trace.rows(), 0);
-  std::vector<std::uint64_t> histogram(1, 0);
-  std::uint32_t distinct = 0;
-  std::uint64_t arrivals = 0;
-  for (std::uint64_t i = 0; i < trace.requests; ++i) {
-    const auto batch = trace.batch(i);
-    if (batch.empty()) continue;
-    const double now = trace.arrival_s[i];
-    while (!running.empty() && running.top().first <= now) {
-      for (const Row row : trace.batch(running.top().second))
-        if (--holders[index_of(row)] == 0) --distinct;
-      running.pop();
-    }
-    for (const Row row : batch)
-      if (holders[index_of(row)]++ == 0) ++distinct;
-    const float held = durations[i];
-    running.emplace(now + (held > 0 ? static_cast<double>(held) : 0.0), i);
-    if (histogram.size() <= distinct) histogram.resize(std::size_t{distinct} + 1, 0);
-    ++histogram[distinct];
-    ++arrivals;
-  }
-  if (arrivals == 0) return active;
-  active.known = true;
-  active.p50 = quantile(histogram, arrivals, 0.5);
-  active.p99 = quantile(histogram, arrivals, 0.99);
-  active.p999 = quantile(histogram, arrivals, 0.999);
-  active.max = static_cast<std::uint32_t>(histogram.size()) - 1;
-  return active;
-}
 
 std::vector<RankCount> popularity_ranks(const UseStream& stream) {
   const std::vector<std::uint64_t> counts = popularity(stream);
@@ -262,14 +211,18 @@ void fill_caveats(Plan& plan) {
 
   auto& wrong = plan.limits;
   wrong.emplace_back(
-      "Loads are counted, waiting is not: no queue, bandwidth or batch is modelled, and a slot whose adapter "
-      "is in "
-      "use counts as evictable.");
+      "Loads and busy slots are counted, queues are not: no bandwidth or batch is modelled, and where slots "
+      "are "
+      "scarce a request that waits makes others wait.");
   if (plan.active.known) {
     wrong.push_back(
         fmt::format("Requests wait for a slot whenever more than {} adapters are active at once; in this "
                     "trace arrivals find at most {} in 99 % and {} in 99.9 % of cases.",
                     plan.chosen.max_loras, plan.active.p99, plan.active.p999));
+    says.push_back(
+        fmt::format("UNCALIBRATED: a load from host memory into a slot is taken to last {:.3g} ms; a further "
+                    "slot must save {} of the server's time.",
+                    plan.slot_load_s * 1e3, share_text(plan.slot_worth_time)));
   } else {
     wrong.emplace_back(
         "The trace has no durations: how many adapters are active at once is unknown. Check that it stays "

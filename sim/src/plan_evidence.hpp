@@ -11,10 +11,6 @@
 
 namespace loracle::detail {
 
-/// Distinct adapters active at once, as each arriving request that names one finds it. O(requests log
-/// active).
-[[nodiscard]] ActiveAdapters active_adapters(const Trace& trace);
-
 /// Rank and uses, the most used first; every rank up to 100, then about every 3 %, the last one always.
 [[nodiscard]] std::vector<RankCount> popularity_ranks(const UseStream& stream);
 

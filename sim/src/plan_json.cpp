@@ -28,6 +28,7 @@ Json advisory_json(const Plan& plan, const std::vector<AdvisoryRow>& rows) {
     Json one = cell_json(plan, row.cell);
     one["slot_memory_bytes"] = optional_bytes(row.slot_memory);
     one["host_memory_bytes"] = optional_bytes(row.host_memory);
+    one["wait_probability"] = row.wait_probability < 0 ? Json() : Json(row.wait_probability);
     one["chosen"] = row.chosen;
     one["below_floor"] = row.below_floor;
     one["over_limit"] = row.over_limit;
@@ -58,7 +59,8 @@ Json trace_json(const Plan& plan) {
                 {"span_s", plan.span_s < 0 ? Json() : Json(plan.span_s)},
                 {"active_adapters", nullptr}};
   if (plan.active.known) {
-    trace["active_adapters"] = Json{{"p50", plan.active.p50},
+    trace["active_adapters"] = Json{{"mean", plan.active.mean},
+                                    {"p50", plan.active.p50},
                                     {"p99", plan.active.p99},
                                     {"p999", plan.active.p999},
                                     {"max", plan.active.max}};
@@ -138,6 +140,9 @@ std::string plan_json(const Plan& plan) {
       {"options", Json{{"gpu_memory_bytes", optional_bytes(plan.gpu_memory_limit)},
                        {"host_memory_bytes", optional_bytes(plan.host_memory_limit)},
                        {"target_disk_loads", plan.target_disk_loads},
+                       {"max_wait_probability", plan.max_wait_probability},
+                       {"slot_worth_time", plan.slot_worth_time},
+                       {"slot_load_s", plan.slot_load_s},
                        {"slot_worth", plan.slot_worth},
                        {"tiers", plan.tiers},
                        {"dtype", plan.dtype}}},

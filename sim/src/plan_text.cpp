@@ -71,7 +71,8 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
 std::string advisory(const Plan& plan, const std::vector<AdvisoryRow>& rows, bool by_slots) {
   std::vector<std::vector<std::string>> cells;
   cells.push_back({by_slots ? "max_loras" : "max_cpu_loras", "GPU hit", "slot loads", "disk loads",
-                   "beyond first", by_slots ? "slot memory" : "host memory", "note"});
+                   "beyond 1st", "memory", "note"});
+  if (by_slots) cells.back().insert(cells.back().begin() + 1, "all busy");
   for (const AdvisoryRow& row : rows) {
     const Bytes memory = by_slots ? row.slot_memory : row.host_memory;
     cells.push_back({count_text(by_slots ? row.cell.max_loras : row.cell.max_cpu_loras),
@@ -79,6 +80,9 @@ std::string advisory(const Plan& plan, const std::vector<AdvisoryRow>& rows, boo
                      count_text(row.cell.disk_loads), share_text(excess_disk_loads(plan, row.cell)),
                      memory.value == 0 ? "-" : bytes_text(memory),
                      row.chosen ? "<- " + detail::note_text(row) : detail::note_text(row)});
+    if (by_slots)
+      cells.back().insert(cells.back().begin() + 1,
+                          row.wait_probability < 0 ? "-" : share_text(row.wait_probability));
   }
   return table(cells);
 }

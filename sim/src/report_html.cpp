@@ -90,18 +90,25 @@ void advisory(std::string& out, const Plan& plan, const std::vector<AdvisoryRow>
                      by_slots ? fmt::format("with max_cpu_loras = {}, or max_loras where that is more",
                                             plan.chosen.max_cpu_loras)
                               : fmt::format("with max_loras = {}", plan.chosen.max_loras));
-  table_row(out, "th", "",
-            {by_slots ? "max_loras" : "max_cpu_loras", "GPU hit", "slot loads", "disk loads",
-             "beyond first uses", by_slots ? "slot memory" : "host memory", ""});
+  std::vector<std::string> cells = {
+      by_slots ? "max_loras" : "max_cpu_loras", "GPU hit", "slot loads", "disk loads", "beyond first uses",
+      by_slots ? "slot memory" : "host memory", ""};
+  if (by_slots) cells.insert(cells.begin() + 1, "all busy");
+  table_row(out, "th", "", cells);
   out += "</thead><tbody>\n";
   for (const AdvisoryRow& row : rows) {
     const Bytes memory = by_slots ? row.slot_memory : row.host_memory;
     const std::string_view row_class = row.chosen ? "chosen" : row.below_floor || row.over_limit ? "off" : "";
-    table_row(out, "td", row_class,
-              {count_text(by_slots ? row.cell.max_loras : row.cell.max_cpu_loras),
-               share_text(row.cell.gpu_hits, plan.uses), count_text(row.cell.host_to_device_loads),
-               count_text(row.cell.disk_loads), share_text(excess_disk_loads(plan, row.cell)),
-               memory.value == 0 ? "-" : bytes_text(memory), detail::note_text(row)});
+    cells = {count_text(by_slots ? row.cell.max_loras : row.cell.max_cpu_loras),
+             share_text(row.cell.gpu_hits, plan.uses),
+             count_text(row.cell.host_to_device_loads),
+             count_text(row.cell.disk_loads),
+             share_text(excess_disk_loads(plan, row.cell)),
+             memory.value == 0 ? "-" : bytes_text(memory),
+             detail::note_text(row)};
+    if (by_slots)
+      cells.insert(cells.begin() + 1, row.wait_probability < 0 ? "-" : share_text(row.wait_probability));
+    table_row(out, "td", row_class, cells);
   }
   out += "</tbody></table>\n</div>\n";
 }

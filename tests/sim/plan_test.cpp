@@ -60,9 +60,14 @@ TEST(Plan, FollowsItsRuleOnEveryCell) {
     PlanOptions options = with_model();
     options.target_disk_loads = 0.004 * static_cast<double>(seed);
     options.slot_worth = seed % 2 == 0 ? 0.002 : 0.01;
+    options.slot_worth_time = 0.01 * options.slot_worth;
+    options.slot_load_s = 0.01;
     if (seed % 3 == 0) options.gpu_memory = Bytes{kSlot * 12};
     if (seed > 3) options.host_memory = Bytes{kSlot * 60};
-    const auto plan = planned(skewed_trace(seed, 90, 4000, seed == 5 ? 8.0F : 0.0F), options);
+    Trace trace = skewed_trace(seed, 90, 4000, seed == 5 ? 8.0F : 0.0F);
+    const bool is_timed = seed % 2 == 1;  // 4,000 requests, a second apart
+    if (!is_timed) trace.arrival_s = {};
+    const auto plan = planned(trace, options);
     ASSERT_TRUE(plan.has_value()) << plan.error().message;
 
     std::optional<GridCell> best;
@@ -82,8 +87,10 @@ TEST(Plan, FollowsItsRuleOnEveryCell) {
           least = cell;
         }
         if (!least) continue;
-        const double score = static_cast<double>(least->host_to_device_loads) +
-                             options.slot_worth * static_cast<double>(plan->uses) * least->max_loras;
+        const auto loads = static_cast<double>(least->host_to_device_loads);
+        const double score =
+            is_timed ? loads * options.slot_load_s / 3999 + options.slot_worth_time * least->max_loras
+                     : loads / static_cast<double>(plan->uses) + options.slot_worth * least->max_loras;
         if (best && score >= best_score) continue;
         best = least;
         best_score = score;
@@ -143,6 +150,7 @@ TEST(Plan, StaysWithinTheMemoryGiven) {
   options.gpu_memory = Bytes{kSlot * 7 + 1};
   options.host_memory = Bytes{kSlot * 30 - 1};
   options.target_disk_loads = 0;
+  options.slot_worth_time = 0;  // as many slots as fit
   const auto plan = planned(skewed_trace(7, 90, 4000), options);
   ASSERT_TRUE(plan.has_value()) << plan.error().message;
   EXPECT_EQ(plan->slots_limit, 7U);

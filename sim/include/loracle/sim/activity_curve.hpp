@@ -37,6 +37,9 @@ struct ActivityCurve {
   [[nodiscard]] std::uint32_t slots_for(double wait_probability) const noexcept;
   /// The number of adapters in use that this share of arriving requests do not exceed.
   [[nodiscard]] std::uint32_t active_quantile(double share) const noexcept;
+  /// Adapters in use as arriving requests find them, on average. With fewer slots than that, requests pile up
+  /// (the characteristic time of the cache is below the mean holding time), however few of them seem to wait.
+  [[nodiscard]] double active_mean() const noexcept;
 };
 
 /// True if the trace says when requests arrive and how long they hold their adapters.

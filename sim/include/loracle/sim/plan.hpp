@@ -2,24 +2,26 @@
 /// Answers `--max-loras M --max-cpu-loras C` for a trace, with the evidence.
 ///
 /// The rule (first form):
-///  1. Floor. Slots must hold the largest request, and, where durations are known, the distinct adapters
-///     that are active at once at 99 % of arrivals: below that, requests wait for a slot however good the
-///     hit ratio looks.
+///  1. Floor. Slots must hold the largest request. Where durations are known, at most max_wait_probability
+///     of the requests may find more adapters in use than there are slots, and slots must outnumber those in
+///     use on average: below that, requests wait for a slot however good the hit ratio looks. (Stricter than
+///     "all slots busy" of activity_curve.hpp, which the tables show: who waits makes others wait.)
 ///  2. Limits. M slots fit the GPU memory given for LoRA; C adapters fit the host memory even when they are
 ///     the largest C of the trace (vLLM counts adapters, not bytes). C >= M.
 ///  3. Target. For each M that is left, C is the smallest that keeps disk loads *beyond the first use of each
 ///     adapter* within the target share of uses. First uses are left out: no size removes them. Where no C
 ///     reaches the target, the smallest C with the fewest disk loads stands in and the verdict says so.
-///  4. Knee. Among those pairs, M minimises  loads into slots + slot_worth x uses x M:  a further slot is
-///     taken only if it saves at least `slot_worth` loads per use, on the lower convex hull of the curve.
-///     Ties: fewer slots.
+///  4. Knee. A further slot is taken only if the loads it saves are worth its memory, on the lower convex
+///     hull of the curve: where the trace has times, if they take `slot_worth_time` of the server's time or
+///     more, at `slot_load_s` each; else, if they are `slot_worth` per use or more. Ties: fewer slots.
 ///
-/// What it does not model: waiting. It counts loads; it knows no bandwidth, queue or batch, and a slot held
-/// by a running request is evictable to it. The trace is taken to be typical: no confidence interval is
-/// given. Deterministic: equal inputs, equal Plan, whatever the executor. No clock. Cost: one pass for an
-/// lru/lru grid, one replay a cell for others; policies x sizes replays for the curves. Threads: none but the
-/// executor's. Errors: kInvalid (option; trace without any adapter use), kNotFound (model, module, policy),
-/// kTooLarge (not even one slot or one adapter fits the memory given), and those of replay and sweep_grid.
+/// What it does not model: queues. It counts loads and arrivals that find all slots busy; it knows no
+/// bandwidth or batch, and in the grid a slot held by a running request is evictable. The trace is taken to
+/// be typical: no confidence interval is given. Deterministic: equal inputs, equal Plan, whatever the
+/// executor. No clock. Cost: one pass for an lru/lru grid, one replay a cell for others; policies x sizes
+/// replays for the curves. Threads: none but the executor's. Errors: kInvalid (option; trace without any
+/// adapter use), kNotFound (model, module, policy), kTooLarge (not even one slot or one adapter fits the
+/// memory given), and those of replay and sweep_grid.
 
 #include <cstdint>
 #include <string>
@@ -27,6 +29,7 @@
 
 #include "loracle/core/result.hpp"
 #include "loracle/core/units.hpp"
+#include "loracle/sim/activity_curve.hpp"
 #include "loracle/sim/executor.hpp"
 #include "loracle/sim/grid.hpp"
 #include "loracle/sim/model_geometry.hpp"
@@ -42,7 +45,10 @@ struct PlanOptions {
   Bytes gpu_memory = Bytes::max();   // for LoRA slots
   Bytes host_memory = Bytes::max();  // for adapters
   double target_disk_loads = 0.01;   // per use, beyond first uses
-  double slot_worth = 0.0025;        // loads per use that one more slot must save
+  double max_wait_probability = 0.01;  // share of requests that may find more in use than there are slots
+  double slot_worth_time = 0.0005;     // share of the server's time that one more slot must save
+  double slot_load_s = 0.008;          // host memory into a slot; a figure of the literature for 8B models
+  double slot_worth = 0.0025;  // loads per use that one more slot must save, where there are no times
   std::string tiers = "lru/lru";     // device/host policies, or "vllm": see sweep_grid
   std::vector<std::string> policies = {"lru",  "sieve", "s3fifo",   "arc",   "lfu",
                                        "gdsf", "slru",  "wtinylfu", "belady"};
@@ -61,6 +67,7 @@ enum class PlanVerdict : std::uint8_t {
 /// Distinct adapters in use at once, as arriving requests find it, their own included.
 struct ActiveAdapters {
   bool known = false;  // durations are in the trace
+  double mean = 0;
   std::uint32_t p50 = 0;
   std::uint32_t p99 = 0;
   std::uint32_t p999 = 0;
@@ -73,6 +80,7 @@ struct AdvisoryRow {
   Bytes slot_memory{};  // 0 when unknown
   Bytes host_memory{};  // 0 when unknown
   bool chosen = false;
+  double wait_probability = -1;  // requests that find all slots busy; < 0: unknown
   bool below_floor = false;
   bool over_limit = false;
   bool meets_target = false;
@@ -128,6 +136,9 @@ struct Plan {
   Bytes gpu_memory_limit = Bytes::max();
   Bytes host_memory_limit = Bytes::max();
   double target_disk_loads = 0;
+  double max_wait_probability = 0;
+  double slot_worth_time = 0;
+  double slot_load_s = 0;
   double slot_worth = 0;
 
   // what the trace is
@@ -140,6 +151,7 @@ struct Plan {
   std::uint32_t largest_request = 0;  // adapters
   double span_s = -1;                 // < 0: the trace has no times
   ActiveAdapters active;
+  ActivityCurve activity;  // empty where durations are unknown
 
   // what things weigh
   bool has_model = false;
