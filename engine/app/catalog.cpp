@@ -54,13 +54,6 @@ void add_database_flags(CLI::App& command, CatalogFlags& flags) {
       ->excludes(directory);
 }
 
-void add_text_or_json_flag(CLI::App& command, CatalogFlags& flags) {
-  static const std::vector<std::pair<std::string, Format>> kFormats = {{"text", Format::kText},
-                                                                       {"json", Format::kJson}};
-  command.add_option("--format", flags.format, "Output: text or json")
-      ->transform(CLI::CheckedTransformer(kFormats, CLI::ignore_case).description("text|json"));
-}
-
 std::string utc(std::int64_t unix_s) {
   const auto time = static_cast<std::time_t>(unix_s);
   std::tm parts{};
@@ -221,7 +214,7 @@ int run_ls(const CatalogFlags& flags) {
   if (flags.format == Format::kJson) {
     print(dump({{"db", catalog->path()},
                 {"kind", name_of(catalog->kind())},
-                {"adapters", json_list(*list, &json_of)},
+                {"adapters", flags.only_rejected ? ordered_json::array() : json_list(*list, &json_of)},
                 {"rejected", json_list(*rejected, &json_of)}}));
     return kExitOk;
   }
@@ -395,25 +388,22 @@ int run_verify(const CatalogFlags& flags) {
 
 // rm and restore
 
-int run_rm(const CatalogFlags& flags) {
+/// Changes all that are named, or none.
+int change_all(const CatalogFlags& flags, Result<Unit> (Catalog::*change)(std::string_view, std::int64_t)) {
   Result<Catalog> catalog = flags.open(/*read_only=*/false);
   if (!catalog) return report_input(catalog.error());
-  for (const std::string& name : flags.names) {
-    if (const Result<Unit> removed = catalog->remove(name, posix_clock().unix_s()); !removed)
-      return report_name(*catalog, name, removed.error());
-  }
+  for (const std::string& name : flags.names)
+    if (const Result<LoraId> known = catalog->id_of(name); !known)
+      return report_name(*catalog, name, known.error());
+  for (const std::string& name : flags.names)
+    if (const Result<Unit> changed = ((*catalog).*change)(name, posix_clock().unix_s()); !changed)
+      return report_name(*catalog, name, changed.error());
   return kExitOk;
 }
 
-int run_restore(const CatalogFlags& flags) {
-  Result<Catalog> catalog = flags.open(/*read_only=*/false);
-  if (!catalog) return report_input(catalog.error());
-  for (const std::string& name : flags.names) {
-    if (const Result<Unit> restored = catalog->restore(name, posix_clock().unix_s()); !restored)
-      return report_name(*catalog, name, restored.error());
-  }
-  return kExitOk;
-}
+int run_rm(const CatalogFlags& flags) { return change_all(flags, &Catalog::remove); }
+
+int run_restore(const CatalogFlags& flags) { return change_all(flags, &Catalog::restore); }
 
 /// A subcommand of `catalog` with flags of its own.
 CLI::App* add_command(CLI::App& catalog, const char* name, const char* what, int (*run)(const CatalogFlags&),
@@ -444,7 +434,7 @@ void add_catalog_command(CLI::App& app, int& exit_code) {
   command->add_option("--base-model", flags->rules.base_models,
                       "Reject adapters of other base models; may be given several times");
   add_threads_flag(*command, flags->threads);
-  add_text_or_json_flag(*command, *flags);
+  add_format_flag(*command, flags->format, kTextOrJson);
   command->footer(
       "Rejected adapters are listed with their reason; they are no failure of the scan.\n"
       "Example:\n  loracle catalog scan /srv/adapters --max-lora-rank 64 --format json");
@@ -453,20 +443,20 @@ void add_catalog_command(CLI::App& app, int& exit_code) {
                         &run_refresh, exit_code, flags);
   add_database_flags(*command, *flags);
   add_threads_flag(*command, flags->threads);
-  add_text_or_json_flag(*command, *flags);
+  add_format_flag(*command, flags->format, kTextOrJson);
   command->footer("Example:\n  loracle catalog refresh --dir /srv/adapters");
 
   command = add_command(*catalog, "ls", "List adapters, by name", &run_ls, exit_code, flags);
   add_database_flags(*command, *flags);
   command->add_flag("--all", flags->with_removed, "Removed ones too");
   command->add_flag("--rejected", flags->only_rejected, "Only what was rejected, and why");
-  add_text_or_json_flag(*command, *flags);
+  add_format_flag(*command, flags->format, kTextOrJson);
   command->footer("Example:\n  loracle catalog ls --db /var/lib/loracle/catalog.sqlite");
 
   command = add_command(*catalog, "show", "Everything known of one adapter", &run_show, exit_code, flags);
   command->add_option("NAME", flags->names, "The adapter")->required()->expected(1);
   add_database_flags(*command, *flags);
-  add_text_or_json_flag(*command, *flags);
+  add_format_flag(*command, flags->format, kTextOrJson);
   command->footer("Example:\n  loracle catalog show support-en --dir /srv/adapters");
 
   command = add_command(*catalog, "verify", "Read adapters' files in full and compare their SHA-256",
@@ -474,7 +464,7 @@ void add_catalog_command(CLI::App& app, int& exit_code) {
   command->add_option("NAME", flags->names, "Which (default: all that are available)");
   add_database_flags(*command, *flags);
   add_threads_flag(*command, flags->threads);
-  add_text_or_json_flag(*command, *flags);
+  add_format_flag(*command, flags->format, kTextOrJson);
   command->footer(
       "The first time a file is read its digest is recorded. Exit codes: 0 all is well; 4 an adapter is\n"
       "damaged or changed since it was scanned; 3 one is missing or cannot be read.\n"

@@ -18,8 +18,8 @@
 #include <thread>
 #include <utility>
 
-#include "loracle/engine/adapter_weights.hpp"
 #include "loracle/core/nearest.hpp"
+#include "loracle/engine/adapter_weights.hpp"
 #include "loracle/traces/atomic_file.hpp"
 
 namespace loracle::app {
@@ -116,9 +116,18 @@ void TraceFlags::add_to(CLI::App& command) {
       }));
   command.add_option("--catalog", catalog, "Directory of PEFT adapters: gives their sizes and ranks");
   command.add_option("--lora-dtype", lora_dtype, "With --catalog: the type adapters are served in")
+      ->check(checked("DTYPE",
+                      [](std::string_view text) -> Result<Unit> {
+                        const Result<Dtype> dtype = parse_dtype(text);
+                        if (!dtype) return fail(dtype.error());
+                        return Unit{};
+                      }))
       ->capture_default_str();
-  command.add_option("--requests", read.requests_max, "Read no more requests than this");
-  command.add_option("--seed", read.seed, "Seed of mappings and readers that draw")->capture_default_str();
+  command.add_option("--requests", read.requests_max, "Read no more requests than this")
+      ->check(CLI::NonNegativeNumber);
+  command.add_option("--seed", read.seed, "Seed of mappings and readers that draw")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command.add_flag("--skip-bad-lines", read.skip_bad_lines,
                    "Pass over lines that cannot be read, and count them");
   command.add_flag("--big-endian", read.big_endian, "cache2k only: keys are big-endian");
@@ -152,11 +161,38 @@ Result<Trace> TraceFlags::load() const {
   return trace;
 }
 
-void add_format_flag(CLI::App& command, Format& format) {
-  static const std::vector<std::pair<std::string, Format>> formats = {
-      {"text", Format::kText}, {"json", Format::kJson}, {"csv", Format::kCsv}};
-  command.add_option("--format", format, "Output: text, json or csv")
-      ->transform(CLI::CheckedTransformer(formats, CLI::ignore_case).description("text|json|csv"));
+void add_format_flag(CLI::App& command, Format& format, std::span<const Format> formats) {
+  std::vector<std::string> names;
+  for (const Format one : formats) names.emplace_back(name_of(one));
+  command
+      .add_option_function<std::string>(
+          "--format",
+          [&format](const std::string& name) {
+            for (const Format one : {Format::kText, Format::kJson, Format::kCsv})
+              if (name_of(one) == name) format = one;
+          },
+          "Output format")
+      ->check(CLI::IsMember(names, CLI::ignore_case));
+}
+
+Result<std::vector<Row>> find_pins(const Trace& trace, const std::vector<std::string>& names) {
+  std::vector<Row> pins;
+  for (const std::string& name : names) {
+    Row found = kNoRow;
+    for (std::uint32_t row = 0; row < trace.rows(); ++row)
+      if (trace.adapters.name[row] == name) found = Row{row};
+    if (found == kNoRow)
+      return fail(Errc::kNotFound,
+                  fmt::format("--pin '{}': no adapter of that name in {}: list the names with "
+                              "loracle trace info --adapters",
+                              name, trace.source));
+    pins.push_back(found);
+  }
+  return pins;
+}
+
+std::string_view name_of(Format format) noexcept {
+  return format == Format::kText ? "text" : format == Format::kJson ? "json" : "csv";
 }
 
 unsigned threads_meant(unsigned threads) noexcept {
@@ -225,8 +261,7 @@ void Progress::step(std::size_t done, std::size_t total) noexcept {
 }
 
 ThreadExecutor::ThreadExecutor(unsigned threads, std::string what)
-    : threads_(threads_meant(threads)),
-      what_(std::move(what)) {}
+    : threads_(threads_meant(threads)), what_(std::move(what)) {}
 
 void ThreadExecutor::run(std::size_t count, const std::function<void(std::size_t)>& task) {
   Progress progress(what_);
@@ -239,7 +274,10 @@ void ThreadExecutor::run(std::size_t count, const std::function<void(std::size_t
     }
   };
   std::vector<std::thread> helpers;
-  for (std::size_t i = 1; i < std::min<std::size_t>(threads_, count); ++i) helpers.emplace_back(work);
+  try {
+    for (std::size_t i = 1; i < std::min<std::size_t>(threads_, count); ++i) helpers.emplace_back(work);
+  } catch (const std::system_error&) {  // no more threads to be had: those there are do the work
+  }
   work();
   for (std::thread& helper : helpers) helper.join();
 }

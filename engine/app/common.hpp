@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,9 +50,15 @@ struct TraceFlags {
   [[nodiscard]] Result<Trace> load() const;
 };
 
-/// `--format text|json|csv`.
+/// The rows of the names given by --pin. Errors: kNotFound.
+[[nodiscard]] Result<std::vector<Row>> find_pins(const Trace& trace, const std::vector<std::string>& names);
+
+/// `--format text|json|csv`, or those of them that a subcommand has.
 enum class Format : std::uint8_t { kText, kJson, kCsv };
-void add_format_flag(CLI::App& command, Format& format);
+[[nodiscard]] std::string_view name_of(Format format) noexcept;
+inline constexpr Format kAllFormats[] = {Format::kText, Format::kJson, Format::kCsv};
+inline constexpr Format kTextOrJson[] = {Format::kText, Format::kJson};
+void add_format_flag(CLI::App& command, Format& format, std::span<const Format> formats = kAllFormats);
 
 /// `--threads N`, 0 = as many as there are processors.
 void add_threads_flag(CLI::App& command, unsigned& threads);

@@ -16,7 +16,6 @@ struct CurveFlags {
   TraceFlags trace;
   Format format = Format::kText;
   std::optional<SizeUnit> unit;
-  std::string capacities;
   unsigned points = 32;
 };
 

@@ -11,6 +11,7 @@
 #include "commands.hpp"
 #include "common.hpp"
 #include "decision_csv.hpp"
+#include "loracle/policy/policy_spec.hpp"
 #include "trace_json.hpp"
 
 namespace loracle::app {
@@ -53,12 +54,20 @@ Result<EngineConfig> config_of(const EngineRunFlags& flags, const Trace& trace, 
   const Result<Dtype> dtype = parse_dtype(flags.trace.lora_dtype);
   if (!dtype) return fail(dtype.error());
   config.dtype = *dtype;
-  for (const auto& [text, target] :
-       {std::pair{&flags.gpu_memory, &config.gpu_memory}, std::pair{&flags.cpu_memory, &config.cpu_memory}}) {
-    if (text->empty()) continue;
-    const Result<Bytes> bytes = parse_bytes(*text);
+  config.restore_residency = false;  // or the decisions would not be those of a replay
+  struct Limit {
+    const char* flag;
+    const std::string& text;
+    Bytes& target;
+  };
+  for (const Limit& limit : {Limit{"--gpu-memory-for-loras", flags.gpu_memory, config.gpu_memory},
+                             Limit{"--max-cpu-memory", flags.cpu_memory, config.cpu_memory}}) {
+    if (limit.text.empty()) continue;
+    const Result<Bytes> bytes = parse_bytes(limit.text);
     if (!bytes) return fail(bytes.error());
-    *target = *bytes;
+    if (bytes->value == 0)
+      return fail(Errc::kInvalid, fmt::format("{} 0 holds nothing: leave it out or raise it", limit.flag));
+    limit.target = *bytes;
   }
   return config;
 }
@@ -170,8 +179,13 @@ std::string run_text(const EngineRunFlags& flags, const Trace& trace, const RunR
 int run_engine(const EngineRunFlags& flags) {
   TraceFlags unweighed = flags.trace;  // the engine weighs the adapters itself
   unweighed.catalog.clear();
+  if (const Result<TierPolicies> policies = parse_tier_policies(flags.policy); !policies)
+    return report_usage(policies.error());
   const Result<Trace> trace = unweighed.load();
   if (!trace) return report_input(trace.error());
+  // Every row is one of the trace's, as in a replay: other adapters have no place in the decisions.
+  if (const Result<std::vector<Row>> pins = find_pins(*trace, flags.pins); !pins)
+    return report_usage(pins.error());
   const unsigned threads = threads_meant(flags.threads);
   Result<EngineConfig> config = config_of(flags, *trace, threads);
   if (!config) return report_usage(config.error());
@@ -185,6 +199,9 @@ int run_engine(const EngineRunFlags& flags) {
   const Result<std::unique_ptr<DeviceMemory>> device = device_of(flags);
   if (!device) return report_usage(device.error());
   const std::unique_ptr<Workers> workers = make_thread_workers(threads);
+  if (workers == nullptr)
+    return report({Errc::kIo, "no thread could be started: raise the limit of processes (ulimit -u)", 0},
+                  kExitInput);
   const std::string roots[] = {flags.trace.catalog};
   const Result<std::unique_ptr<Files>> files = make_rooted_files(roots);
   if (!files) return report_input(files.error());
@@ -194,8 +211,11 @@ int run_engine(const EngineRunFlags& flags) {
     return Engine::open(*config, env);
   }();
   if (!engine)
-    return engine.error().code == Errc::kInvalid ? report_usage(engine.error())
-                                                 : report_input(engine.error());
+    return engine.error().code == Errc::kInvalid || engine.error().code == Errc::kTooLarge
+               ? report_usage(engine.error())
+               : report_input(engine.error());
+  for (const std::string& rejected : (*engine)->rejected())
+    say(fmt::format("loracle: {}: adapter left out: {}\n", flags.trace.catalog, rejected));
   for (const std::string& name : flags.pins)
     if (const Result<Unit> pinned = (*engine)->pin(name); !pinned) return report_usage(pinned.error());
   const EngineStats before = (*engine)->stats();
@@ -245,19 +265,15 @@ void add_engine_command(CLI::App& app, int& exit_code) {
       ->take_all();
   command->add_option("--decision-log", flags->decision_log, "Write every decision to this file (CSV)");
   add_threads_flag(*command, flags->threads);
-  command->add_option("--format", flags->format, "Output: text or json")
-      ->transform(
-          CLI::CheckedTransformer(
-              std::vector<std::pair<std::string, Format>>{{"text", Format::kText}, {"json", Format::kJson}},
-              CLI::ignore_case)
-              .description("text|json"));
+  add_format_flag(*command, flags->format, kTextOrJson);
   command->footer(
       "Example:\n"
       "  loracle make-adapters adapters --names-from t.jsonl --model tiny\n"
       "  loracle engine run t.jsonl --catalog adapters --max-loras 8 --max-cpu-loras 64 --policy "
       "sieve/gdsf\n\n"
       "Requests are served one after the other, so the decisions, and their hash, are those of\n"
-      "  loracle replay t.jsonl --catalog adapters --tiers sieve/gdsf --max-loras 8 --max-cpu-loras 64\n\n"
+      "  loracle replay t.jsonl --catalog adapters --tiers sieve/gdsf --max-loras 8 --max-cpu-loras 64\n"
+      "(pins that a --database remembers come on top).\n\n"
       "Exit code 5: some requests could not be served (adapters the directory lacks, batches too large).");
   command->callback([flags, &exit_code] { exit_code = run_engine(*flags); });
 }

@@ -136,22 +136,6 @@ int run_policies(const ReplayFlags& flags) {
   return kExitOk;
 }
 
-Result<std::vector<Row>> find_pins(const Trace& trace, const std::vector<std::string>& names) {
-  std::vector<Row> pins;
-  for (const std::string& name : names) {
-    Row found = kNoRow;
-    for (std::uint32_t row = 0; row < trace.rows(); ++row)
-      if (trace.adapters.name[row] == name) found = Row{row};
-    if (found == kNoRow)
-      return fail(Errc::kNotFound,
-                  fmt::format("--pin '{}': no adapter of that name in {}: list the names with "
-                              "loracle trace info --adapters",
-                              name, trace.source));
-    pins.push_back(found);
-  }
-  return pins;
-}
-
 std::string tiers_output(const ReplayFlags& flags, const Trace& trace, const TierReplay& replayed) {
   const HierarchyCounts& counts = replayed.counts;
   const std::string hash = fmt::format("{:016x}", replayed.decision_log_hash);
@@ -258,18 +242,25 @@ void add_replay_command(CLI::App& app, int& exit_code) {
   CLI::Option* max_cpu_loras =
       command->add_option("--max-cpu-loras", flags->max_cpu_loras,
                           "Adapters in host memory (with --tiers; default: --max-loras)");
-  command->add_option("--gpu-memory-for-loras", flags->gpu_memory,
-                      "Byte limit of the device tier, beside --max-loras");
-  command->add_option("--max-cpu-memory", flags->cpu_memory,
-                      "Byte limit of the host tier, beside --max-cpu-loras");
-  command->add_flag("--exclusive", flags->exclusive, "An adapter in a GPU slot is not in host memory too");
+  command
+      ->add_option("--gpu-memory-for-loras", flags->gpu_memory,
+                   "Byte limit of the device tier, beside --max-loras")
+      ->needs(tiers);
+  command
+      ->add_option("--max-cpu-memory", flags->cpu_memory,
+                   "Byte limit of the host tier, beside --max-cpu-loras")
+      ->needs(tiers);
+  command->add_flag("--exclusive", flags->exclusive, "An adapter in a GPU slot is not in host memory too")
+      ->needs(tiers);
   command->add_option("--pin", flags->pins, "Keep this adapter in both tiers; may be repeated")
       ->expected(1)
-      ->take_all();
-  command->add_option("--decision-log", flags->decision_log, "Write every decision to this file (CSV)");
+      ->take_all()
+      ->needs(tiers);
+  command->add_option("--decision-log", flags->decision_log, "Write every decision to this file (CSV)")
+      ->needs(tiers);
   policy->needs(capacity)->excludes(tiers);
   capacity->needs(policy);
-  tiers->needs(max_loras);
+  tiers->needs(max_loras)->excludes(command->get_option("--unit"));
   max_loras->needs(tiers);
   max_cpu_loras->needs(tiers);
   add_format_flag(*command, flags->format);

@@ -132,7 +132,9 @@ int run_convert(const CopyFlags& flags) {
 
 int run_head(const CopyFlags& flags) {
   TraceFlags limited = flags.trace;
-  if (limited.fold.empty()) limited.read.requests_max = flags.requests;
+  if (limited.fold.empty())
+    limited.read.requests_max =
+        limited.read.requests_max == 0 ? flags.requests : std::min(limited.read.requests_max, flags.requests);
   const Result<Trace> trace = limited.load();
   if (!trace) return report_input(trace.error());
   return write_trace(head(*trace, flags.requests), flags.output);

@@ -137,6 +137,9 @@ typedef struct loracle_config {
   int32_t restore_residency;      /* prefetch what was resident at the last shutdown: 1, or 0. 1 */
   loracle_memory memory;          /* where the slots lie. LORACLE_MEMORY_BEST */
   int32_t cuda_ordinal;           /* which CUDA device, for LORACLE_MEMORY_CUDA; others ignore it. 0 */
+  const char* const* allowed_paths; /* nothing outside these directories is read, whatever links or `add`
+                                     * name; none: whatever this process may read. NULL */
+  size_t allowed_paths_count;       /* 0 */
 } loracle_config;
 
 /* Gives every field its default. `size`: sizeof(loracle_config). LORACLE_INVALID: NULL, or a size that no
@@ -152,8 +155,8 @@ loracle_status loracle_engine_open(const loracle_config* config, loracle_engine*
                                    loracle_error* error);
 
 /* Refuses new requests, lets waiting ones fail with LORACLE_CANCELLED, waits until loads, copies and leases
- * have ended, and saves which adapters were resident. Calls that follow answer LORACLE_CANCELLED or read
- * only. Again: does nothing. A thread that holds a lease and calls this waits for ever; so does a
+ * have ended, and saves which adapters were resident. Calls that follow answer LORACLE_CANCELLED, or only
+ * tell what is. Again: does nothing. A thread that holds a lease and calls this waits for ever; so does a
  * callback. */
 loracle_status loracle_engine_shutdown(loracle_engine* engine, loracle_error* error);
 

@@ -33,6 +33,7 @@ using loracle::EngineTier;
 using loracle::Errc;
 using loracle::Error;
 using loracle::fail;
+using loracle::Files;
 using loracle::LatencyHistogram;
 using loracle::Lease;
 using loracle::RefreshReport;
@@ -46,6 +47,7 @@ struct loracle_engine {
   // The engine goes first: its tasks run on the workers, its slots are the device's.
   std::unique_ptr<loracle::DeviceMemory> device;
   std::unique_ptr<loracle::Workers> workers;
+  std::unique_ptr<Files> files;  // null: all this process may read
   std::unique_ptr<Engine> engine;
   std::uint32_t slots = 0;
 };
@@ -80,8 +82,8 @@ static_assert(LORACLE_UNLIMITED == loracle::kUnlimited);
 static_assert(LORACLE_NAME_BYTES_MAX == loracle::kAdapterNameBytesMax + 1);
 // Sizes of the first versions: a caller may have them for ever.
 constexpr std::size_t kConfigSizeFirst =
-    offsetof(loracle_config, cuda_ordinal) + sizeof(loracle_config::cuda_ordinal);
-static_assert(sizeof(void*) != 8 || kConfigSizeFirst == 112);
+    offsetof(loracle_config, allowed_paths_count) + sizeof(loracle_config::allowed_paths_count);
+static_assert(sizeof(void*) != 8 || kConfigSizeFirst == 128);
 static_assert(sizeof(loracle_adapter) == 296);
 static_assert(sizeof(loracle_latency) == 528 && sizeof(loracle_tier_stats) == 104);
 static_assert(sizeof(loracle_layout) == 32);
@@ -205,6 +207,19 @@ Result<std::unique_ptr<DeviceMemory>> device_of(const loracle_config& config) {
       return fail(Errc::kInvalid, "config.memory " + std::to_string(config.memory) +
                                       " is none of LORACLE_MEMORY_BEST, _HOST, _CUDA");
   }
+}
+
+/// Null: this process's own.
+Result<std::unique_ptr<Files>> files_of(const loracle_config& config) {
+  if (config.allowed_paths_count == 0) return std::unique_ptr<Files>();
+  if (config.allowed_paths == nullptr) return fail(null("config.allowed_paths"));
+  std::vector<std::string> roots;
+  for (std::size_t i = 0; i < config.allowed_paths_count; ++i) {
+    if (config.allowed_paths[i] == nullptr)
+      return fail(null("config.allowed_paths[" + std::to_string(i) + "]"));
+    roots.emplace_back(config.allowed_paths[i]);
+  }
+  return loracle::make_rooted_files(roots);
 }
 
 Result<EngineConfig> engine_config(const loracle_config& from) {
@@ -456,9 +471,13 @@ loracle_status loracle_engine_open(const loracle_config* config, loracle_engine*
     made->device = std::move(*device);
     made->workers = loracle::make_thread_workers(
         known->threads != 0 ? known->threads : std::min(settings->loads_in_flight_max, kThreadsMax - 1) + 1);
-    Result<std::unique_ptr<Engine>> opened = Engine::open(
-        *settings,
-        {&loracle::posix_clock(), &loracle::posix_files(), made->workers.get(), made->device.get()});
+    if (made->workers == nullptr) return fail(Errc::kIo, "no thread could be started: see ulimit -u");
+    Result<std::unique_ptr<Files>> files = files_of(*known);
+    if (!files) return fail(std::move(files.error()));
+    made->files = std::move(*files);
+    Files& door = made->files == nullptr ? loracle::posix_files() : *made->files;
+    Result<std::unique_ptr<Engine>> opened =
+        Engine::open(*settings, {&loracle::posix_clock(), &door, made->workers.get(), made->device.get()});
     if (!opened) return fail(std::move(opened.error()));
     made->engine = std::move(*opened);
     *engine = made.release();

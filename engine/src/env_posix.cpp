@@ -2,6 +2,7 @@
 #include <chrono>
 #include <deque>
 #include <queue>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -31,10 +32,17 @@ class PosixClock final : public TimeSource {
 
 class ThreadWorkers final : public Workers {
  public:
+  /// Where the system gives fewer threads than asked for, it does with those.
   explicit ThreadWorkers(unsigned threads) {
-    for (unsigned i = 0; i < std::max(threads, 1U); ++i) threads_.emplace_back([this] { work(); });
-    threads_.emplace_back([this] { keep_time(); });
+    threads_.reserve(std::size_t{threads} + 2);
+    try {
+      threads_.emplace_back([this] { keep_time(); });
+      for (unsigned i = 0; i < std::max(threads, 1U); ++i) threads_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {  // no more threads to be had
+    }
   }
+  /// A timekeeper and one that works, at least.
+  [[nodiscard]] bool can_work() const noexcept { return threads_.size() >= 2; }
   ThreadWorkers(const ThreadWorkers&) = delete;
   ThreadWorkers& operator=(const ThreadWorkers&) = delete;
 
@@ -130,7 +138,9 @@ TimeSource& posix_clock() noexcept {
 }
 
 std::unique_ptr<Workers> make_thread_workers(unsigned threads) {
-  return std::make_unique<ThreadWorkers>(threads);
+  auto workers = std::make_unique<ThreadWorkers>(threads);
+  if (!workers->can_work()) return nullptr;
+  return workers;
 }
 
 }  // namespace loracle

@@ -92,7 +92,17 @@ class PosixFiles final : public Files {
 
   [[nodiscard]] Result<FileStat> stat(const std::string& path) override {
     struct stat found {};
-    if (::stat(path.c_str(), &found) != 0) return failed(path, "examine", errno);
+    if (roots_.empty()) {
+      if (::stat(path.c_str(), &found) != 0) return failed(path, "examine", errno);
+      return stat_of(found);
+    }
+    const int fd = ::open(path.c_str(), O_PATH | O_CLOEXEC);
+    if (fd < 0) return failed(path, "examine", errno);
+    Result<Unit> inside = check_inside(fd, path);
+    const int error = inside && ::fstat(fd, &found) != 0 ? errno : 0;
+    ::close(fd);
+    if (!inside) return fail(std::move(inside.error()));
+    if (error != 0) return failed(path, "examine", error);
     return stat_of(found);
   }
 

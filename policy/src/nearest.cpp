@@ -51,8 +51,9 @@ std::string unknown_name_message(std::string_view what, std::string_view given,
   std::string message("unknown ");
   message.append(what).append(" '").append(given).append("'");
   if (const std::string_view nearest = nearest_name(given, names); !nearest.empty())
-    message.append("; did you mean '").append(nearest).append("'?");
-  message.append(" Known:");
+    message.append("; did you mean '").append(nearest).append("'? Known:");
+  else
+    message.append("; known:");
   for (const std::string_view name : names) message.append(" ").append(name);
   return message;
 }

@@ -40,6 +40,19 @@ bool parse_whole(std::string_view text, Number& out) {
 
 }  // namespace
 
+Result<TierPolicies> parse_tier_policies(std::string_view text) {
+  const std::size_t slash = text.find('/');
+  if (slash != std::string_view::npos && text.find('/', slash + 1) != std::string_view::npos)
+    return fail(Errc::kInvalid,
+                "policies '" + std::string(text) + "': write device/host, for example sieve/gdsf");
+  Result<PolicySpec> device = parse_policy_spec(text.substr(0, slash));
+  if (!device) return fail(std::move(device.error()));
+  Result<PolicySpec> host =
+      slash == std::string_view::npos ? device : parse_policy_spec(text.substr(slash + 1));
+  if (!host) return fail(std::move(host.error()));
+  return TierPolicies{std::move(*device), std::move(*host)};
+}
+
 std::span<const std::string_view> policy_names() noexcept { return kNames; }
 
 Result<PolicySpec> parse_policy_spec(std::string_view text) {

@@ -12,23 +12,6 @@
 namespace loracle {
 namespace {
 
-struct TierPolicies {
-  PolicySpec device;
-  PolicySpec host;
-};
-
-Result<TierPolicies> parse_tiers(const std::string& tiers) {
-  const std::size_t slash = tiers.find('/');
-  if (slash != std::string::npos && tiers.find('/', slash + 1) != std::string::npos)
-    return fail(Errc::kInvalid,
-                fmt::format("--tiers '{}': write device/host, for example sieve/gdsf", tiers));
-  Result<PolicySpec> device = parse_policy_spec(tiers.substr(0, slash));
-  if (!device) return fail(std::move(device.error()));
-  Result<PolicySpec> host = slash == std::string::npos ? device : parse_policy_spec(tiers.substr(slash + 1));
-  if (!host) return fail(std::move(host.error()));
-  return TierPolicies{std::move(*device), std::move(*host)};
-}
-
 Result<Unit> check_sizes(const TierOptions& options) {
   if (options.max_loras == 0) return fail(Errc::kInvalid, "--max-loras 0 holds nothing: give 1 or more");
   if (options.max_cpu_loras == 0)
@@ -134,7 +117,7 @@ Result<BatchStream> make_batch_stream(const Trace& trace) {
 Result<Unit> check_tier_options(const TierOptions& options) {
   if (Result<Unit> ok = check_sizes(options); !ok) return ok;
   if (options.tiers != "vllm") {
-    Result<TierPolicies> policies = parse_tiers(options.tiers);
+    Result<TierPolicies> policies = parse_tier_policies(options.tiers);
     if (!policies) return fail(std::move(policies.error()));
     return Unit{};
   }
@@ -148,7 +131,7 @@ Result<Unit> check_tier_options(const TierOptions& options) {
 Result<TierReplay> replay_tiers(const BatchStream& stream, const TierOptions& options, DecisionSink* sink) {
   if (Result<Unit> ok = check_tier_options(options); !ok) return fail(std::move(ok.error()));
   if (options.tiers == "vllm") return replay_vllm(stream, options, sink);
-  return replay_hierarchy(stream, options, *parse_tiers(options.tiers), sink);
+  return replay_hierarchy(stream, options, *parse_tier_policies(options.tiers), sink);
 }
 
 }  // namespace loracle

@@ -121,6 +121,63 @@ TEST_F(Cli, TheEngineSaysWhatItCouldNotServe) {
                "max_cpu_loras");
 }
 
+// If this failed, a run would evict adapters of the trace for one that it never names, and call it a replay.
+TEST_F(Cli, TheEngineRefusesWhatWouldNotBeTheReplay) {
+  const std::string trace = small_trace();
+  const std::string adapters = (dir_ / "adapters").string();
+  ASSERT_EQ(run("make-adapters " + adapters + " --names-from " + trace + " --model tiny").exit_code, 0);
+  ASSERT_EQ(run("make-adapters " + adapters + " --count 1 --model tiny").exit_code, 0);
+  const std::string served =
+      "engine run " + trace + " --catalog " + adapters + " --device host --max-loras 1";
+  expect_error(served + " --pin adapter-0000", 2, "adapter-0000");
+  expect_error(served + " --policy lur", 2, "did you mean 'lru'");
+  expect_error(served + " --policy lru/lru/lru", 2, "device/host");
+  expect_error(served + " --max-cpu-memory 0", 2, "--max-cpu-memory 0");
+  expect_error(served + " --database " + (dir_ / "no" / "c.db").string(), 3, "make it");
+  expect_error(served + " --format xml", 2, "text");
+  // The second run finds in its database what was resident at the end of the first.
+  const std::string database = " --database " + (dir_ / "c.db").string();
+  const nlohmann::json first = run_json(served + database);
+  const nlohmann::json second = run_json(served + database);
+  EXPECT_EQ(first.at("decision_log_hash"), second.at("decision_log_hash"));
+  const Outcome narrow = run(served + " --max-lora-rank 1 --format json");
+  EXPECT_NE(narrow.err.find("left out"), std::string::npos) << narrow.err;
+}
+
+// If this failed, a flag would be taken and do nothing.
+TEST_F(Cli, ReplayRefusesFlagsOfTheOtherKind) {
+  const std::string trace = small_trace();
+  const std::string alone = "replay " + trace + " --policy lru --capacity 2";
+  for (const char* const flag :
+       {" --decision-log x.csv", " --pin a", " --exclusive", " --max-cpu-memory 1GiB"})
+    expect_error(alone + flag, 2, "--tiers");
+  expect_error("replay " + trace + " --tiers lru --max-loras 2 --unit bytes", 2, "--unit");
+  expect_error("replay " + trace + " --policy lru --capacity 2 --requests -1", 2, "--requests");
+}
+
+// If this failed, the planner would praise a slot count at which requests queue for minutes.
+TEST_F(Cli, PlanSeesTheTrapOfRequestsThatHoldTheirSlots) {
+  const auto planned = [this](const char* duration) {
+    const std::string trace = (dir_ / (std::string(duration) + ".jsonl")).string();
+    EXPECT_EQ(run(std::string("trace gen zipf --rate 4 --adapters 200 --alpha 0.9 --requests 40000 --seed 7 "
+                              "--duration-mean ") +
+                  duration + " -o " + trace)
+                  .exit_code,
+              0);
+    return run_json("plan " + trace);
+  };
+  const nlohmann::json six = planned("6");
+  const int slots = six.at("recommendation").at("max_loras");
+  EXPECT_GE(slots, 28);
+  EXPECT_LE(slots, 40);
+  for (const nlohmann::json& row : six.at("advisory").at("max_loras")) {
+    if (row.at("max_loras") > 16) continue;
+    EXPECT_TRUE(row.at("below_floor")) << row;
+    EXPECT_GT(row.at("wait_probability"), 0.3) << row;
+  }
+  EXPECT_LT(planned("2").at("recommendation").at("max_loras"), slots);
+}
+
 // If this failed, scripts that read the documented JSON would break.
 TEST_F(Cli, ReplayPrintsTheDocumentedJson) {
   const nlohmann::json json = run_json("replay " + small_trace() + " --policy lru,belady --capacity 1,2");

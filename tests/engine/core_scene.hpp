@@ -59,7 +59,14 @@ class CoreScene {
     source.directory = std::to_string(++versions_);
     core->know(name, source);
     current_[name] = source;
+    known_as_[id].insert(static_cast<float>(versions_));
   }
+  /// Whether the slot holds some version of that adapter, and of no other.
+  [[nodiscard]] bool was_ever(std::uint32_t id, float version) const {
+    const auto found = known_as_.find(id);
+    return found != known_as_.end() && found->second.count(version) != 0;
+  }
+  [[nodiscard]] std::uint32_t id_of(const std::string& name) const { return ids_.at(name); }
   [[nodiscard]] const AdapterSource& source(const std::string& name) const { return current_.at(name); }
 
   [[nodiscard]] Result<Lease> acquire(const std::vector<std::string>& names,
@@ -121,6 +128,7 @@ class CoreScene {
   }
 
   std::map<std::string, std::uint32_t> ids_;
+  std::map<std::uint32_t, std::set<float>> known_as_;
   std::map<std::string, AdapterSource> current_;
   std::uint64_t versions_ = 0;
 };

@@ -41,7 +41,8 @@ struct Outcome {
 
 class Simulation {
  public:
-  explicit Simulation(std::uint64_t seed) : rng_(seed), scene_(draw(), seed) {
+  explicit Simulation(std::uint64_t seed)
+      : rng_(seed), scene_(draw(), seed, seed % 2 == 0 ? 64 : 6 + static_cast<std::uint32_t>(seed % 7)) {
     scene_.workers.delay_max = 1 + rng_.below(1'000'000);
     if (rng_.below(2) == 0) scene_.read_fails = [this] { return faults_.below(10) == 0; };
     if (rng_.below(2) == 0) scene_.device.fails = [this] { return faults_.below(15) == 0; };
@@ -50,7 +51,7 @@ class Simulation {
 
   Outcome run(int steps) {
     for (int i = 0; i < steps && !::testing::Test::HasFailure(); ++i) {
-      switch (rng_.below(12)) {
+      switch (rng_.below(14)) {
         case 0:
           scene_.know(any_name(), 1 + rng_.below(kWidth));
           break;
@@ -73,6 +74,12 @@ class Simulation {
         case 5:
         case 6:
           if (!leases_.empty()) leases_.pop_front();
+          break;
+        case 7:
+          scene_.core->pin_later(any_name(), rng_.below(2));
+          break;
+        case 8:
+          static_cast<void>(scene_.core->unpin(any_name(), rng_.below(2)));
           break;
         default:
           request();
@@ -123,15 +130,24 @@ class Simulation {
     if (rng_.below(3) == 0) options.timeout_ns = rng_.below(3'000'000);
     const bool keep = rng_.below(2) == 0;
     ++asked_;
-    scene_.core->acquire_async(views, options, [this, keep](Result<Lease> lease) {
+    std::vector<std::uint32_t> ids;
+    for (const std::string& wanted : names)
+      if (const std::uint32_t id = scene_.id_of(wanted); std::find(ids.begin(), ids.end(), id) == ids.end())
+        ids.push_back(id);
+    scene_.core->acquire_async(views, options, [this, keep, ids](Result<Lease> lease) {
       if (!lease) {
         ++outcome_.failed;
         return;
       }
       ++outcome_.served;
+      ASSERT_EQ(lease->adapters().size(), ids.size());
       std::vector<float> versions;
-      for (const LeasedAdapter& adapter : lease->adapters())
+      for (std::size_t i = 0; i < ids.size(); ++i) {
+        const LeasedAdapter& adapter = lease->adapters()[i];
+        ASSERT_EQ(adapter.id, ids[i]);
         versions.push_back(scene_.version_in(adapter.slot));
+        ASSERT_TRUE(scene_.was_ever(adapter.id, versions.back())) << "the slot holds another adapter";
+      }
       scene_.expect_whole(*lease, versions);
       if (keep) leases_.push_back(std::move(*lease));
     });

@@ -96,6 +96,60 @@ TEST(EngineCore, AFailedLoadReachesEveryWaiterAndChangesNothingElse) {
   EXPECT_TRUE(scene.acquire({"bad"})) << "a failure is not remembered";
 }
 
+// If this failed, a batch would come back with an adapter missing, and no error.
+TEST(EngineCore, ABatchNeverTakesARowFromItself) {
+  CoreScene scene(sizes(2, 4), 1, 2);
+  for (const char* name : {"a", "b", "c"}) scene.know(name, 1);
+  const Result<Lease> held = scene.acquire({"c"});
+  ASSERT_TRUE(held);
+  const Result<Lease> both = scene.acquire({"a", "b"}, 1'000'000);
+  ASSERT_FALSE(both) << both->adapters().size();
+  EXPECT_EQ(both.error().code, Errc::kTooLarge);
+  EXPECT_TRUE(scene.acquire({"a"}));
+}
+
+// If this failed, a pin that was refused would keep its slot for ever, and nobody would know.
+TEST(EngineCore, APinThatFailsLeavesNoPin) {
+  CoreScene scene(sizes(1, 2));
+  scene.know("a", 1);
+  scene.know("b", 1);
+  scene.device.fails = [] { return true; };
+  EXPECT_FALSE(scene.core->pin("a", 0, {}));
+  scene.device.fails = nullptr;
+  EXPECT_FALSE(scene.core->status("a")->pinned);
+  EXPECT_EQ(scene.core->stats().host.pinned, 0U);
+  EXPECT_TRUE(scene.acquire({"b"}));
+  EXPECT_TRUE(scene.core->pin("a", 0, {}));
+  EXPECT_TRUE(scene.core->status("a")->pinned);
+}
+
+// If this failed, a request that came to nothing would have cost another its place in memory.
+TEST(EngineCore, AFailedBatchEvictsNobody) {
+  CoreScene scene(sizes(2, 2));
+  for (const char* name : {"a", "b", "good", "bad"}) scene.know(name, 1);
+  scene.broken = {"bad"};
+  ASSERT_TRUE(scene.acquire({"a", "b"}));
+  EXPECT_FALSE(scene.acquire({"good", "bad"}));
+  EXPECT_TRUE(scene.core->status("a")->on_device);
+  EXPECT_TRUE(scene.core->status("b")->on_device);
+  EXPECT_EQ(scene.core->stats().prefetches_dropped, 0U);
+}
+
+// If this failed, uses would vanish from the history whenever an adapter makes way for another.
+TEST(EngineCore, UsesAreToldOnceWhateverBecomesOfTheRow) {
+  CoreScene scene(sizes(1, 1), 1, 1);
+  scene.know("a", 1);
+  scene.know("b", 1);
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(scene.acquire({"a"}));
+  EXPECT_EQ(scene.core->take_uses().at("a"), 3U);
+  ASSERT_TRUE(scene.acquire({"a"}));
+  scene.know("a", 1);  // other content, the same name: another row
+  ASSERT_TRUE(scene.acquire({"a"}));
+  const auto uses = scene.core->take_uses();
+  EXPECT_EQ(uses.at("a"), 2U);
+  EXPECT_TRUE(scene.core->take_uses().empty());
+}
+
 // If this failed, a slot could be rewritten while a batch computes with it.
 TEST(EngineCore, LeasedAdaptersAreNotEvictedAndTheNextRequestWaitsForThem) {
   CoreScene scene(sizes(1, 2));

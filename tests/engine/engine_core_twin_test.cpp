@@ -186,6 +186,15 @@ class Twins {
   void keep(const std::vector<Row>& staged) {
     for (const Row row : staged) static_cast<void>(model_->tiers_.bring({&row, 1}, 1, Tick{model_->tick_}));
   }
+  /// Read for a request that failed: stays if nothing has to go for it.
+  void keep_if_free(const std::vector<Row>& staged) {
+    for (const Row row : staged) {
+      const Tier<AnyPolicy>& host = model_->tiers_.tier(1);
+      const Bytes size = model_->table_.size[index_of(row)];
+      if (host.used().entries < host.capacity().entries && host.used().bytes + size <= host.capacity().bytes)
+        keep({row});
+    }
+  }
 
   void request() {
     std::vector<std::string> names;
@@ -207,14 +216,14 @@ class Twins {
     const bool too_large = verdict == Verdict::kTooLarge || verdict == Verdict::kTooManyAdapters;
     std::vector<Row> staged;
     if (!too_large && !load(names, rows, staged)) {
-      keep(staged);
+      keep_if_free(staged);
       ASSERT_FALSE(lease);
       ASSERT_EQ(lease.error().code, Errc::kCorrupt);
       return;
     }
     verdict = model.tiers_.request(rows, Tick{model.tick_});
     model.tick_ += rows.size();
-    if (verdict == Verdict::kAllHeld) keep(staged);  // what was read in vain is kept, where there is room
+    if (verdict == Verdict::kAllHeld) keep_if_free(staged);
     ASSERT_EQ(lease.has_value(), verdict == Verdict::kServed);
     if (!lease) {
       const Errc code = lease.error().code;
@@ -263,7 +272,7 @@ class Twins {
         model.tiers_.keep(adapter_row, 1);
       }
     } else {
-      keep(staged);
+      keep_if_free(staged);
     }
     ASSERT_EQ(pinned.has_value(), verdict == Verdict::kServed);
     compare();

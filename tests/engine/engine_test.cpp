@@ -151,6 +151,78 @@ TEST_F(EngineTest, ActivatesDeactivatesPinsAddsAndRemoves) {
   EXPECT_EQ(engine_->acquire("extra").error().code, Errc::kNotFound);
 }
 
+// If this failed, an adapter that an operator pinned would lose its place when its files are replaced.
+TEST_F(EngineTest, APinOutlivesNewContent) {
+  make({"a", "b"});
+  open(config(2, 2));
+  ASSERT_TRUE(engine_->pin("a"));
+  make({"a"}, 8, 2);
+  const Result<RefreshReport> report = engine_->refresh();
+  ASSERT_TRUE(report);
+  ASSERT_EQ(report->changed, std::vector<std::string>{"a"});
+  ASSERT_TRUE(engine_->acquire("a"));  // the pin is restored in the background: not behind this
+  ASSERT_TRUE(engine_->acquire("a"));
+  EXPECT_TRUE(engine_->status("a")->pinned);
+  const fs::path elsewhere = folder_ / "elsewhere" / "a";
+  fs::create_directories(elsewhere.parent_path());
+  fs::rename(fs::path(root()) / "a", elsewhere);
+  ASSERT_TRUE(engine_->add("a", elsewhere.string()));
+  ASSERT_TRUE(engine_->acquire("a"));
+  ASSERT_TRUE(engine_->acquire("a"));
+  EXPECT_TRUE(engine_->status("a")->pinned);
+}
+
+// If this failed, a callback that asks for something, or a thread that holds a lease, would hang a shutdown.
+TEST_F(EngineTest, ShutdownWaitsForThoseWhoStillCallIt) {
+  make({"a", "b"});
+  open(config(1, 2));
+  Result<Lease> held = engine_->acquire("a");
+  ASSERT_TRUE(held);
+  std::thread closing([this] { EXPECT_TRUE(engine_->shutdown()); });
+  while (engine_->refresh()) {  // until it is refused
+  }
+  const Result<Unit> refused = engine_->remove("b");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kCancelled);
+  EXPECT_EQ(engine_->add("c", root() + "/b").error().code, Errc::kCancelled);
+  EXPECT_EQ(engine_->set_policy(EngineTier::kHost, "sieve").error().code, Errc::kCancelled);
+  EXPECT_EQ(engine_->unpin("a").error().code, Errc::kCancelled);
+  held->let_go();
+  closing.join();
+}
+
+// If this failed, adapters that were added by hand would be gone after a restart, yet be in the list.
+TEST_F(EngineTest, AddedAdaptersAreServedAfterARestart) {
+  make({"a"});
+  open(config(2, 2));
+  const fs::path elsewhere = folder_ / "elsewhere" / "b";
+  fs::create_directories(elsewhere.parent_path());
+  fs::copy(fs::path(root()) / "a", elsewhere);
+  const Result<std::uint32_t> id = engine_->add("b", elsewhere.string());
+  ASSERT_TRUE(id);
+  fs::copy(fs::path(root()) / "a", fs::path(root()) / "b");  // the same name in the directory: not served
+  open(config(2, 2));
+  ASSERT_TRUE(engine_->acquire("b"));
+  EXPECT_EQ(*engine_->adapter_id("b"), *id);
+  ASSERT_TRUE(engine_->refresh());
+  EXPECT_TRUE(engine_->acquire("b"));
+}
+
+// If this failed, an operator would look for an adapter that lies in the directory and be told it does not.
+TEST_F(EngineTest, ARefusedAdapterSaysWhy) {
+  make({"a"}, 8);
+  make({"wide"}, 64);
+  EngineConfig narrow = config(1, 1);
+  narrow.max_lora_rank = 8;
+  open(narrow);
+  ASSERT_EQ(engine_->rejected().size(), 1U);
+  const Result<Lease> lease = engine_->acquire("wide");
+  ASSERT_FALSE(lease);
+  EXPECT_EQ(lease.error().code, Errc::kInvalid);
+  EXPECT_NE(lease.error().message.find("rank"), std::string::npos) << lease.error().message;
+  EXPECT_EQ(engine_->acquire("nobody").error().code, Errc::kNotFound);
+}
+
 /// Answers for fake://NAME with the directory NAME of a folder, as a cache would: while it is asked.
 class FakeOrigin final : public Origin {
  public:
@@ -294,7 +366,7 @@ TEST_F(EngineTest, ARestartBringsBackWhatWasResidentAndPinned) {
   ASSERT_TRUE(engine_->shutdown());
   EXPECT_EQ(engine_->acquire("a").error().code, Errc::kCancelled);
   open(config(2, 3));
-  EXPECT_TRUE(engine_->status("b")->pinned);
+  EXPECT_TRUE(eventually([this] { return engine_->status("b")->pinned; }));
   EXPECT_TRUE(
       eventually([this] { return engine_->status("d")->on_device && engine_->status("c")->on_host; }));
   EXPECT_FALSE(engine_->status("e")->on_host);

@@ -427,6 +427,9 @@ Result<Unit> Catalog::restore(std::string_view name, std::int64_t now_unix_s) {
   if (!transaction) return fail(std::move(transaction.error()));
   Result<KnownRow> known = find_known(state_->database, name);
   if (!known) return fail(std::move(known.error()));
+  if (known->state == AdapterState::kVanished)
+    return fail(Errc::kInvalid,
+                fmt::format("'{}' was not removed, its files vanished: put them back and refresh", name));
   if (known->state != AdapterState::kRemoved) return Unit{};
   Writer writer(state_->database, now_unix_s);
   writer.set_state(*known, AdapterState::kAvailable);

@@ -148,7 +148,12 @@ Result<Database> Database::open(const std::string& path, Access access, std::uin
   sqlite3* raw = nullptr;
   const int code = ::sqlite3_open_v2(name.c_str(), &raw, flags, nullptr);
   Database database(std::unique_ptr<sqlite3, Close>(raw), path, busy_timeout_ms);
-  if (code != SQLITE_OK) return fail(database.error(code));
+  if (code != SQLITE_OK) {
+    Error error = database.error(code);
+    if (error.code == Errc::kNotFound && access == Access::kCreate)
+      error.message = fmt::format("{}: its directory does not exist: make it, or give another path", path);
+    return fail(std::move(error));
+  }
   constexpr auto kLongest = static_cast<std::uint32_t>(std::numeric_limits<int>::max());
   ::sqlite3_busy_timeout(raw, static_cast<int>(busy_timeout_ms < kLongest ? busy_timeout_ms : kLongest));
   // A table that some database brings along must not run code of its own choosing.

@@ -190,7 +190,11 @@ class AdapterMaker {
       if (error) return io_error(place, "move away", error);
     }
     fs::rename(draft, place, error);
-    if (error) return io_error(place, "put in place", error);
+    if (error) {
+      std::error_code ignored;  // what is told is why it came to this
+      if (there) fs::rename(workshop_ / "replaced", place, ignored);
+      return io_error(place, "put in place", error);
+    }
     if (there) fs::remove_all(workshop_ / "replaced", error);
     ++made.made;
     made.bytes += *bytes;

@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <deque>
+#include <set>
+#include <string_view>
 #include <utility>
 
+#include "loracle/engine/origin.hpp"
 #include "loracle/sim/model_geometry.hpp"
 
 namespace loracle {
@@ -79,28 +82,44 @@ Result<AdapterBook> open_book(Catalog& catalog, const std::string& root, const A
   if (!entries) return fail(std::move(entries.error()));
   Result<KnownAdapters> known = catalog.known(root, rules);
   if (!known) return fail(std::move(known.error()));
+  Result<std::vector<CatalogSource>> sources = catalog.sources();
+  if (!sources) return fail(std::move(sources.error()));
+  std::set<std::string_view> scanned_roots;
+  for (const CatalogSource& place : *sources) scanned_roots.insert(place.root);
   AdapterBook book;
   book.layout = std::move(layout);
-  std::map<std::string_view, const CatalogEntry*> by_name;
-  for (const CatalogEntry& entry : *entries)
-    if (entry.state == AdapterState::kAvailable) by_name.emplace(entry.name, &entry);
-  for (const KnownAdapter& adapter : known->adapters) {
-    const auto entry = by_name.find(adapter.name);
-    if (entry == by_name.end()) continue;
-    const auto bytes = weights->bytes.find(entry->second->shape_id);
+  const auto take = [&](const CatalogEntry& entry, AdapterSource source) {
+    const auto bytes = weights->bytes.find(entry.shape_id);
     if (bytes == weights->bytes.end()) {
-      book.rejected.push_back(
-          fmt::format("{}: {}", adapter.name, weights->refusals[entry->second->shape_id]));
+      book.rejected.push_back(fmt::format("{}: {}", entry.name, weights->refusals[entry.shape_id]));
+      return;
+    }
+    source.id = entry.id.value;
+    source.rank = entry.rank;
+    source.bytes = bytes->second;
+    book.adapters.emplace(entry.name, std::move(source));
+  };
+  std::map<std::string_view, const KnownAdapter*> scanned;
+  for (const KnownAdapter& adapter : known->adapters) scanned.emplace(adapter.name, &adapter);
+  for (const CatalogEntry& entry : *entries) {
+    if (entry.state != AdapterState::kAvailable) continue;
+    AdapterSource source;
+    if (const auto found = scanned.find(entry.name); found != scanned.end()) {
+      source.directory = root + "/" + entry.name;
+      source.config_stat = found->second->stamp.config;
+      source.weights_stat = found->second->stamp.weights;
+      take(entry, std::move(source));
       continue;
     }
-    AdapterSource source;
-    source.id = entry->second->id.value;
-    source.rank = entry->second->rank;
-    source.bytes = bytes->second;
-    source.directory = root + "/" + adapter.name;
-    source.config_stat = adapter.stamp.config;
-    source.weights_stat = adapter.stamp.weights;
-    book.adapters.emplace(adapter.name, std::move(source));
+    Result<CatalogRecord> record = catalog.find(entry.name);
+    if (!record) return fail(std::move(record.error()));
+    const bool is_added = scanned_roots.count(record->source) == 0 && scheme_of(record->source).empty();
+    if (!is_added) continue;
+    source.is_scanned = false;
+    source.directory = record->facts.directory;
+    source.config_stat = record->facts.stamp.config;
+    source.weights_stat = record->facts.stamp.weights;
+    take(entry, std::move(source));
   }
   return book;
 }

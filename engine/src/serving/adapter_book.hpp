@@ -32,7 +32,8 @@ struct ShapeWeights {
 };
 [[nodiscard]] Result<ShapeWeights> weigh_shapes(Catalog& catalog, const SlotLayout& layout);
 
-/// Every available adapter that was found under `root`.
+/// Every available adapter that was found under `root`, or added from a directory of this machine. (What was
+/// added from elsewhere has no local copy to go by, and must be added again.)
 [[nodiscard]] Result<AdapterBook> open_book(Catalog& catalog, const std::string& root,
                                             const AdapterRules& rules, SlotLayout layout);
 

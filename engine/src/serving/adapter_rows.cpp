@@ -6,7 +6,26 @@
 
 namespace loracle {
 
+void AdapterRows::set_untold_aside(Row row) {
+  const std::size_t i = index_of(row);
+  if (uses_[i] > told_[i]) untold_[name_[i]] += uses_[i] - told_[i];
+  told_[i] = uses_[i];
+}
+
+void AdapterRows::describe(std::string_view name, const AdapterSource& source) {
+  const auto known = known_.find(name);
+  LORACLE_CHECK(known != known_.end());
+  known->second = source;
+  if (const Row row = row_of(name); row != kNoRow) source_[index_of(row)] = source;
+}
+
+std::map<std::string, std::uint64_t, std::less<>> AdapterRows::take_uses() {
+  for (const auto& [name, row] : by_name_) set_untold_aside(row);
+  return std::exchange(untold_, {});
+}
+
 void AdapterRows::detach(Row row) {
+  set_untold_aside(row);
   by_name_.erase(by_name_.find(name_[index_of(row)]));
   live_[index_of(row)] = 0;
 }
@@ -60,6 +79,7 @@ Row AdapterRows::assign(std::string_view name, const std::function<bool(Row)>& i
   name_[i] = known->first;
   live_[i] = 1;
   uses_[i] = 0;
+  told_[i] = 0;
   table_.size[i] = Bytes{known->second.bytes};
   by_name_.emplace(known->first, row);
   return row;
@@ -67,6 +87,7 @@ Row AdapterRows::assign(std::string_view name, const std::function<bool(Row)>& i
 
 void AdapterRows::recycle(Row row) {
   LORACLE_CHECK(live_[index_of(row)] == 0);
+  set_untold_aside(row);  // leases that began before it lost its name
   free_.push_back(row);
 }
 

@@ -23,7 +23,7 @@ namespace loracle {
 class AdapterRows {
  public:
   explicit AdapterRows(std::uint32_t rows_max)
-      : source_(rows_max), name_(rows_max), live_(rows_max, 0), uses_(rows_max, 0) {
+      : source_(rows_max), name_(rows_max), live_(rows_max, 0), uses_(rows_max, 0), told_(rows_max, 0) {
     table_.size.assign(rows_max, Bytes{1});
     by_name_.max_load_factor(0.25F);  // found on every request: short chains
     by_name_.reserve(rows_max);
@@ -56,6 +56,11 @@ class AdapterRows {
   [[nodiscard]] std::uint64_t& uses(Row row) noexcept { return uses_[index_of(row)]; }
   [[nodiscard]] std::uint64_t uses(Row row) const noexcept { return uses_[index_of(row)]; }
 
+  /// New facts of the same content, where it lies for one: its row stays. REQUIRES: known.
+  void describe(std::string_view name, const AdapterSource& source);
+  /// Uses since the last call, by the name they were of; also of names that have lost their row since.
+  [[nodiscard]] std::map<std::string, std::uint64_t, std::less<>> take_uses();
+
   /// All names, sorted.
   [[nodiscard]] const std::map<std::string, AdapterSource, std::less<>>& known() const noexcept {
     return known_;
@@ -69,17 +74,20 @@ class AdapterRows {
     }
   };
   void detach(Row row);
+  void set_untold_aside(Row row);
 
   AdapterTable table_;
   std::map<std::string, AdapterSource, std::less<>> known_;
   std::unordered_map<std::string, Row, Hash, std::equal_to<>> by_name_;
-  std::vector<AdapterSource> source_;  // [rows]
-  std::vector<std::string> name_;      // [rows]
-  std::vector<std::uint8_t> live_;     // [rows] has a name
-  std::vector<std::uint64_t> uses_;    // [rows]
-  std::vector<Row> free_;              // a stack
-  std::uint32_t next_ = 0;             // no row from here on was ever given out
-  std::uint32_t hand_ = 0;             // where the search for an idle row goes on
+  std::vector<AdapterSource> source_;                         // [rows]
+  std::vector<std::string> name_;                             // [rows]
+  std::vector<std::uint8_t> live_;                            // [rows] has a name
+  std::vector<std::uint64_t> uses_;                           // [rows] since the row was given its name
+  std::vector<std::uint64_t> told_;                           // [rows] of uses_: taken
+  std::map<std::string, std::uint64_t, std::less<>> untold_;  // of rows that have other names now
+  std::vector<Row> free_;                                     // a stack
+  std::uint32_t next_ = 0;                                    // no row from here on was ever given out
+  std::uint32_t hand_ = 0;                                    // where the search for an idle row goes on
 };
 
 }  // namespace loracle

@@ -5,8 +5,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <mutex>
+#include <set>
+#include <span>
 #include <utility>
 
 #include "loracle/engine/catalog.hpp"
@@ -26,7 +29,9 @@ std::size_t level_of(EngineTier tier) noexcept { return static_cast<std::size_t>
 
 Result<Unit> check_config(const EngineConfig& config, const Env& env) {
   if (env.clock == nullptr || env.files == nullptr || env.workers == nullptr || env.device == nullptr)
-    return fail(Errc::kInvalid, "env: clock, files, workers and device must all be given");
+    return fail(Errc::kInvalid,
+                "env: clock, files, workers and device must all be given (no workers: could no thread be "
+                "made?)");
   if (config.max_loras == 0) return fail(Errc::kInvalid, "max_loras 0 holds nothing: give 1 or more");
   if (config.max_cpu_loras != 0 && config.max_cpu_loras < config.max_loras) {
     return fail(
@@ -45,6 +50,14 @@ Result<Unit> check_config(const EngineConfig& config, const Env& env) {
   if (config.adapters_max > kRowsMax)
     return fail(Errc::kInvalid, fmt::format("adapters_max {}: at most {}", config.adapters_max, kRowsMax));
   return Unit{};
+}
+
+/// Equal but for the device their files are on: a disk that was mounted anew.
+bool is_same_content(const AdapterSource& a, const AdapterSource& b) noexcept {
+  const AdapterStamp of_a{a.config_stat, a.weights_stat, 0};
+  const AdapterStamp of_b{b.config_stat, b.weights_stat, 0};
+  return a.id == b.id && a.bytes == b.bytes && a.uri == b.uri && a.content == b.content &&
+         a.directory == b.directory && of_a.same_files_remounted(of_b);
 }
 
 std::string without_trailing_slashes(std::string path) {
@@ -98,15 +111,76 @@ struct Engine::Parts {
     return catalog.save_residency(residents);
   }
 
-  /// Pins first, then what was resident, most valuable first; all in the background.
-  Result<Unit> restore() {
+  /// Pins these adapters, or all, as the catalog says they are, in the background: one that cannot be loaded
+  /// any more must not keep the others from being served.
+  Result<Unit> restore_pins(const std::set<std::uint32_t>* only = nullptr) {
     Result<std::vector<Pin>> pins = catalog.pins();
     if (!pins) return fail(std::move(pins.error()));
     for (const Pin& pin : *pins) {
+      if (only != nullptr && only->count(pin.id.value) == 0) continue;
       const Result<std::string> name = catalog.name_of(pin.id);
-      // An adapter that cannot be loaded any more must not keep the others from being served.
-      if (name) static_cast<void>(core->pin(*name, pin.tier == Place::kDevice ? 0 : 1, {}));
+      if (name) core->pin_later(*name, pin.tier == Place::kDevice ? 0 : 1);
     }
+    return Unit{};
+  }
+
+  /// Makes the core know what the catalog does. Also what an earlier call has failed to hand on. The ids of
+  /// new content are answered.
+  std::set<std::uint32_t> hand_on(const AdapterBook& book) {
+    std::set<std::uint32_t> fresh;
+    std::map<std::string, AdapterSource, std::less<>> before;
+    for (auto& [name, source] : core->known()) before.emplace(name, std::move(source));
+    for (const auto& [name, source] : book.adapters) {
+      const auto known = before.find(name);
+      if (known == before.end() || !is_same_content(known->second, source)) {
+        core->know(name, source);
+        fresh.insert(source.id);
+      } else if (known->second.config_stat != source.config_stat ||
+                 known->second.weights_stat != source.weights_stat) {
+        core->describe(name, source);
+      }
+    }
+    for (const auto& [name, source] : before)
+      if (source.uri.empty() && book.adapters.count(name) == 0) static_cast<void>(core->forget(name));
+    return fresh;
+  }
+
+  void take_rejections(const AdapterBook& book, const ApplyOutcome& outcome) {
+    std::vector<std::string> all = book.rejected;
+    for (const Rejection& rejection : outcome.rejected)
+      all.push_back(rejection.name + ": " + rejection.reason);
+    std::sort(all.begin(), all.end());
+    const std::lock_guard lock(telling);
+    rejected = std::move(all);
+  }
+
+  /// An adapter that nobody knows may be one that was refused: says why.
+  [[nodiscard]] Error explained(Error error, std::span<const std::string_view> names) const {
+    if (error.code != Errc::kNotFound) return error;
+    const std::lock_guard lock(telling);
+    for (const std::string_view name : names) {
+      const std::string begin = std::string(name) + ": ";
+      const auto found = std::lower_bound(rejected.begin(), rejected.end(), begin);
+      if (found != rejected.end() && found->starts_with(begin) && !core->status(name))
+        return {Errc::kInvalid, fmt::format("adapter '{}' is refused: {}", name, found->substr(begin.size())),
+                0};
+    }
+    return error;
+  }
+  template <class T>
+  [[nodiscard]] Result<T> explained(Result<T> result, std::span<const std::string_view> names) const {
+    if (result) return result;
+    return fail(explained(std::move(result.error()), names));
+  }
+
+  [[nodiscard]] Result<Unit> check_open() const {
+    if (!closing) return Unit{};
+    return fail(Errc::kCancelled, "the engine is shutting down");
+  }
+
+  /// Pins first, then what was resident, most valuable first; all in the background.
+  Result<Unit> restore() {
+    if (Result<Unit> pinned = restore_pins(); !pinned) return pinned;
     if (!config.restore_residency) return Unit{};
     Result<std::vector<ResidentAdapter>> residents = catalog.residency();
     if (!residents) return fail(std::move(residents.error()));
@@ -140,6 +214,9 @@ struct Engine::Parts {
   Env env;
   AdapterRules rules;
   std::mutex changing;  // add, remove, refresh: one at a time
+  std::atomic<bool> closing{false};
+  mutable std::mutex telling;  // of `rejected`
+  std::vector<std::string> rejected;
   Catalog catalog;
   std::unique_ptr<Origin> file_origin = make_file_origin();
   std::unique_ptr<EngineCore> core;
@@ -167,8 +244,12 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineConfig& config, const E
   }
   auto parts = std::make_unique<Parts>(std::move(cleaned), env, std::move(*catalog));
 
-  if (!config.directory.empty())
-    if (Result<ApplyOutcome> found = parts->discover(); !found) return fail(std::move(found.error()));
+  ApplyOutcome outcome;
+  if (!config.directory.empty()) {
+    Result<ApplyOutcome> found = parts->discover();
+    if (!found) return fail(std::move(found.error()));
+    outcome = std::move(*found);
+  }
   Result<SlotLayout> layout = layout_of(parts->catalog, config.max_lora_rank, config.dtype);
   if (!layout) return fail(std::move(layout.error()));
   Result<AdapterBook> book =
@@ -189,40 +270,49 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineConfig& config, const E
   if (!core) return fail(std::move(core.error()));
   parts->core = std::move(*core);
   for (const auto& [name, source] : book->adapters) parts->core->know(name, source);
+  parts->take_rejections(*book, outcome);
   parts->core->order_rows(config.row_names);
   if (Result<Unit> restored = parts->restore(); !restored) return fail(std::move(restored.error()));
   return std::unique_ptr<Engine>(new Engine(std::move(parts)));
 }
 
 Result<Lease> Engine::acquire(std::span<const std::string_view> names, const AcquireOptions& options) {
-  return parts_->core->acquire(names, options);
+  return parts_->explained(parts_->core->acquire(names, options), names);
 }
 
 Result<Lease> Engine::acquire(std::string_view name, const AcquireOptions& options) {
-  return parts_->core->acquire({&name, 1}, options);
+  return acquire({&name, 1}, options);
 }
 
 void Engine::acquire_async(std::span<const std::string_view> names, const AcquireOptions& options,
                            AcquireCallback done) {
-  parts_->core->acquire_async(names, options, std::move(done));
+  std::vector<std::string> asked(names.begin(), names.end());
+  parts_->core->acquire_async(
+      names, options,
+      [parts = parts_.get(), asked = std::move(asked), done = std::move(done)](Result<Lease> lease) {
+        const std::vector<std::string_view> views(asked.begin(), asked.end());
+        done(parts->explained(std::move(lease), views));
+      });
 }
 
 Result<Unit> Engine::prefetch(std::span<const std::string_view> names, EngineTier tier) {
-  return parts_->core->prefetch(names, level_of(tier));
+  return parts_->explained(parts_->core->prefetch(names, level_of(tier)), names);
 }
 
 Result<Unit> Engine::load_many(std::span<const std::string_view> names, const AcquireOptions& options) {
-  return parts_->core->bring(names, level_of(EngineTier::kHost), options);
+  return parts_->explained(parts_->core->bring(names, level_of(EngineTier::kHost), options), names);
 }
 
 Result<Unit> Engine::pin(std::string_view name, EngineTier tier, const AcquireOptions& options) {
-  if (Result<Unit> pinned = parts_->core->pin(name, level_of(tier), options); !pinned) return pinned;
+  if (Result<Unit> pinned = parts_->core->pin(name, level_of(tier), options); !pinned)
+    return parts_->explained(std::move(pinned), {&name, 1});
   const Result<LoraId> id = parts_->catalog.id_of(name);
   if (!id) return fail(id.error());
   return parts_->catalog.set_pin({*id, tier == EngineTier::kDevice ? Place::kDevice : Place::kHost}, true);
 }
 
 Result<Unit> Engine::unpin(std::string_view name, EngineTier tier) {
+  if (Result<Unit> open = parts_->check_open(); !open) return open;
   if (Result<Unit> done = parts_->core->unpin(name, level_of(tier)); !done) return done;
   const Result<LoraId> id = parts_->catalog.id_of(name);
   if (!id) return fail(id.error());
@@ -232,6 +322,7 @@ Result<Unit> Engine::unpin(std::string_view name, EngineTier tier) {
 }
 
 Result<std::uint32_t> Engine::add(std::string_view name, const std::string& uri) {
+  if (Result<Unit> open = parts_->check_open(); !open) return fail(std::move(open.error()));
   if (Result<Unit> ok = check_adapter_name(name); !ok) return fail(std::move(ok.error()));
   std::vector<Origin*> origins = parts_->env.origins;
   origins.push_back(parts_->file_origin.get());
@@ -240,9 +331,11 @@ Result<std::uint32_t> Engine::add(std::string_view name, const std::string& uri)
   Result<AdapterFiles> adapter = inspect_adapter(*parts_->env.files, copy->directory, parts_->rules);
   if (!adapter) return fail(std::move(adapter.error()));
   const std::lock_guard lock(parts_->changing);
+  if (Result<Unit> open = parts_->check_open(); !open) return fail(std::move(open.error()));
   // What fits no slot must not enter the catalog.
   Result<AdapterSource> source = parts_->source_of(*adapter, LoraId{});
   if (!source) return fail(std::move(source.error()));
+  source->is_scanned = false;
   const bool is_remote = !copy->content.empty();
   if (is_remote) {
     source->uri = uri;
@@ -257,11 +350,15 @@ Result<std::uint32_t> Engine::add(std::string_view name, const std::string& uri)
   if (!change) return fail(std::move(change.error()));
   source->id = change->id.value;
   parts_->core->know(name, *source);
+  const std::set<std::uint32_t> fresh = {change->id.value};
+  if (Result<Unit> pinned = parts_->restore_pins(&fresh); !pinned) return fail(std::move(pinned.error()));
   return change->id.value;
 }
 
 Result<Unit> Engine::remove(std::string_view name) {
+  if (Result<Unit> open = parts_->check_open(); !open) return open;
   const std::lock_guard lock(parts_->changing);
+  if (Result<Unit> open = parts_->check_open(); !open) return open;
   if (Result<AdapterStatus> known = parts_->core->status(name); !known) return fail(std::move(known.error()));
   if (Result<Unit> gone = parts_->catalog.remove(name, parts_->env.clock->unix_s()); !gone) return gone;
   static_cast<void>(parts_->core->forget(name));
@@ -269,10 +366,14 @@ Result<Unit> Engine::remove(std::string_view name) {
 }
 
 Result<Unit> Engine::activate(std::string_view name, const AcquireOptions& options) {
-  return parts_->core->bring({&name, 1}, level_of(EngineTier::kDevice), options);
+  return parts_->explained(parts_->core->bring({&name, 1}, level_of(EngineTier::kDevice), options),
+                           {&name, 1});
 }
 
-Result<Unit> Engine::deactivate(std::string_view name) { return parts_->core->deactivate(name); }
+Result<Unit> Engine::deactivate(std::string_view name) {
+  if (Result<Unit> open = parts_->check_open(); !open) return open;
+  return parts_->core->deactivate(name);
+}
 
 std::vector<AdapterStatus> Engine::list() const { return parts_->core->list(); }
 
@@ -289,7 +390,9 @@ Result<std::uint32_t> Engine::adapter_id(std::string_view name) const {
 }
 
 Result<RefreshReport> Engine::refresh() {
+  if (Result<Unit> open = parts_->check_open(); !open) return fail(std::move(open.error()));
   const std::lock_guard lock(parts_->changing);
+  if (Result<Unit> open = parts_->check_open(); !open) return fail(std::move(open.error()));
   if (parts_->config.directory.empty())
     return fail(Errc::kInvalid, "this engine has no directory to look at: adapters come by add");
   Result<ApplyOutcome> outcome = parts_->discover();
@@ -297,35 +400,31 @@ Result<RefreshReport> Engine::refresh() {
   Result<AdapterBook> book =
       open_book(parts_->catalog, parts_->config.directory, parts_->rules, parts_->core->layout());
   if (!book) return fail(std::move(book.error()));
+  if (Result<Unit> saved = parts_->save_uses(); !saved) return fail(std::move(saved.error()));
+  const std::set<std::uint32_t> fresh = parts_->hand_on(*book);
+  if (Result<Unit> pinned = parts_->restore_pins(&fresh); !pinned) return fail(std::move(pinned.error()));
+  parts_->take_rejections(*book, *outcome);
   RefreshReport report;
   report.unchanged = outcome->unchanged;
-  report.rejected = std::move(book->rejected);
-  for (const Rejection& rejection : outcome->rejected)
-    report.rejected.push_back(rejection.name + ": " + rejection.reason);
-  std::sort(report.rejected.begin(), report.rejected.end());
+  report.rejected = rejected();
   const auto take = [&](const std::vector<CatalogChange>& changes, std::vector<std::string>& into) {
-    for (const CatalogChange& change : changes) {
-      const auto found = book->adapters.find(change.name);
-      if (found == book->adapters.end()) {
-        static_cast<void>(parts_->core->forget(change.name));  // its new form fits no slot
-        continue;
-      }
-      parts_->core->know(change.name, found->second);
-      into.push_back(change.name);
-    }
+    for (const CatalogChange& change : changes)
+      if (book->adapters.count(change.name) != 0) into.push_back(change.name);  // else it fits no slot
   };
   take(outcome->added, report.added);
   take(outcome->returned, report.added);
   take(outcome->changed, report.changed);
-  for (const CatalogChange& change : outcome->vanished) {
-    static_cast<void>(parts_->core->forget(change.name));
-    report.vanished.push_back(change.name);
-  }
-  if (Result<Unit> saved = parts_->save_uses(); !saved) return fail(std::move(saved.error()));
+  for (const CatalogChange& change : outcome->vanished) report.vanished.push_back(change.name);
   return report;
 }
 
+std::vector<std::string> Engine::rejected() const {
+  const std::lock_guard lock(parts_->telling);
+  return parts_->rejected;
+}
+
 Result<Unit> Engine::set_policy(EngineTier tier, std::string_view policy) {
+  if (Result<Unit> open = parts_->check_open(); !open) return open;
   return parts_->core->set_policy(level_of(tier), policy);
 }
 
@@ -334,9 +433,10 @@ EngineStats Engine::stats() const { return parts_->core->stats(); }
 const SlotLayout& Engine::layout() const noexcept { return parts_->core->layout(); }
 
 Result<Unit> Engine::shutdown() {
+  parts_->closing = true;
+  parts_->core->shutdown();  // without the lock: callbacks and holders of leases may wait for it
   const std::lock_guard lock(parts_->changing);
   if (std::exchange(parts_->shut_down, true)) return Unit{};
-  parts_->core->shutdown();
   Result<Unit> residency = parts_->save_residency();
   Result<Unit> uses = parts_->save_uses();
   return residency ? std::move(uses) : std::move(residency);

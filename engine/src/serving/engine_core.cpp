@@ -14,8 +14,6 @@
 namespace loracle {
 namespace {
 
-constexpr std::size_t kDeviceLevel = 0;
-constexpr std::size_t kHostLevel = 1;
 constexpr std::uint64_t kTimeoutNsMax = std::uint64_t{1} << 62U;  // 146 years: no clock is asked for more
 
 std::uint64_t deadline_of(const PendingRequest& request, const AcquireOptions& options) noexcept {
@@ -32,6 +30,13 @@ std::uint64_t arena_bytes(const Capacity& host, std::uint32_t max_loras, std::ui
   return resident + staged * image_max + (entries + staged) * HostArena::kAlignment;
 }
 
+Result<AnyPolicy> make_serving_policy(const PolicySpec& spec, std::uint32_t rows, const Capacity& capacity) {
+  if (is_clairvoyant(spec))
+    return fail(Errc::kInvalid,
+                fmt::format("policy {}: needs the future, which only a replay knows", spec.name));
+  return make_any_policy(spec, rows, capacity);
+}
+
 Error not_found(std::string_view name) {
   return {Errc::kNotFound, fmt::format("no adapter is called '{}': look at the list, or refresh", name), 0};
 }
@@ -43,18 +48,16 @@ Result<std::unique_ptr<EngineCore>> EngineCore::make(const EngineConfig& config,
   const std::uint32_t max_cpu_loras = config.max_cpu_loras == 0 ? config.max_loras : config.max_cpu_loras;
   const Capacity device{config.max_loras, config.gpu_memory};
   const Capacity host{max_cpu_loras, config.cpu_memory};
+  const Result<TierPolicies> policies = parse_tier_policies(config.policy);
+  if (!policies) return fail(policies.error());
   const std::size_t slash = config.policy.find('/');
   const std::string names[2] = {config.policy.substr(0, slash),
                                 slash == std::string::npos ? config.policy : config.policy.substr(slash + 1)};
   std::vector<TierSetup<AnyPolicy>> tiers;
   for (const std::size_t level : {kDeviceLevel, kHostLevel}) {
-    Result<PolicySpec> spec = parse_policy_spec(names[level]);
-    if (!spec) return fail(std::move(spec.error()));
-    if (is_clairvoyant(*spec))
-      return fail(Errc::kInvalid,
-                  fmt::format("policy {}: needs the future, which only a replay knows", spec->name));
     const Capacity& capacity = level == kDeviceLevel ? device : host;
-    Result<AnyPolicy> policy = make_any_policy(*spec, rows_max, capacity);
+    Result<AnyPolicy> policy =
+        make_serving_policy(level == kDeviceLevel ? policies->device : policies->host, rows_max, capacity);
     if (!policy) return fail(std::move(policy.error()));
     tiers.push_back({level == kDeviceLevel ? Place::kDevice : Place::kHost, capacity, std::move(*policy),
                      Boundary::kInclusive});
@@ -96,7 +99,6 @@ EngineCore::EngineCore(const EngineConfig& config, SlotLayout layout, std::uint3
       needed_(rows_max, 0),
       wanted_in_(rows_max, 0),
       mentioned_(rows_max, 0),
-      uses_told_(rows_max, 0),
       waiters_(rows_max),
       manifests_(rows_max) {
   batch_.reserve(64);
@@ -129,9 +131,10 @@ Result<Row> EngineCore::row_for(std::string_view name) {
 /// True if nothing refers to the row: it may be given to another name.
 bool EngineCore::idle(Row row) const noexcept {
   const std::size_t i = index_of(row);
-  return leases_[i] == 0 && needed_[i] == 0 && waiters_[i].empty() && !loading_.contains(row) &&
-         !staged_.contains(row) && !copying_.contains(row) && !tiers_.tier(kHostLevel).contains(row) &&
-         !tiers_.tier(kHostLevel).held(row) && !doomed_.contains(row);
+  return leases_[i] == 0 && needed_[i] == 0 && mentioned_[i] != batches_ && waiters_[i].empty() &&
+         !loading_.contains(row) && !staged_.contains(row) && !copying_.contains(row) &&
+         !tiers_.tier(kHostLevel).contains(row) && !tiers_.tier(kHostLevel).held(row) &&
+         !doomed_.contains(row);
 }
 
 /// Rows of the names, in their order, each once.
@@ -151,6 +154,16 @@ void EngineCore::know(std::string_view name, const AdapterSource& source) {
   Lock lock(mutex_);
   if (const std::optional<Row> old = rows_.know(name, source)) doom(*old);
   flush(lock);
+}
+
+void EngineCore::describe(std::string_view name, const AdapterSource& source) {
+  const Lock lock(mutex_);
+  rows_.describe(name, source);
+}
+
+std::vector<std::pair<std::string, AdapterSource>> EngineCore::known() const {
+  const std::lock_guard lock(mutex_);
+  return {rows_.known().begin(), rows_.known().end()};
 }
 
 void EngineCore::order_rows(std::span<const std::string> names) {
@@ -248,6 +261,7 @@ void EngineCore::let_go(std::span<const LeasedAdapter> adapters) noexcept {
 
 Result<Unit> EngineCore::prefetch(std::span<const std::string_view> names, std::size_t level) {
   Lock lock(mutex_);
+  ++batches_;
   Result<Unit> answer = Unit{};
   for (const std::string_view name : names) {
     Result<Row> row = stopping_ ? fail(Errc::kCancelled, "the engine is shutting down") : row_for(name);
@@ -274,6 +288,7 @@ Result<Unit> EngineCore::prefetch(std::span<const std::string_view> names, std::
 Result<Unit> EngineCore::bring(std::span<const std::string_view> names, std::size_t level,
                                const AcquireOptions& options) {
   Lock lock(mutex_);
+  ++batches_;
   Result<Unit> answer = Unit{};
   std::vector<PendingPtr> requests;
   for (const std::string_view name : names) {
@@ -292,11 +307,21 @@ Result<Unit> EngineCore::bring(std::span<const std::string_view> names, std::siz
 
 Result<Unit> EngineCore::pin(std::string_view name, std::size_t level, const AcquireOptions& options) {
   Lock lock(mutex_);
+  ++batches_;
   Result<Row> row = stopping_ ? fail(Errc::kCancelled, "the engine is shutting down") : row_for(name);
   if (!row) return fail(std::move(row.error()));
   Result<Lease> done = wait(lock, begin(Purpose::kPin, level, {*row}, nullptr), options);
   if (!done) return fail(std::move(done.error()));
   return Unit{};
+}
+
+void EngineCore::pin_later(std::string_view name, std::size_t level) {
+  Lock lock(mutex_);
+  ++batches_;
+  if (stopping_) return;
+  const Result<Row> row = row_for(name);
+  if (row) static_cast<void>(begin(Purpose::kPin, level, {*row}, [](const Result<Lease>&) {}));
+  flush(lock);
 }
 
 Result<Unit> EngineCore::unpin(std::string_view name, std::size_t level) {
@@ -340,12 +365,9 @@ Result<Unit> EngineCore::set_policy(std::size_t level, std::string_view policy) 
   }
   Result<PolicySpec> spec = parse_policy_spec(policy);
   if (!spec) return fail(std::move(spec.error()));
-  if (is_clairvoyant(*spec))
-    return fail(Errc::kInvalid,
-                fmt::format("policy {}: needs the future, which only a replay knows", spec->name));
   const Capacity built{level == kDeviceLevel ? max_loras_ : host_capacity_.entries,
                        level == kDeviceLevel ? tiers_.tier(level).capacity().bytes : host_capacity_.bytes};
-  Result<AnyPolicy> made = make_any_policy(*spec, rows_.rows_max(), built);
+  Result<AnyPolicy> made = make_serving_policy(*spec, rows_.rows_max(), built);
   if (!made) return fail(std::move(made.error()));
   tiers_.set_policy(level, std::move(*made), Tick{tick_});
   policy_names_[level] = policy;
@@ -421,16 +443,9 @@ std::vector<std::string> EngineCore::residents(std::size_t level) const {
   return names;
 }
 
-std::vector<std::pair<std::string, std::uint64_t>> EngineCore::take_uses() {
+std::map<std::string, std::uint64_t, std::less<>> EngineCore::take_uses() {
   const std::lock_guard lock(mutex_);
-  std::vector<std::pair<std::string, std::uint64_t>> uses;
-  for (const auto& [name, source] : rows_.known()) {
-    const Row row = rows_.row_of(name);
-    if (row == kNoRow) continue;
-    const std::uint64_t before = std::exchange(uses_told_[index_of(row)], rows_.uses(row));
-    if (rows_.uses(row) > before) uses.emplace_back(name, rows_.uses(row) - before);
-  }
-  return uses;
+  return rows_.take_uses();
 }
 
 void EngineCore::shutdown() {

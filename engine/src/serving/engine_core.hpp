@@ -16,12 +16,14 @@
 #include <cstdint>
 #include <deque>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "loracle/core/dense_set.hpp"
@@ -68,6 +70,10 @@ class EngineCore {
   EngineCore& operator=(const EngineCore&) = delete;
 
   void know(std::string_view name, const AdapterSource& source);
+  /// The same content, described anew: see AdapterRows. REQUIRES: known.
+  void describe(std::string_view name, const AdapterSource& source);
+  /// What is known of every name, sorted.
+  [[nodiscard]] std::vector<std::pair<std::string, AdapterSource>> known() const;
   /// Gives the names the first rows, in their order; an unknown one uses up its row too. Called once, after
   /// everything is known and before anything is asked.
   void order_rows(std::span<const std::string> names);
@@ -82,6 +88,8 @@ class EngineCore {
   [[nodiscard]] Result<Unit> bring(std::span<const std::string_view> names, std::size_t level,
                                    const AcquireOptions& options);
   [[nodiscard]] Result<Unit> pin(std::string_view name, std::size_t level, const AcquireOptions& options);
+  /// The same without waiting; an adapter that cannot be had stays unpinned.
+  void pin_later(std::string_view name, std::size_t level);
   [[nodiscard]] Result<Unit> unpin(std::string_view name, std::size_t level);
   [[nodiscard]] Result<Unit> deactivate(std::string_view name);
   [[nodiscard]] Result<Unit> set_policy(std::size_t level, std::string_view policy);
@@ -92,8 +100,8 @@ class EngineCore {
   [[nodiscard]] const SlotLayout& layout() const noexcept { return layout_; }
   /// Names resident in a tier, the one used last first.
   [[nodiscard]] std::vector<std::string> residents(std::size_t level) const;
-  /// Uses of every name since the last call, and forgets them.
-  [[nodiscard]] std::vector<std::pair<std::string, std::uint64_t>> take_uses();
+  /// Uses of every name since the last call.
+  [[nodiscard]] std::map<std::string, std::uint64_t, std::less<>> take_uses();
 
   /// See Engine::shutdown. Idempotent.
   void shutdown();
@@ -113,6 +121,8 @@ class EngineCore {
     DecisionSink* next_;
   };
   using Lock = std::unique_lock<std::mutex>;
+  static constexpr std::size_t kDeviceLevel = 0;
+  static constexpr std::size_t kHostLevel = 1;
 
   /// Leads from a timer to the core, as long as there is one. A deadline may be far away, and neither
   /// shutdown nor the destructor waits for it. Locked before the core's own lock.
@@ -145,9 +155,10 @@ class EngineCore {
   void cancel(const PendingPtr& request, Error error);
   [[nodiscard]] Error refusal(Verdict verdict, const PendingRequest& request) const;
   [[nodiscard]] Result<Lease> wait(Lock& lock, const PendingPtr& request, const AcquireOptions& options);
+  [[nodiscard]] bool fits_without_eviction(Row row) const noexcept;
   [[nodiscard]] Verdict ask(const PendingRequest& request) noexcept;
   [[nodiscard]] bool must_queue(const PendingRequest& request) const noexcept;
-  void count_pass() noexcept;
+  void count_pass(std::uint64_t number) noexcept;
   void wake_room();
 
   // Rows.
@@ -198,7 +209,6 @@ class EngineCore {
   std::vector<std::uint32_t> needed_;             // [rows] requests that have not moved in and want it
   std::vector<std::uint8_t> wanted_in_;           // [rows] of a prefetch: level + 1; 0: none
   std::vector<std::uint64_t> mentioned_;          // [rows] number of the last batch it was named in
-  std::vector<std::uint64_t> uses_told_;          // [rows] uses that take_uses has told already
   std::vector<std::vector<PendingPtr>> waiters_;  // [rows]
   std::vector<std::shared_ptr<const ImageManifest>> manifests_;  // [rows] of rows with a block
   std::uint64_t batches_ = 0;

@@ -11,8 +11,6 @@
 namespace loracle {
 namespace {
 
-constexpr std::size_t kDeviceLevel = 0;
-constexpr std::size_t kHostLevel = 1;
 using Stage = PendingRequest::Stage;
 
 }  // namespace
@@ -23,7 +21,7 @@ bool EngineCore::serve_resident(std::span<const Row> rows, Lease& lease) noexcep
     if (!ready_.contains(row)) return false;
   if (!room_.empty()) {
     if (room_.front()->passed >= passes_max_) return false;
-    count_pass();
+    count_pass(request_number_ + 1);
   }
   const Verdict verdict = tiers_.request(rows, Tick{tick_});
   tick_ += rows.size();
@@ -81,8 +79,10 @@ bool EngineCore::must_queue(const PendingRequest& request) const noexcept {
   return !room_.empty() && room_.front()->passed >= passes_max_ && room_.front()->number < request.number;
 }
 
-void EngineCore::count_pass() noexcept {
-  for (const PendingPtr& request : room_) ++request->passed;
+/// A request moves in: those that came before it and still wait for room have been passed once more.
+void EngineCore::count_pass(std::uint64_t number) noexcept {
+  for (const PendingPtr& request : room_)
+    if (request->number < number) ++request->passed;
 }
 
 void EngineCore::start(const PendingPtr& request) {
@@ -112,7 +112,7 @@ void EngineCore::advance(const PendingPtr& request) {
   if (request->outstanding != 0) return;
   const Verdict verdict = ask(*request);
   if (verdict == Verdict::kServed && !must_queue(*request)) {
-    if (!room_.empty()) count_pass();
+    if (!room_.empty()) count_pass(request->number);
     move_in(request);
   } else if (verdict == Verdict::kAllHeld && leases_total_ == 0 && copying_.empty()) {
     refuse(request, verdict);  // only pins are in the way: waiting would not help
@@ -153,16 +153,14 @@ void EngineCore::move_in(const PendingPtr& request) {
       verdict = tiers_.request(request->rows, Tick{tick_});
       tick_ += request->rows.size();
       break;
+    case Purpose::kPin:  // `finish` pins it, when it is there
+      if (request->level == kDeviceLevel) {
+        verdict = tiers_.request(request->rows, Tick{tick_});
+        break;
+      }
+      [[fallthrough]];
     case Purpose::kBring:
       verdict = tiers_.bring(request->rows, request->level, Tick{tick_});
-      break;
-    case Purpose::kPin:
-      if (request->level == kDeviceLevel) {
-        verdict = tiers_.pin(request->rows.front(), Tick{tick_});
-      } else {
-        verdict = tiers_.bring(request->rows, request->level, Tick{tick_});
-        tiers_.keep(request->rows.front(), request->level);
-      }
       break;
   }
   LORACLE_CHECK(verdict == Verdict::kServed);
@@ -193,6 +191,7 @@ void EngineCore::finish(const PendingPtr& request, Result<Lease> result) {
     }
     if (moved_in) give_back(request->rows);  // the lease has taken over
   }
+  if (request->purpose == Purpose::kPin && result) tiers_.keep(request->rows.front(), request->level);
   leave_loading(*request);
   request->stage = Stage::kDone;
   --waiting_;

@@ -9,12 +9,7 @@
 #include "serving/engine_core.hpp"
 
 namespace loracle {
-namespace {
-
-constexpr std::size_t kDeviceLevel = 0;
-constexpr std::size_t kHostLevel = 1;
-
-}  // namespace
+namespace {}  // namespace
 
 void EngineCore::lease_rows(std::span<const Row> rows) noexcept {
   tiers_.lease(rows);
@@ -85,8 +80,15 @@ void EngineCore::finish_load(Row row, Result<std::shared_ptr<const ImageManifest
   told_idle();
 }
 
-/// A staged row that no request wants goes into host memory if there is room, and where a prefetch
-/// wanted it; else it is dropped.
+bool EngineCore::fits_without_eviction(Row row) const noexcept {
+  const Tier<AnyPolicy>& host = tiers_.tier(kHostLevel);
+  const Capacity capacity = host.capacity();
+  return host.used().entries < capacity.entries &&
+         rows_.source(row).bytes <= capacity.bytes.value - std::min(capacity.bytes, host.used().bytes).value;
+}
+
+/// A staged row that no request wants goes where a prefetch wanted it, at the cost of others. Without one, it
+/// was read for a request that failed: it stays in host memory if it is in nobody's way.
 void EngineCore::settle_staged(Row row) {
   if (needed_[index_of(row)] != 0) return;
   if (!staged_.contains(row) && !tiers_.tier(kHostLevel).contains(row)) return;  // it is still to come
@@ -102,10 +104,11 @@ void EngineCore::settle_staged(Row row) {
     return;
   }
   if (!staged_.contains(row)) return;
-  if (tiers_.bring({&row, 1}, kHostLevel, Tick{tick_}) == Verdict::kServed) {
+  const bool may_stay = wanted != 0 || fits_without_eviction(row);
+  if (may_stay && tiers_.bring({&row, 1}, kHostLevel, Tick{tick_}) == Verdict::kServed) {
     carry_out();
   } else {
-    ++stats_.prefetches_dropped;
+    if (wanted != 0) ++stats_.prefetches_dropped;
     drop_staged(row);
   }
 }
@@ -165,7 +168,6 @@ void EngineCore::start_copy(Row row, std::uint32_t slot) {
 void EngineCore::finish_copy(Row row, const Result<Unit>& result, std::uint64_t begun_ns) {
   Lock lock(mutex_);
   copying_.erase(row);
-  tiers_.give_back({&row, 1});
   arena_.release(row);
   if (result) {
     ++stats_.copies;
@@ -175,8 +177,10 @@ void EngineCore::finish_copy(Row row, const Result<Unit>& result, std::uint64_t 
     const std::vector<PendingPtr> waiting = std::exchange(waiters_[index_of(row)], {});
     for (const PendingPtr& request : waiting)
       if (--request->outstanding == 0) finish(request, Lease());
+    tiers_.give_back({&row, 1});  // not before: who waited may have come to pin it
   } else {
     ++stats_.copies_failed;
+    tiers_.give_back({&row, 1});
     tiers_.deactivate(row);  // what the slot holds now is nothing
     carry_out();
     fail_waiters(row, result.error());
@@ -217,7 +221,6 @@ void EngineCore::bury_if_unused(Row row) {
   carry_out();
   doomed_.erase(row);
   rows_.recycle(row);
-  uses_told_[index_of(row)] = 0;
 }
 
 }  // namespace loracle

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <utility>
 
 #include "loracle/engine/engine.hpp"
@@ -42,7 +43,7 @@ void LatencyHistogram::add(std::uint64_t ns) noexcept {
 }
 
 std::uint64_t LatencyHistogram::quantile_ns(double share) const noexcept {
-  const auto wanted = static_cast<std::uint64_t>(share * static_cast<double>(count));
+  const auto wanted = static_cast<std::uint64_t>(std::ceil(share * static_cast<double>(count)));
   std::uint64_t seen = 0;
   for (std::size_t i = 0; i < 64; ++i) {
     seen += buckets[i];

@@ -27,7 +27,7 @@ Result<std::shared_ptr<const ImageManifest>> read_image(const Env& env, const st
   if (!is_same) {
     return fail(Errc::kCorrupt, fmt::format("{}: adapter '{}' has changed since it was catalogued: {}",
                                             source.uri.empty() ? source.directory : source.uri, name,
-                                            source.uri.empty() ? "refresh" : "add it again"));
+                                            source.is_scanned ? "refresh" : "add it again"));
   }
   Result<ImageManifest> manifest = plan_image(*found, layout);
   if (!manifest) return fail(std::move(manifest.error()));

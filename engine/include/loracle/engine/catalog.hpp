@@ -201,7 +201,7 @@ class Catalog {
                                           std::string_view source, std::int64_t now_unix_s);
   /// Forgets its pins and residency too. Removing it twice is no error.
   [[nodiscard]] Result<Unit> remove(std::string_view name, std::int64_t now_unix_s);
-  /// Undoes `remove`; no change if it was not removed.
+  /// Undoes `remove`; no change if it is available. kInvalid if its files vanished: a refresh finds them.
   [[nodiscard]] Result<Unit> restore(std::string_view name, std::int64_t now_unix_s);
   /// kNotFound if there is no such version (any more).
   [[nodiscard]] Result<Unit> set_digest(LoraId id, std::uint32_t version, const ContentDigest& digest);

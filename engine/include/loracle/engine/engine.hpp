@@ -19,7 +19,8 @@
 /// go; bytes of resident adapters never exceed the host budget; an id keeps its name for ever.
 /// Threads: every function may be called from any thread. A caller runs the decisions itself, under one lock
 /// (measured: cheaper than handing them to an owner thread, and as ordered). Callbacks run on the thread that
-/// completed them, without the lock; they may call the engine, but for shutdown, which waits for them.
+/// completed them, without the lock; they may call the engine, but for shutdown, which waits for them, and
+/// must not wait for another request: the thread they are on may be the one that would load for it.
 /// Cost: acquire and release of a resident adapter: no allocation, one lock each.
 /// Errors: kNotFound (no such adapter), kInvalid (its files break a rule), kCorrupt, kIo, kTooLarge (a batch
 /// or an adapter larger than a tier), kAllPinned (pins leave no room and no lease will end that), kDeadline,
@@ -143,7 +144,7 @@ struct EngineStats {
   std::uint64_t loads_shared = 0;     // waits that joined a load which was there already
   std::uint64_t loaded_bytes = 0;
   std::uint64_t prefetches = 0;
-  std::uint64_t prefetches_dropped = 0;  // loaded, and no room: everything was held
+  std::uint64_t prefetches_dropped = 0;  // loaded for one, and no room: everything was held
   std::uint64_t copies = 0;              // into slots
   std::uint64_t copies_failed = 0;
   std::uint64_t copied_bytes = 0;
@@ -182,8 +183,8 @@ struct RefreshReport {
 
 class Engine {
  public:
-  /// Opens the catalog, discovers the directory, allocates the tiers; restoring residency goes on in the
-  /// background. Errors: kInvalid (names the setting), those of catalog, files and device.
+  /// Opens the catalog, discovers the directory, allocates the tiers; restoring pins and residency goes on in
+  /// the background. Errors: kInvalid (names the setting), those of catalog, files and device.
   [[nodiscard]] static Result<std::unique_ptr<Engine>> open(const EngineConfig& config, const Env& env);
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -230,6 +231,8 @@ class Engine {
 
   /// Looks at the directory again.
   [[nodiscard]] Result<RefreshReport> refresh();
+  /// What the last look at the directory found and does not serve: "name: reason", sorted.
+  [[nodiscard]] std::vector<std::string> rejected() const;
 
   /// Another policy for a tier (`gdsf`, `slru:segments=2`); residents stay. On the host tier also the presets
   /// `conservative` (host memory keeps no more adapters than there are slots) and `aggressive` (as many as
@@ -240,7 +243,8 @@ class Engine {
   [[nodiscard]] const SlotLayout& layout() const noexcept;
 
   /// Refuses new requests, lets waiting ones fail with kCancelled, waits for loads, copies, leases and
-  /// callbacks to end, and saves which adapters were resident. Idempotent.
+  /// callbacks to end, and saves which adapters were resident. Whatever would change the engine or its
+  /// catalog answers kCancelled from now on. Idempotent.
   [[nodiscard]] Result<Unit> shutdown();
 
  private:

@@ -52,7 +52,7 @@ struct Env {
 
 /// The machine's own clock.
 [[nodiscard]] TimeSource& posix_clock() noexcept;
-/// `threads` workers and a timer.
+/// `threads` workers and a timer; fewer where the system gives no more, null where it gives not even one.
 [[nodiscard]] std::unique_ptr<Workers> make_thread_workers(unsigned threads);
 
 }  // namespace loracle

@@ -21,6 +21,14 @@ struct PolicySpec {
 /// parameter).
 [[nodiscard]] Result<PolicySpec> parse_policy_spec(std::string_view text);
 
+/// One policy a tier.
+struct TierPolicies {
+  PolicySpec device;
+  PolicySpec host;
+};
+/// `device/host`; one name means both. Errors: those of parse_policy_spec; kInvalid (more than one slash).
+[[nodiscard]] Result<TierPolicies> parse_tier_policies(std::string_view text);
+
 /// The names `parse_policy_spec` accepts, in the order help prints them.
 [[nodiscard]] std::span<const std::string_view> policy_names() noexcept;
 
