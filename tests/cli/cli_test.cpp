@@ -128,7 +128,7 @@ TEST_F(Cli, TheEngineRefusesWhatWouldNotBeTheReplay) {
   ASSERT_EQ(run("make-adapters " + adapters + " --names-from " + trace + " --model tiny").exit_code, 0);
   ASSERT_EQ(run("make-adapters " + adapters + " --count 1 --model tiny").exit_code, 0);
   const std::string served =
-      "engine run " + trace + " --catalog " + adapters + " --device host --max-loras 1";
+      "engine run " + trace + " --catalog " + adapters + " --device host --max-loras 2";
   expect_error(served + " --pin adapter-0000", 2, "adapter-0000");
   expect_error(served + " --policy lur", 2, "did you mean 'lru'");
   expect_error(served + " --policy lru/lru/lru", 2, "device/host");
