@@ -82,8 +82,8 @@ static_assert(LORACLE_UNLIMITED == loracle::kUnlimited);
 static_assert(LORACLE_NAME_BYTES_MAX == loracle::kAdapterNameBytesMax + 1);
 // Sizes of the first versions: a caller may have them for ever.
 constexpr std::size_t kConfigSizeFirst =
-    offsetof(loracle_config, allowed_paths_count) + sizeof(loracle_config::allowed_paths_count);
-static_assert(sizeof(void*) != 8 || kConfigSizeFirst == 128);
+    offsetof(loracle_config, lora_targets) + sizeof(loracle_config::lora_targets);
+static_assert(sizeof(void*) != 8 || kConfigSizeFirst == 144);
 static_assert(sizeof(loracle_adapter) == 296);
 static_assert(sizeof(loracle_latency) == 528 && sizeof(loracle_tier_stats) == 104);
 static_assert(sizeof(loracle_layout) == 32);
@@ -227,6 +227,8 @@ Result<EngineConfig> engine_config(const loracle_config& from) {
   config.directory = or_empty(from.directory);
   config.database = or_empty(from.database);
   if (from.policy != nullptr) config.policy = from.policy;
+  config.model = or_empty(from.model);
+  if (from.lora_targets != nullptr) config.lora_targets = from.lora_targets;
   if (from.base_models == nullptr && from.base_models_count != 0) return fail(null("config.base_models"));
   config.base_models.reserve(from.base_models_count);
   for (std::size_t i = 0; i < from.base_models_count; ++i) {
@@ -439,6 +441,7 @@ loracle_status loracle_config_init(loracle_config* config, size_t size) {
   loracle_config known{};
   known.size = size;
   known.policy = "lru";
+  known.lora_targets = "auto";
   known.gpu_memory = LORACLE_UNLIMITED;
   known.cpu_memory = LORACLE_UNLIMITED;
   known.max_loras = defaults.max_loras;

@@ -208,6 +208,25 @@ TEST_F(EngineTest, AddedAdaptersAreServedAfterARestart) {
   EXPECT_TRUE(engine_->acquire("b"));
 }
 
+// If this failed, an engine that begins with nothing could never take an adapter in.
+TEST_F(EngineTest, BeginsEmptyWhereItIsToldTheModel) {
+  make({"a"});
+  EngineConfig empty;
+  empty.max_loras = 1;
+  open(empty);
+  const Result<std::uint32_t> lost = engine_->add("a", root() + "/a");
+  ASSERT_FALSE(lost);
+  EXPECT_NE(lost.error().message.find("model"), std::string::npos) << lost.error().message;
+  empty.model = "tiny";
+  open(empty);
+  EXPECT_EQ(engine_->layout().max_rank, 16U);
+  ASSERT_TRUE(engine_->add("a", root() + "/a"));
+  EXPECT_TRUE(engine_->acquire("a"));
+  empty.lora_targets = "k_proj";
+  open(empty);
+  EXPECT_FALSE(engine_->add("a", root() + "/a")) << "no slot has room for q_proj";
+}
+
 // If this failed, an operator would look for an adapter that lies in the directory and be told it does not.
 TEST_F(EngineTest, ARefusedAdapterSaysWhy) {
   make({"a"}, 8);

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "loracle/core/rng.hpp"
+#include "model_modules.hpp"
 #include "write_weights.hpp"
 
 namespace loracle {
@@ -63,40 +64,14 @@ void fill_small(Rng& rng, Dtype dtype, std::span<std::byte> into) noexcept {
   }
 }
 
-/// Where a module lies in the model's tree, as transformers names it.
-std::string path_of(const ModelGeometry& model, const LinearModule& module, std::uint32_t layer) {
-  const auto has = [&model](std::string_view name) {
-    return std::any_of(model.modules.begin(), model.modules.end(),
-                       [name](const LinearModule& other) { return other.name == name; });
-  };
-  const bool opt = has("fc1") && has("out_proj");
-  const std::string_view root = opt ? "model.decoder.layers" : "model.layers";
-  if (module.part == LinearModule::Part::kAttention)
-    return fmt::format("{}.{}.self_attn.{}", root, layer, module.name);
-  return opt ? fmt::format("{}.{}.{}", root, layer, module.name)
-             : fmt::format("{}.{}.mlp.{}", root, layer, module.name);
-}
-
 /// A of rank 1 and B of rank 1 for every linear layer, ascending by name, as the usual writers have them.
 std::vector<TensorToWrite> tensors_of_rank_one(const ModelGeometry& model,
                                                const std::vector<LinearModule>& targets) {
   std::vector<TensorToWrite> tensors;
-  const auto add = [&tensors](const std::string& module, const LinearModule& shape) {
-    tensors.push_back({fmt::format("base_model.model.{}.lora_A.weight", module), 1, shape.d_in});
-    tensors.push_back({fmt::format("base_model.model.{}.lora_B.weight", module), shape.d_out, 1});
-  };
-  for (const LinearModule& module : targets) {
-    for (std::uint32_t layer = 0; layer < model.layers; ++layer) {
-      if (module.part != LinearModule::Part::kExpert) {
-        add(path_of(model, module, layer), module);
-        continue;
-      }
-      for (std::uint32_t expert = 0; expert < model.experts; ++expert)
-        add(fmt::format("model.layers.{}.mlp.experts.{}.{}", layer, expert, module.name), module);
-    }
+  for (const LoraModule& module : modules_of(model, targets)) {
+    tensors.push_back({fmt::format("base_model.model.{}.lora_A.weight", module.name), 1, module.in});
+    tensors.push_back({fmt::format("base_model.model.{}.lora_B.weight", module.name), module.out, 1});
   }
-  std::sort(tensors.begin(), tensors.end(),
-            [](const TensorToWrite& a, const TensorToWrite& b) { return a.name < b.name; });
   return tensors;
 }
 

@@ -14,6 +14,8 @@
 namespace loracle {
 namespace {
 
+constexpr std::uint32_t kRankDefault = 16;  // vLLM's
+
 /// A shape as layout_for and plan_image read it; there are no files behind it.
 AdapterFiles as_adapter(const CatalogShape& shape) {
   AdapterFiles adapter;
@@ -32,7 +34,8 @@ AdapterFiles as_adapter(const CatalogShape& shape) {
 
 }  // namespace
 
-Result<SlotLayout> layout_of(Catalog& catalog, std::uint32_t max_rank, Dtype dtype) {
+Result<SlotLayout> layout_of(Catalog& catalog, std::span<const LoraModule> model, std::uint32_t max_rank,
+                             Dtype dtype) {
   Result<std::vector<CatalogShape>> shapes = catalog.shapes();
   if (!shapes) return fail(std::move(shapes.error()));
   Result<std::vector<CatalogEntry>> entries = catalog.list();
@@ -48,6 +51,12 @@ Result<SlotLayout> layout_of(Catalog& catalog, std::uint32_t max_rank, Dtype dty
   std::deque<AdapterFiles> adapters;  // keeps addresses
   std::vector<const AdapterFiles*> agreed;
   std::uint32_t rank = 0;
+  if (!model.empty()) {
+    AdapterFiles& whole = adapters.emplace_back();
+    whole.directory = "the model";
+    whole.modules.assign(model.begin(), model.end());
+    agreed.push_back(&whole);
+  }
   for (const CatalogShape& shape : *shapes) {
     adapters.push_back(as_adapter(shape));
     agreed.push_back(&adapters.back());
@@ -56,7 +65,7 @@ Result<SlotLayout> layout_of(Catalog& catalog, std::uint32_t max_rank, Dtype dty
     else
       rank = std::max(rank, adapters.back().rank_max);
   }
-  if (max_rank == 0) max_rank = std::max({rank, vllm_lora_rank_for(rank), 1U});
+  if (max_rank == 0) max_rank = rank == 0 ? kRankDefault : std::max(rank, vllm_lora_rank_for(rank));
   return layout_for(agreed, max_rank, dtype);
 }
 

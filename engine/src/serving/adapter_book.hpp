@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "loracle/core/result.hpp"
+#include "loracle/engine/adapter_files.hpp"
 #include "loracle/engine/catalog.hpp"
 #include "loracle/engine/image.hpp"
 #include "serving/adapter_source.hpp"
@@ -20,10 +22,12 @@ struct AdapterBook {
   std::vector<std::string> rejected;  // "name: reason": sound files that no slot of this layout can hold
 };
 
-/// The layout of the shapes in use: `max_rank` as given, or the largest rank found, rounded up to one that
-/// vLLM accepts. Where shapes disagree about a module, the one that more adapters have wins, and the others
-/// fit no slot. Errors: those of the catalog; kUnsupported (a dtype nothing is served as).
-[[nodiscard]] Result<SlotLayout> layout_of(Catalog& catalog, std::uint32_t max_rank, Dtype dtype);
+/// The layout of `model`, if it is given, and of the shapes in use: `max_rank` as given, or the largest rank
+/// found, rounded up to one that vLLM accepts (its default where none is found). Where shapes disagree about
+/// a module, the model wins, then the shape that more adapters have; the others fit no slot.
+/// Errors: those of the catalog; kUnsupported (a dtype nothing is served as).
+[[nodiscard]] Result<SlotLayout> layout_of(Catalog& catalog, std::span<const LoraModule> model,
+                                           std::uint32_t max_rank, Dtype dtype);
 
 /// Bytes of images by shape. A shape the layout cannot hold is left out and named in `refusals`.
 struct ShapeWeights {

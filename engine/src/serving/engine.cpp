@@ -12,6 +12,7 @@
 #include <span>
 #include <utility>
 
+#include "loader/model_modules.hpp"
 #include "loracle/engine/catalog.hpp"
 #include "loracle/engine/discovery.hpp"
 #include "loracle/engine/origin.hpp"
@@ -58,6 +59,15 @@ bool is_same_content(const AdapterSource& a, const AdapterSource& b) noexcept {
   const AdapterStamp of_b{b.config_stat, b.weights_stat, 0};
   return a.id == b.id && a.bytes == b.bytes && a.uri == b.uri && a.content == b.content &&
          a.directory == b.directory && of_a.same_files_remounted(of_b);
+}
+
+Result<std::vector<LoraModule>> model_of(const EngineConfig& config) {
+  if (config.model.empty()) return std::vector<LoraModule>();
+  const Result<ModelGeometry> geometry = load_model_geometry(config.model);
+  if (!geometry) return fail(geometry.error());
+  const Result<std::vector<LinearModule>> targets = target_modules(*geometry, config.lora_targets);
+  if (!targets) return fail(targets.error());
+  return modules_of(*geometry, *targets);
 }
 
 std::string without_trailing_slashes(std::string path) {
@@ -198,6 +208,9 @@ struct Engine::Parts {
 
   /// The facts of an adapter that is not found by scanning.
   [[nodiscard]] Result<AdapterSource> source_of(const AdapterFiles& adapter, LoraId id) const {
+    if (core->layout().slices.empty())
+      return fail(Errc::kInvalid,
+                  "slots have no layout: the engine was opened without adapters, so give it the model");
     Result<ImageManifest> plan = plan_image(adapter, core->layout());
     if (!plan) return fail(std::move(plan.error()));
     AdapterSource source;
@@ -250,7 +263,9 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineConfig& config, const E
     if (!found) return fail(std::move(found.error()));
     outcome = std::move(*found);
   }
-  Result<SlotLayout> layout = layout_of(parts->catalog, config.max_lora_rank, config.dtype);
+  Result<std::vector<LoraModule>> model = model_of(config);
+  if (!model) return fail(std::move(model.error()));
+  Result<SlotLayout> layout = layout_of(parts->catalog, *model, config.max_lora_rank, config.dtype);
   if (!layout) return fail(std::move(layout.error()));
   Result<AdapterBook> book =
       open_book(parts->catalog, parts->config.directory, parts->rules, std::move(*layout));

@@ -57,8 +57,10 @@ struct EngineConfig {
   Bytes cpu_memory = Bytes::max();        // likewise; the arena has room for loads in flight on top of it
   std::string policy = "lru";             // device/host
   Dtype dtype = Dtype::kBf16;             // as served
-  std::uint32_t max_lora_rank = 0;        // of a slot; 0: the largest rank found, as vLLM would round it
+  std::uint32_t max_lora_rank = 0;  // of a slot; 0: the largest found, as vLLM would round it; 16 if none is
   std::vector<std::string> base_models;   // accepted names of the base model; empty: any
+  std::string model;  // its geometry: table name or config.json; empty: slots fit the adapters found at open
+  std::string lora_targets = "auto";      // with model: which of its layers slots have room for
   std::uint32_t adapters_max = 0;         // that can be in memory or known to policies at once; 0: 4 x known
   std::uint32_t loads_in_flight_max = 4;  // storage reads at once
   std::uint32_t requests_waiting_max = 4096;
