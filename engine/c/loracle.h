@@ -140,8 +140,8 @@ typedef struct loracle_config {
   const char* const* allowed_paths; /* nothing outside these directories is read, whatever links or `add`
                                      * name; none: whatever this process may read. NULL */
   size_t allowed_paths_count;       /* 0 */
-  const char* model;        /* whose layers slots have room for: "llama-3.1-8b", a config.json; empty: those of
-                             * the adapters found at the start. NULL */
+  const char* model;        /* whose layers slots have room for: "llama-3.1-8b", a config.json; empty: those
+                             * of the adapters found at the start. NULL */
   const char* lora_targets; /* with model: "auto", "all-linear", "q_proj,v_proj". "auto" */
 } loracle_config;
 
