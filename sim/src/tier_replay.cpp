@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
+#include <memory>
 #include <utility>
 
-#include "loracle/policy/all_policies.hpp"
 #include "loracle/policy/vllm_model.hpp"
+#include "tier_setup.hpp"
 
 namespace loracle {
 namespace {
@@ -27,10 +27,6 @@ Result<Unit> check_sizes(const TierOptions& options) {
   return Unit{};
 }
 
-Result<Unit> refusal_of_pin(std::size_t index, const char* reason, Errc code) {
-  return fail(code, fmt::format("pin number {} cannot be honoured: {}", index + 1, reason));
-}
-
 Result<TierReplay> replay_vllm(const BatchStream& stream, const TierOptions& options, DecisionSink* sink) {
   DecisionLog log(sink);
   VllmModel model(stream.uses.rows, options.max_loras, options.max_cpu_loras, log);
@@ -38,7 +34,8 @@ Result<TierReplay> replay_vllm(const BatchStream& stream, const TierOptions& opt
     VllmFault fault = model.worker_add(options.pins[i]);
     if (fault == VllmFault::kNone) fault = model.pin(options.pins[i]);
     if (fault != VllmFault::kNone)
-      return fail(refusal_of_pin(i, "every slot is pinned already", Errc::kAllPinned).error());
+      return fail(Errc::kAllPinned,
+                  fmt::format("pin number {} cannot be honoured: every slot is pinned already", i + 1));
   }
   const HierarchyCounts pinning = model.counts();
   for (std::uint64_t i = 0; i < stream.requests(); ++i) model.step(stream.batch(i));
@@ -47,45 +44,21 @@ Result<TierReplay> replay_vllm(const BatchStream& stream, const TierOptions& opt
 
 Result<TierReplay> replay_hierarchy(const BatchStream& stream, const TierOptions& options,
                                     const TierPolicies& policies, DecisionSink* sink) {
-  const std::uint32_t rows = stream.uses.rows;
-  AdapterTable table;
-  table.size = stream.uses.size;
-  const Capacity device{options.max_loras, options.gpu_memory};
-  const Capacity host{options.max_cpu_loras, options.cpu_memory};
-  Result<AnyPolicy> device_policy = make_any_policy(policies.device, rows, device);
-  if (!device_policy) return fail(std::move(device_policy.error()));
-  Result<AnyPolicy> host_policy = make_any_policy(policies.host, rows, host);
-  if (!host_policy) return fail(std::move(host_policy.error()));
-  const bool clairvoyant = device_policy->clairvoyant() || host_policy->clairvoyant();
-  if (clairvoyant) table.next_use.assign(rows, kNever);
-
-  DecisionLog log(sink);
-  std::vector<TierSetup<AnyPolicy>> setups;
-  setups.push_back({Place::kDevice, device, std::move(*device_policy), options.boundary});
-  setups.push_back({Place::kHost, host, std::move(*host_policy), Boundary::kInclusive});
-  Hierarchy<AnyPolicy> tiers(rows, std::move(setups), table, log);
-  for (std::size_t i = 0; i < options.pins.size(); ++i) {
-    switch (tiers.pin(options.pins[i], Tick{0})) {
-      case Verdict::kServed:
-        break;
-      case Verdict::kTooLarge:
-        return fail(refusal_of_pin(i, "the adapter is larger than a tier", Errc::kTooLarge).error());
-      case Verdict::kTooManyAdapters:
-      case Verdict::kAllHeld:
-        return fail(refusal_of_pin(i, "the pins before it fill a tier", Errc::kAllPinned).error());
-    }
-  }
-  const HierarchyCounts pinning = tiers.counts();
+  Result<std::unique_ptr<detail::TierStack>> made =
+      detail::make_tier_stack(stream.uses, options, policies, sink);
+  if (!made) return fail(std::move(made.error()));
+  detail::TierStack& stack = **made;
   for (std::uint64_t i = 0; i < stream.requests(); ++i) {
     const std::uint64_t begin = stream.begin[i];
     const std::span<const Row> batch = stream.batch(i);
-    for (std::size_t k = 0; clairvoyant && k < batch.size(); ++k) {
+    for (std::size_t k = 0; stack.clairvoyant && k < batch.size(); ++k) {
       const std::uint32_t next = stream.uses.next_use[begin + k];
-      table.next_use[index_of(batch[k])] = next == UseStream::kNoNextUse ? kNever : Tick{next};
+      stack.table.next_use[index_of(batch[k])] = next == UseStream::kNoNextUse ? kNever : Tick{next};
     }
-    static_cast<void>(tiers.request(batch, Tick{begin}));  // a refusal is in the counters and in the log
+    static_cast<void>(
+        stack.tiers->request(batch, Tick{begin}));  // a refusal is in the counters and in the log
   }
-  return TierReplay{since(tiers.counts(), pinning), log.count(), log.hash()};
+  return TierReplay{since(stack.tiers->counts(), stack.pinning), stack.log.count(), stack.log.hash()};
 }
 
 }  // namespace
