@@ -9,7 +9,9 @@
 #include <optional>
 #include <utility>
 
+#include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/curves.hpp"
+#include "loracle/sim/event_sim.hpp"
 #include "loracle/sim/tier_replay.hpp"
 #include "plan_evidence.hpp"
 #include "plan_format.hpp"
@@ -30,7 +32,8 @@ Result<Unit> check_options(const PlanOptions& options) {
     return fail(Errc::kInvalid, "the target for disk loads must be a share from 0 to 1 of the uses");
   if (!(options.max_wait_probability >= 0 && options.max_wait_probability < 1))
     return fail(Errc::kInvalid, "the share of requests that may wait must be from 0 to below 1");
-  if (!(options.slot_worth >= 0 && options.slot_worth_time >= 0 && options.slot_load_s >= 0))
+  if (!(options.slot_worth >= 0 && options.slot_worth_time >= 0 && options.slot_load_s >= 0 &&
+        options.disk_load_s >= 0))
     return fail(Errc::kInvalid, "what a slot must save, and what a load takes, must be 0 or more");
   if (options.model.empty() && options.gpu_memory != Bytes::max())
     return fail(
@@ -322,6 +325,32 @@ std::vector<std::size_t> around(std::span<const std::uint32_t> sizes, std::uint3
   return places;
 }
 
+/// What requests wait for at each slot count of the table.
+Result<Unit> simulate_slots(Plan& plan, const Trace& trace, Executor& executor) {
+  if (!plan.active.known) return Unit{};
+  EventOptions options;
+  const Result<TierPolicies> policies = parse_tier_policies(plan.tiers);
+  const bool serves = policies && !is_clairvoyant(policies->device) && !is_clairvoyant(policies->host);
+  options.tiers.tiers = serves ? plan.tiers : "lru/lru";
+  options.slot.latency_s = plan.slot_load_s;
+  options.disk.latency_s = plan.disk_load_s;
+  std::vector<Result<EventOutcome>> outcomes(plan.by_slots.size(), fail(Errc::kInvalid, "not simulated"));
+  executor.run(outcomes.size(), [&](std::size_t i) {
+    EventOptions mine = options;
+    mine.tiers.max_loras = plan.by_slots[i].cell.max_loras;
+    mine.tiers.max_cpu_loras = plan.by_slots[i].cell.max_cpu_loras;
+    outcomes[i] = simulate_events(trace, mine);
+  });
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    if (!outcomes[i]) return fail(std::move(outcomes[i].error()));
+    const EventOutcome& outcome = *outcomes[i];
+    plan.by_slots[i].waited =
+        static_cast<double>(outcome.waited_for_slot) / static_cast<double>(outcome.requests);
+    plan.by_slots[i].delay_p99_s = outcome.delay.p99;
+  }
+  return Unit{};
+}
+
 void fill_advisory(Plan& plan) {
   const Grid& grid = plan.grid;
   for (const std::size_t g : around(grid.max_loras, plan.chosen.max_loras, plan.slots_floor)) {
@@ -405,6 +434,7 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   plan.max_wait_probability = options.max_wait_probability;
   plan.slot_worth_time = options.slot_worth_time;
   plan.slot_load_s = options.slot_load_s;
+  plan.disk_load_s = options.disk_load_s;
   plan.slot_worth = options.slot_worth;
   if (const auto filled = fill_trace(plan, trace, *stream); !filled) return fail(filled.error());
   const LruCurve lru = lru_curve(stream->uses);
@@ -423,6 +453,8 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   choose(plan);
   plan.reason = reason_of(plan);
   fill_advisory(plan);
+  if (const auto simulated = simulate_slots(plan, trace, executor); !simulated)
+    return fail(simulated.error());
 
   const std::array<std::uint32_t, 1> slots = {plan.chosen.max_loras};
   const std::array<std::uint32_t, 1> host = {plan.chosen.max_cpu_loras};

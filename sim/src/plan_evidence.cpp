@@ -211,18 +211,18 @@ void fill_caveats(Plan& plan) {
 
   auto& wrong = plan.limits;
   wrong.emplace_back(
-      "Loads and busy slots are counted, queues are not: no bandwidth or batch is modelled, and where slots "
+      "Requests are taken to hold their slots as long as the trace says: batches that slow each other down "
       "are "
-      "scarce a request that waits makes others wait.");
+      "not modelled.");
   if (plan.active.known) {
     wrong.push_back(
         fmt::format("Requests wait for a slot whenever more than {} adapters are active at once; in this "
                     "trace arrivals find at most {} in 99 % and {} in 99.9 % of cases.",
                     plan.chosen.max_loras, plan.active.p99, plan.active.p999));
     says.push_back(
-        fmt::format("UNCALIBRATED: a load from host memory into a slot is taken to last {:.3g} ms; a further "
-                    "slot must save {} of the server's time.",
-                    plan.slot_load_s * 1e3, share_text(plan.slot_worth_time)));
+        fmt::format("UNCALIBRATED: a load from host memory into a slot is taken to last {:.3g} ms, one from "
+                    "disk {:.3g} ms before that; a further slot must save {} of the server's time.",
+                    plan.slot_load_s * 1e3, plan.disk_load_s * 1e3, share_text(plan.slot_worth_time)));
   } else {
     wrong.emplace_back(
         "The trace has no durations: how many adapters are active at once is unknown. Check that it stays "

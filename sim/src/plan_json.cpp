@@ -29,6 +29,8 @@ Json advisory_json(const Plan& plan, const std::vector<AdvisoryRow>& rows) {
     one["slot_memory_bytes"] = optional_bytes(row.slot_memory);
     one["host_memory_bytes"] = optional_bytes(row.host_memory);
     one["wait_probability"] = row.wait_probability < 0 ? Json() : Json(row.wait_probability);
+    one["waited"] = row.waited < 0 ? Json() : Json(row.waited);
+    one["delay_p99_s"] = row.delay_p99_s < 0 ? Json() : Json(row.delay_p99_s);
     one["chosen"] = row.chosen;
     one["below_floor"] = row.below_floor;
     one["over_limit"] = row.over_limit;
@@ -143,6 +145,7 @@ std::string plan_json(const Plan& plan) {
                        {"max_wait_probability", plan.max_wait_probability},
                        {"slot_worth_time", plan.slot_worth_time},
                        {"slot_load_s", plan.slot_load_s},
+                       {"disk_load_s", plan.disk_load_s},
                        {"slot_worth", plan.slot_worth},
                        {"tiers", plan.tiers},
                        {"dtype", plan.dtype}}},

@@ -70,19 +70,27 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
 
 std::string advisory(const Plan& plan, const std::vector<AdvisoryRow>& rows, bool by_slots) {
   std::vector<std::vector<std::string>> cells;
-  cells.push_back({by_slots ? "max_loras" : "max_cpu_loras", "GPU hit", "slot loads", "disk loads",
-                   "beyond 1st", "memory", "note"});
-  if (by_slots) cells.back().insert(cells.back().begin() + 1, "all busy");
+  if (by_slots)
+    cells.push_back(
+        {"max_loras", "wait", "p99 delay", "GPU hit", "slot loads", "disk loads", "memory", "note"});
+  else
+    cells.push_back(
+        {"max_cpu_loras", "GPU hit", "slot loads", "disk loads", "beyond first", "memory", "note"});
   for (const AdvisoryRow& row : rows) {
     const Bytes memory = by_slots ? row.slot_memory : row.host_memory;
-    cells.push_back({count_text(by_slots ? row.cell.max_loras : row.cell.max_cpu_loras),
-                     share_text(row.cell.gpu_hits, plan.uses), count_text(row.cell.host_to_device_loads),
-                     count_text(row.cell.disk_loads), share_text(excess_disk_loads(plan, row.cell)),
-                     memory.value == 0 ? "-" : bytes_text(memory),
-                     row.chosen ? "<- " + detail::note_text(row) : detail::note_text(row)});
+    const std::string size = count_text(by_slots ? row.cell.max_loras : row.cell.max_cpu_loras);
+    const std::string hit = share_text(row.cell.gpu_hits, plan.uses);
+    const std::string slot_loads = count_text(row.cell.host_to_device_loads);
+    const std::string disk_loads = count_text(row.cell.disk_loads);
+    const std::string weight = memory.value == 0 ? "-" : bytes_text(memory);
+    const std::string note = row.chosen ? "<- " + detail::note_text(row) : detail::note_text(row);
     if (by_slots)
-      cells.back().insert(cells.back().begin() + 1,
-                          row.wait_probability < 0 ? "-" : share_text(row.wait_probability));
+      cells.push_back({size, row.waited < 0 ? "-" : share_text(row.waited),
+                       row.delay_p99_s < 0 ? "-" : detail::seconds_text(row.delay_p99_s), hit, slot_loads,
+                       disk_loads, weight, note});
+    else
+      cells.push_back(
+          {size, hit, slot_loads, disk_loads, share_text(excess_disk_loads(plan, row.cell)), weight, note});
   }
   return table(cells);
 }

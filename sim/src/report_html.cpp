@@ -93,7 +93,7 @@ void advisory(std::string& out, const Plan& plan, const std::vector<AdvisoryRow>
   std::vector<std::string> cells = {
       by_slots ? "max_loras" : "max_cpu_loras", "GPU hit", "slot loads", "disk loads", "beyond first uses",
       by_slots ? "slot memory" : "host memory", ""};
-  if (by_slots) cells.insert(cells.begin() + 1, "all busy");
+  if (by_slots) cells.insert(cells.begin() + 1, {"wait for a slot", "p99 delay"});
   table_row(out, "th", "", cells);
   out += "</thead><tbody>\n";
   for (const AdvisoryRow& row : rows) {
@@ -107,7 +107,8 @@ void advisory(std::string& out, const Plan& plan, const std::vector<AdvisoryRow>
              memory.value == 0 ? "-" : bytes_text(memory),
              detail::note_text(row)};
     if (by_slots)
-      cells.insert(cells.begin() + 1, row.wait_probability < 0 ? "-" : share_text(row.wait_probability));
+      cells.insert(cells.begin() + 1, {row.waited < 0 ? "-" : share_text(row.waited),
+                                       row.delay_p99_s < 0 ? "-" : detail::seconds_text(row.delay_p99_s)});
     table_row(out, "td", row_class, cells);
   }
   out += "</tbody></table>\n</div>\n";

@@ -15,13 +15,14 @@
 ///     hull of the curve: where the trace has times, if they take `slot_worth_time` of the server's time or
 ///     more, at `slot_load_s` each; else, if they are `slot_worth` per use or more. Ties: fewer slots.
 ///
-/// What it does not model: queues. It counts loads and arrivals that find all slots busy; it knows no
-/// bandwidth or batch, and in the grid a slot held by a running request is evictable. The trace is taken to
-/// be typical: no confidence interval is given. Deterministic: equal inputs, equal Plan, whatever the
-/// executor. No clock. Cost: one pass for an lru/lru grid, one replay a cell for others; policies x sizes
-/// replays for the curves. Threads: none but the executor's. Errors: kInvalid (option; trace without any
-/// adapter use), kNotFound (model, module, policy), kTooLarge (not even one slot or one adapter fits the
-/// memory given), and those of replay and sweep_grid.
+/// Where durations are known, the slot counts of the advisory table are also simulated in time (of the tiers
+/// asked for, or lru/lru where those are vLLM's own or know the future): who waits for a slot, and the delay
+/// by slots and loads. What it does not model: batches that slow each other down; and in the grid a slot held
+/// by a running request is evictable. The trace is taken to be typical: no confidence interval is given.
+/// Deterministic: equal inputs, equal Plan, whatever the executor. No clock. Cost: one pass for an lru/lru
+/// grid, one replay a cell for others; policies x sizes replays for the curves. Threads: none but the
+/// executor's. Errors: kInvalid (option; trace without any adapter use), kNotFound (model, module, policy),
+/// kTooLarge (not even one slot or one adapter fits the memory given), and those of replay and sweep_grid.
 
 #include <cstdint>
 #include <string>
@@ -48,6 +49,7 @@ struct PlanOptions {
   double max_wait_probability = 0.01;  // share of requests that may find more in use than there are slots
   double slot_worth_time = 0.0005;     // share of the server's time that one more slot must save
   double slot_load_s = 0.008;          // host memory into a slot; a figure of the literature for 8B models
+  double disk_load_s = 0.1;            // disk into host memory: 84 MB at 840 MB/s
   double slot_worth = 0.0025;  // loads per use that one more slot must save, where there are no times
   std::string tiers = "lru/lru";     // device/host policies, or "vllm": see sweep_grid
   std::vector<std::string> policies = {"lru",  "sieve", "s3fifo",   "arc",   "lfu",
@@ -80,7 +82,9 @@ struct AdvisoryRow {
   Bytes slot_memory{};  // 0 when unknown
   Bytes host_memory{};  // 0 when unknown
   bool chosen = false;
-  double wait_probability = -1;  // requests that find all slots busy; < 0: unknown
+  double wait_probability = -1;  // requests that find all slots busy (activity_curve.hpp); < 0: unknown
+  double waited = -1;            // requests that wait for a slot, simulated (event_sim.hpp); < 0: unknown
+  double delay_p99_s = -1;       // of slots and loads, simulated; < 0: unknown
   bool below_floor = false;
   bool over_limit = false;
   bool meets_target = false;
@@ -139,6 +143,7 @@ struct Plan {
   double max_wait_probability = 0;
   double slot_worth_time = 0;
   double slot_load_s = 0;
+  double disk_load_s = 0;
   double slot_worth = 0;
 
   // what the trace is
