@@ -11,7 +11,8 @@ LORACLE = build/release/engine/app/loracle
 PACKAGES = cmake ninja-build g++ pkg-config make git python3 libfmt-dev nlohmann-json3-dev libeigen3-dev \
            libcli11-dev libgtest-dev libbenchmark-dev libzstd-dev liblzma-dev zlib1g-dev libxxhash-dev \
            libexpected-dev libjs-vega libsqlite3-dev libssl-dev libzip-dev libcurl4-openssl-dev \
-           libpugixml-dev libcpp-httplib-dev prometheus-cpp-dev libtomlplusplus-dev libspdlog-dev
+           libpugixml-dev libcpp-httplib-dev prometheus-cpp-dev libtomlplusplus-dev libspdlog-dev \
+           python3-venv curl
 CLANG_PACKAGES = clang-14 libclang-rt-14-dev clang-tidy-14 clang-format-14
 
 .PHONY: help demo test check-all bench format clean deps clang-deps torch
@@ -31,7 +32,6 @@ clang-deps:
 	@.ci/deps $(CLANG_PACKAGES)
 
 torch: deps
-	@.ci/deps python3-venv
 	@.ci/torch build/torch
 
 demo: deps

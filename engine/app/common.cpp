@@ -286,45 +286,6 @@ double ThreadExecutor::now_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-namespace {
-
-/// Splits `12.5GiB` into 12.5 and "GiB". Empty optional if it does not begin with a finite number, 0 or more.
-std::optional<std::pair<double, std::string_view>> number_and_suffix(std::string_view text) {
-  double number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || !std::isfinite(number) || number < 0) return std::nullopt;
-  return std::pair{number, text.substr(static_cast<std::size_t>(end - text.data()))};
-}
-
-std::optional<double> unit_factor(std::string_view suffix) {
-  static constexpr std::array<std::pair<std::string_view, double>, 10> kUnits = {{{"B", 1},
-                                                                                  {"KB", 1e3},
-                                                                                  {"MB", 1e6},
-                                                                                  {"GB", 1e9},
-                                                                                  {"TB", 1e12},
-                                                                                  {"KiB", 1024.0},
-                                                                                  {"MiB", 1048576.0},
-                                                                                  {"GiB", 1073741824.0},
-                                                                                  {"TiB", 1099511627776.0},
-                                                                                  {"kB", 1e3}}};
-  for (const auto& [name, factor] : kUnits)
-    if (name == suffix) return factor;
-  return std::nullopt;
-}
-
-}  // namespace
-
-Result<Bytes> parse_bytes(std::string_view text) {
-  const auto parts = number_and_suffix(text);
-  const std::optional<double> factor = !parts                  ? std::nullopt
-                                       : parts->second.empty() ? std::optional<double>(1)
-                                                               : unit_factor(parts->second);
-  if (!factor || parts->first * *factor >= 0x1p63)
-    return fail(Errc::kInvalid,
-                fmt::format("'{}' is not a size: write for example 64GiB, 500MB or 1048576", text));
-  return Bytes{static_cast<std::uint64_t>(std::llround(parts->first * *factor))};
-}
-
 Result<double> parse_seconds(std::string_view text) {
   static constexpr std::array<std::pair<std::string_view, double>, 9> kUnits = {{{"", 1},
                                                                                  {"s", 1},

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "loracle/core/parse_bytes.hpp"
 #include "loracle/core/result.hpp"
 #include "loracle/policy/capacity.hpp"
 #include "loracle/sim/executor.hpp"
@@ -92,8 +93,6 @@ class ThreadExecutor final : public Executor {
   std::string what_;
 };
 
-/// `64GiB`, `8GB`, `500MB`, `1024`. Errors: kInvalid.
-[[nodiscard]] Result<Bytes> parse_bytes(std::string_view text);
 /// `1h`, `90s`, `10min`, `1d`, `3600`. Errors: kInvalid.
 [[nodiscard]] Result<double> parse_seconds(std::string_view text);
 /// `1%`, `0.01`. Errors: kInvalid.

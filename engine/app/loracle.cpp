@@ -69,7 +69,9 @@ int main(int argc, char** argv) {
   loracle::app::add_trace_command(app, exit_code);
   loracle::app::add_engine_command(app, exit_code);
   loracle::app::add_catalog_command(app, exit_code);
+  loracle::app::add_config_command(app, exit_code);
   loracle::app::add_make_adapters_command(app, exit_code);
+  loracle::app::add_serve_command(app, exit_code);
   if (const std::string message = misspelt_subcommand(app, argc, argv); !message.empty())
     return loracle::app::report({loracle::Errc::kInvalid, message, 0}, loracle::app::kExitUsage);
   try {

@@ -67,7 +67,9 @@ class PosixFile final : public OpenFile {
 
 class PosixFiles final : public Files {
  public:
-  explicit PosixFiles(std::vector<std::string> roots) : roots_(std::move(roots)) {}
+  PosixFiles(std::vector<std::string> roots, const std::string& memory_files) : roots_(std::move(roots)) {
+    if (!memory_files.empty()) memory_file_ = "/memfd:" + memory_files + " (deleted)";
+  }
 
   [[nodiscard]] Result<std::unique_ptr<OpenFile>> open(const std::string& path) override {
     // Not blocking: a pipe of that name must not hang its opener. It is refused below.
@@ -92,7 +94,7 @@ class PosixFiles final : public Files {
 
   [[nodiscard]] Result<FileStat> stat(const std::string& path) override {
     struct stat found {};
-    if (roots_.empty()) {
+    if (!is_bound()) {
       if (::stat(path.c_str(), &found) != 0) return failed(path, "examine", errno);
       return stat_of(found);
     }
@@ -134,14 +136,17 @@ class PosixFiles final : public Files {
   }
 
  private:
+  [[nodiscard]] bool is_bound() const noexcept { return !roots_.empty() || !memory_file_.empty(); }
+
   /// Where an open file really is, as the kernel knows it.
   [[nodiscard]] Result<Unit> check_inside(int fd, const std::string& path) const {
-    if (roots_.empty()) return Unit{};
+    if (!is_bound()) return Unit{};
     std::array<char, PATH_MAX> place{};
     const ssize_t length =
         ::readlink(fmt::format("/proc/self/fd/{}", fd).c_str(), place.data(), place.size());
     if (length < 0) return failed(path, "tell where it lies", errno);
     const std::string_view real(place.data(), static_cast<std::size_t>(length));
+    if (!memory_file_.empty() && real == memory_file_) return Unit{};
     for (const std::string& root : roots_) {
       if (root == "/" || real == root) return Unit{};
       if (real.size() > root.size() && real.starts_with(root) && real[root.size()] == '/') return Unit{};
@@ -157,18 +162,21 @@ class PosixFiles final : public Files {
     return kind_of(found.st_mode);
   }
 
-  std::vector<std::string> roots_;  // without links or trailing slashes; empty: everything
+  std::string memory_file_;         // as /proc names one; empty: none
+  std::vector<std::string> roots_;  // without links or trailing slashes
 };
 
 }  // namespace
 
 Files& posix_files() noexcept {
-  static PosixFiles files({});
+  static PosixFiles files({}, {});
   return files;
 }
 
-Result<std::unique_ptr<Files>> make_rooted_files(std::span<const std::string> roots) {
-  if (roots.empty()) return fail(Errc::kInvalid, "allowed directories: give at least one");
+Result<std::unique_ptr<Files>> make_rooted_files(std::span<const std::string> roots,
+                                                 const std::string& memory_files) {
+  if (roots.empty() && memory_files.empty())
+    return fail(Errc::kInvalid, "allowed directories: give at least one");
   std::vector<std::string> real;
   for (const std::string& root : roots) {
     char* const found = ::realpath(root.c_str(), nullptr);
@@ -176,7 +184,7 @@ Result<std::unique_ptr<Files>> make_rooted_files(std::span<const std::string> ro
     real.emplace_back(found);
     std::free(found);
   }
-  return std::make_unique<PosixFiles>(std::move(real));
+  return std::make_unique<PosixFiles>(std::move(real), memory_files);
 }
 
 Result<Unit> read_exactly(OpenFile& file, const std::string& path, std::uint64_t offset,

@@ -71,15 +71,25 @@ std::string_view scheme_of(std::string_view uri) noexcept {
   return scheme;
 }
 
-Result<LocalCopy> localize(std::span<Origin* const> origins, const std::string& uri) {
+Result<std::string> Origin::content_of(const std::string& uri) {
+  return fail(Errc::kUnsupported, fmt::format("{}: must be brought here to be examined", uri));
+}
+
+Result<Origin*> origin_of(std::span<Origin* const> origins, const std::string& uri) {
   const std::string_view asked = scheme_of(uri).empty() ? std::string_view("file") : scheme_of(uri);
   std::string known;
   for (Origin* const origin : origins) {
-    if (origin->scheme() == asked) return origin->localize(uri);
+    if (origin->scheme() == asked) return origin;
     known += fmt::format("{}{}://", known.empty() ? "" : " ", origin->scheme());
   }
   return fail(Errc::kUnsupported,
               fmt::format("{}: nothing here reads {}://: use one of {}", uri, asked, known));
+}
+
+Result<LocalCopy> localize(std::span<Origin* const> origins, const std::string& uri) {
+  const Result<Origin*> origin = origin_of(origins, uri);
+  if (!origin) return fail(origin.error());
+  return (*origin)->localize(uri);
 }
 
 }  // namespace loracle

@@ -34,8 +34,8 @@ AdapterFiles as_adapter(const CatalogShape& shape) {
 
 }  // namespace
 
-Result<SlotLayout> layout_of(Catalog& catalog, std::span<const LoraModule> model, std::uint32_t max_rank,
-                             Dtype dtype) {
+Result<SlotLayout> layout_of(Catalog& catalog, std::span<const LoraModule> model,
+                             std::span<const AdapterFiles> others, std::uint32_t max_rank, Dtype dtype) {
   Result<std::vector<CatalogShape>> shapes = catalog.shapes();
   if (!shapes) return fail(std::move(shapes.error()));
   Result<std::vector<CatalogEntry>> entries = catalog.list();
@@ -57,14 +57,17 @@ Result<SlotLayout> layout_of(Catalog& catalog, std::span<const LoraModule> model
     whole.modules.assign(model.begin(), model.end());
     agreed.push_back(&whole);
   }
-  for (const CatalogShape& shape : *shapes) {
-    adapters.push_back(as_adapter(shape));
-    agreed.push_back(&adapters.back());
+  const auto take = [&](const AdapterFiles& adapter) {
+    agreed.push_back(&adapter);
     if (!layout_for(agreed, kLoraRankMax, dtype))
       agreed.pop_back();
     else
-      rank = std::max(rank, adapters.back().rank_max);
-  }
+      rank = std::max(rank, adapter.rank_max);
+  };
+  for (const CatalogShape& shape : *shapes) take(adapters.emplace_back(as_adapter(shape)));
+  std::set<std::string> seen;  // most are of a few shapes, and asking for the layout is not free
+  for (const AdapterFiles& adapter : others)
+    if (seen.insert(shape_of(adapter).digest).second) take(adapter);
   if (max_rank == 0) max_rank = rank == 0 ? kRankDefault : std::max(rank, vllm_lora_rank_for(rank));
   return layout_for(agreed, max_rank, dtype);
 }

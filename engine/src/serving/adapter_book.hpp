@@ -26,8 +26,10 @@ struct AdapterBook {
 /// found, rounded up to one that vLLM accepts (its default where none is found). Where shapes disagree about
 /// a module, the model wins, then the shape that more adapters have; the others fit no slot.
 /// Errors: those of the catalog; kUnsupported (a dtype nothing is served as).
+/// `others` are adapters that the catalog does not have, or not yet; they come last.
 [[nodiscard]] Result<SlotLayout> layout_of(Catalog& catalog, std::span<const LoraModule> model,
-                                           std::uint32_t max_rank, Dtype dtype);
+                                           std::span<const AdapterFiles> others, std::uint32_t max_rank,
+                                           Dtype dtype);
 
 /// Bytes of images by shape. A shape the layout cannot hold is left out and named in `refusals`.
 struct ShapeWeights {

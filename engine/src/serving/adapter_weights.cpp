@@ -32,7 +32,7 @@ Result<AdapterWeights> weigh_adapters(Files& files, const std::string& directory
   if (!found) return fail(std::move(found.error()));
   Result<ApplyOutcome> applied = catalog->apply(*found);
   if (!applied) return fail(std::move(applied.error()));
-  Result<SlotLayout> layout = layout_of(*catalog, {}, 0, dtype);
+  Result<SlotLayout> layout = layout_of(*catalog, {}, {}, 0, dtype);
   if (!layout) return fail(std::move(layout.error()));
   Result<AdapterBook> book = open_book(*catalog, found->root, AdapterRules{}, std::move(*layout));
   if (!book) return fail(std::move(book.error()));

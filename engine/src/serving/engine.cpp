@@ -70,6 +70,40 @@ Result<std::vector<LoraModule>> model_of(const EngineConfig& config) {
   return modules_of(*geometry, *targets);
 }
 
+/// An adapter as it was found, and, of a remote one, which content that was.
+struct Examined {
+  AdapterFiles adapter;
+  std::string content;
+};
+
+/// Reads the headers where they lie, if that can be; else brings the adapter here.
+Result<Examined> examine(std::span<Origin* const> origins, const std::string& uri, Files& files,
+                         const AdapterRules& rules) {
+  const Result<Origin*> origin = origin_of(origins, uri);
+  if (!origin) return fail(origin.error());
+  if (Files* const remote = (*origin)->remote_files(); remote != nullptr) {
+    Result<std::string> content = (*origin)->content_of(uri);
+    if (content) {
+      std::string place = uri;
+      while (place.ends_with('/')) place.pop_back();
+      Result<AdapterFiles> adapter = inspect_adapter(*remote, place, rules);
+      if (!adapter) return fail(std::move(adapter.error()));
+      const Result<std::string> after = (*origin)->content_of(uri);
+      if (after && *after != *content)
+        return fail(Errc::kCorrupt, fmt::format("{}: changed while it was examined: add it again", uri));
+      return Examined{std::move(*adapter), std::move(*content)};
+    }
+    // Out of reach, there may still be a copy of it here.
+    if (content.error().code != Errc::kIo && content.error().code != Errc::kDeadline)
+      return fail(std::move(content.error()));
+  }
+  const Result<LocalCopy> copy = (*origin)->localize(uri);
+  if (!copy) return fail(copy.error());
+  Result<AdapterFiles> adapter = inspect_adapter(files, copy->directory, rules);
+  if (!adapter) return fail(std::move(adapter.error()));
+  return Examined{std::move(*adapter), copy->content};
+}
+
 std::string without_trailing_slashes(std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   return path;
@@ -265,7 +299,11 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineConfig& config, const E
   }
   Result<std::vector<LoraModule>> model = model_of(config);
   if (!model) return fail(std::move(model.error()));
-  Result<SlotLayout> layout = layout_of(parts->catalog, *model, config.max_lora_rank, config.dtype);
+  std::vector<AdapterFiles> others;
+  for (const std::string& directory : config.layout_directories)
+    if (Result<AdapterFiles> adapter = inspect_adapter(*env.files, directory, parts->rules); adapter)
+      others.push_back(std::move(*adapter));  // one that is refused tells why when it is added
+  Result<SlotLayout> layout = layout_of(parts->catalog, *model, others, config.max_lora_rank, config.dtype);
   if (!layout) return fail(std::move(layout.error()));
   Result<AdapterBook> book =
       open_book(parts->catalog, parts->config.directory, parts->rules, std::move(*layout));
@@ -341,27 +379,26 @@ Result<std::uint32_t> Engine::add(std::string_view name, const std::string& uri)
   if (Result<Unit> ok = check_adapter_name(name); !ok) return fail(std::move(ok.error()));
   std::vector<Origin*> origins = parts_->env.origins;
   origins.push_back(parts_->file_origin.get());
-  const Result<LocalCopy> copy = localize(origins, uri);  // may take long: the lock comes later
-  if (!copy) return fail(copy.error());
-  Result<AdapterFiles> adapter = inspect_adapter(*parts_->env.files, copy->directory, parts_->rules);
-  if (!adapter) return fail(std::move(adapter.error()));
+  Result<Examined> examined = examine(origins, uri, *parts_->env.files, parts_->rules);  // may take long
+  if (!examined) return fail(std::move(examined.error()));
+  const AdapterFiles* const adapter = &examined->adapter;
   const std::lock_guard lock(parts_->changing);
   if (Result<Unit> open = parts_->check_open(); !open) return fail(std::move(open.error()));
   // What fits no slot must not enter the catalog.
   Result<AdapterSource> source = parts_->source_of(*adapter, LoraId{});
   if (!source) return fail(std::move(source.error()));
   source->is_scanned = false;
-  const bool is_remote = !copy->content.empty();
+  const bool is_remote = !examined->content.empty();
   if (is_remote) {
     source->uri = uri;
-    source->content = copy->content;
+    source->content = examined->content;
   }
   const std::int64_t now_unix_s = parts_->env.clock->unix_s();
   ScannedAdapter scanned;
   scanned.name = name;
   scanned.facts = facts_of(*adapter, now_unix_s);
   Result<CatalogChange> change =
-      parts_->catalog.add(scanned, shape_of(*adapter), is_remote ? uri : copy->directory, now_unix_s);
+      parts_->catalog.add(scanned, shape_of(*adapter), is_remote ? uri : adapter->directory, now_unix_s);
   if (!change) return fail(std::move(change.error()));
   source->id = change->id.value;
   parts_->core->know(name, *source);

@@ -377,6 +377,8 @@ Result<Unit> EngineCore::set_policy(std::size_t level, std::string_view policy) 
 AdapterStatus EngineCore::status_of(const std::string& name, const AdapterSource& source) const {
   AdapterStatus status;
   status.name = name;
+  status.directory = source.directory;
+  status.uri = source.uri;
   status.id = source.id;
   status.rank = source.rank;
   status.bytes = source.bytes;

@@ -61,6 +61,7 @@ struct EngineConfig {
   std::vector<std::string> base_models;   // accepted names of the base model; empty: any
   std::string model;  // its geometry: table name or config.json; empty: slots fit the adapters found at open
   std::string lora_targets = "auto";      // with model: which of its layers slots have room for
+  std::vector<std::string> layout_directories;  // adapters that slots must have room for too, where possible
   std::uint32_t adapters_max = 0;         // that can be in memory or known to policies at once; 0: 4 x known
   std::uint32_t loads_in_flight_max = 4;  // storage reads at once
   std::uint32_t requests_waiting_max = 4096;
@@ -162,6 +163,8 @@ struct EngineStats {
 /// What `list` says of an adapter.
 struct AdapterStatus {
   std::string name;
+  std::string directory;  // where its files lay when they were last inspected
+  std::string uri;        // that names them, where they are of another origin; else empty
   std::uint32_t id = 0;
   std::uint32_t rank = 0;
   std::uint64_t bytes = 0;  // of its image
@@ -216,8 +219,8 @@ class Engine {
 
   /// Makes the adapter at `uri` (a directory, file://, or what env.origins understand) known under `name`, or
   /// replaces its content: requests that begin from now on get the new one, leases keep the old. What is
-  /// remote is fetched now, and again when it is loaded after its local copy has gone; if it is another then,
-  /// that load is refused.
+  /// remote is examined where it lies, and fetched when it is loaded and has no local copy; if it is another
+  /// then, that load is refused.
   [[nodiscard]] Result<std::uint32_t> add(std::string_view name, const std::string& uri);
   /// Forgets an adapter: no request finds it from now on, and its memory is freed when its leases end.
   [[nodiscard]] Result<Unit> remove(std::string_view name);

@@ -63,9 +63,11 @@ class Files {
 
 /// The machine's own files, and of these only what lies under one of the roots, links followed: anything
 /// else is kInvalid, whatever path leads there. Checked on the file that was opened: nobody can swap it
-/// in between.
+/// in between. Memory files (memfd_create) of the name `memory_files` are inside too, unless it is empty:
+/// those that a cache in memory hands out.
 /// Errors: those of the roots themselves.
-[[nodiscard]] Result<std::unique_ptr<Files>> make_rooted_files(std::span<const std::string> roots);
+[[nodiscard]] Result<std::unique_ptr<Files>> make_rooted_files(std::span<const std::string> roots,
+                                                               const std::string& memory_files = {});
 
 /// Fills `into`, or kCorrupt if the file ends before it is full. `path` is for the message.
 [[nodiscard]] Result<Unit> read_exactly(OpenFile& file, const std::string& path, std::uint64_t offset,

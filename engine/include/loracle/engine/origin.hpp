@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "loracle/core/result.hpp"
+#include "loracle/engine/files.hpp"
 
 namespace loracle {
 
@@ -33,6 +34,11 @@ class Origin {
   [[nodiscard]] virtual std::string_view scheme() const noexcept = 0;
   /// REQUIRES: the URI has this scheme, or none for "file".
   [[nodiscard]] virtual Result<LocalCopy> localize(const std::string& uri) = 0;
+
+  // To examine an adapter without bringing it here: what reads the files below a URI (paths are URIs), and
+  // the content that localize would answer. Null and kUnsupported where it must be localized.
+  [[nodiscard]] virtual Files* remote_files() noexcept { return nullptr; }
+  [[nodiscard]] virtual Result<std::string> content_of(const std::string& uri);
 };
 
 /// Paths and file:// URIs: file:///srv/adapters, percent-encoded where need be; the host is empty or localhost.
@@ -41,7 +47,10 @@ class Origin {
 /// "s3" of "s3://bucket/key"; empty for a plain path.
 [[nodiscard]] std::string_view scheme_of(std::string_view uri) noexcept;
 
-/// Asks the origin of the URI's scheme. Errors: kUnsupported names the schemes there are.
+/// The origin of the URI's scheme. Errors: kUnsupported names the schemes there are.
+[[nodiscard]] Result<Origin*> origin_of(std::span<Origin* const> origins, const std::string& uri);
+
+/// Asks the origin of the URI's scheme.
 [[nodiscard]] Result<LocalCopy> localize(std::span<Origin* const> origins, const std::string& uri);
 
 }  // namespace loracle

@@ -19,6 +19,13 @@ struct LoraModuleSetting {
   std::string base_model;  // empty: the first served name
 };
 
+/// --lora-catalog-type and --lora-catalog-path: "storage" makes the directory the first of
+/// discovery.prefixes.
+struct CatalogConfig {
+  std::string type;  // memory storage; empty: storage where a path is given
+  std::string path;
+};
+
 struct HttpServerConfig {
   std::string host = "127.0.0.1";
   std::uint16_t port = 8470;          // 0: any free one
@@ -54,7 +61,9 @@ struct CacheConfig {
 };
 
 struct ResolverConfig {
-  std::vector<std::string> chain;    // filesystem s3 catalog http, or a plugin's name; asked in this order
+  /// filesystem s3 catalog http, or a plugin's name; asked in this order. "all": those four in this order, as
+  /// far as they are configured, then every plugin. Empty: none.
+  std::vector<std::string> chain = {"all"};
   std::string cache_dir;             // VLLM_LORA_RESOLVER_CACHE_DIR: of the filesystem resolver
   std::string s3_prefix;             // s3://bucket/prefix: of the s3 resolver
   std::string http_prefix;           // https://host/path: of the http resolver
@@ -82,6 +91,9 @@ struct ServiceConfig {
   HttpServerConfig http;
   DiscoveryConfig discovery;
   std::vector<LoraModuleSetting> lora_modules;
+  CatalogConfig catalog;
+  /// Where adapters may come from beside this machine's files.
+  std::vector<std::string> storage_providers = {"s3", "http"};
   FileStorageOptions file_storage;
   S3StorageOptions s3_storage;
   HttpStorageOptions http_storage;

@@ -89,7 +89,7 @@ struct S3StorageOptions {
 
 struct HttpStorageOptions {
   bool allow_http = false;                 // beside https
-  std::vector<std::string> allowed_hosts;  // "host", "host:port" or "*.domain"; empty: none at all
+  std::vector<std::string> allowed_hosts;  // "host" (any port), "host:port", "*.domain"; empty: none
   bool allow_private_addresses = false;    // loopback, link-local, RFC 1918, unique local, ...
   std::uint32_t redirects_max = 5;
   std::uint32_t max_concurrent = 4;
@@ -106,5 +106,8 @@ struct HttpStorageOptions {
 /// The provider of the URI's scheme ("file" for a plain path). kUnsupported names the schemes there are.
 [[nodiscard]] Result<StorageProvider*> provider_of(std::span<StorageProvider* const> providers,
                                                    const std::string& uri);
+
+/// Whether the object is there. Errors: those of stat, but kNotFound.
+[[nodiscard]] Result<bool> exists(StorageProvider& provider, const std::string& uri);
 
 }  // namespace loracle

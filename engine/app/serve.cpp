@@ -1,0 +1,116 @@
+#include <fmt/format.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include <csignal>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "commands.hpp"
+#include "common.hpp"
+#include "loracle/service/service_stack.hpp"
+#include "loracle/service/settings.hpp"
+#include "settings_flags.hpp"
+
+namespace loracle::app {
+namespace {
+
+struct ServeFlags {
+  SettingsFlags settings;
+  std::string api_key_file;
+};
+
+/// One key a line; empty lines and lines that begin with # are passed over.
+Result<std::vector<std::string>> read_keys(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return fail(Errc::kIo, fmt::format("{}: cannot read the API keys", path));
+  std::vector<std::string> keys;
+  for (std::string line; std::getline(file, line);) {
+    while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
+    if (!line.empty() && line.front() != '#') keys.push_back(line);
+  }
+  if (keys.empty())
+    return fail(Errc::kInvalid,
+                fmt::format("{}: has no API key, and none would let everybody in: write one a line", path));
+  return keys;
+}
+
+/// The configuration that file, environment and flags mean; files are read anew.
+Result<ServiceConfig> config_of(const ServeFlags& flags) {
+  const Result<Settings> settings = flags.settings.load();
+  if (!settings) return fail(settings.error());
+  Result<ServiceConfig> config = settings->finish();
+  if (!config || flags.api_key_file.empty()) return config;
+  Result<std::vector<std::string>> keys = read_keys(flags.api_key_file);
+  if (!keys) return fail(std::move(keys.error()));
+  config->http.api_keys.insert(config->http.api_keys.end(), keys->begin(), keys->end());
+  return config;
+}
+
+/// Waits for signals until one of them says to stop. They are blocked in every thread, so that none is ever
+/// handled in the middle of something.
+void serve_until_told(ServiceStack& stack, const ServeFlags& flags, const sigset_t& signals) {
+  for (;;) {
+    int signal = 0;
+    if (::sigwait(&signals, &signal) != 0) continue;
+    if (signal != SIGHUP) return;
+    const Result<ServiceConfig> config = config_of(flags);
+    const Result<Unit> applied = config ? stack.apply(*config) : Result<Unit>(fail(config.error()));
+    if (!applied)
+      say(fmt::format("loracle: the configuration stays as it was: {}\n", applied.error().message));
+  }
+}
+
+int report_start(const Error& error) {
+  const bool is_usage = error.code == Errc::kInvalid || error.code == Errc::kTooLarge;
+  return is_usage ? report_usage(error) : report_input(error);
+}
+
+int run_serve(const ServeFlags& flags) {
+  const Result<ServiceConfig> config = config_of(flags);
+  if (!config)
+    return config.error().code == Errc::kIo ? report(config.error(), kExitInput)
+                                            : report_settings(config.error());
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&signals, signal);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+
+  Result<std::unique_ptr<ServiceStack>> stack = [&] {
+    const Progress progress("opening");
+    return ServiceStack::start(*config);
+  }();
+  if (!stack) return report_start(stack.error());
+  for (const std::string& rejected : (*stack)->rejected())
+    say(fmt::format("loracle: adapter left out: {}\n", rejected));
+  print(fmt::format("loracle: serving on http://{}:{}\n", config->http.host, (*stack)->port()));
+  std::fflush(stdout);  // whoever started us waits for this line
+  serve_until_told(**stack, flags, signals);
+  const Result<Unit> drained = (*stack)->drain();
+  return drained ? kExitOk : report_input(drained.error());
+}
+
+}  // namespace
+
+void add_serve_command(CLI::App& app, int& exit_code) {
+  auto flags = std::make_shared<ServeFlags>();
+  CLI::App* command = app.add_subcommand("serve", "Serve adapters over HTTP: vLLM's routes and ours");
+  command->add_option("--api-key-file", flags->api_key_file,
+                      "Who may use /v1: one key a line, sent as Authorization: Bearer KEY");
+  flags->settings.add_to(*command);
+  command->footer(
+      "Flags win over the environment, and that over the file (`loracle config show --example` writes one).\n"
+      "SIGTERM answers what is under way and ends; SIGHUP reads file and API keys again.\n"
+      "Examples:\n"
+      "  loracle serve --lora-dir-prefix adapters --max-loras 8 --max-cpu-loras 64 --capture-path "
+      "trace.jsonl\n"
+      "  loracle serve --lora-dir-prefix s3://bucket/adapters --model llama-3.1-8b --max-loras 8\n"
+      "  curl -X POST http://127.0.0.1:8470/v1/adapters/sql/acquire");
+  command->callback([flags, &exit_code] { exit_code = run_serve(*flags); });
+}
+
+}  // namespace loracle::app

@@ -1,0 +1,70 @@
+#pragma once
+/// The engine as a process: HTTP routes over one Engine, leases with an end, metrics, events, capture.
+///
+///   Result<std::unique_ptr<Service>> service = Service::start(config, {&engine, &posix_clock()});
+///   ...                                        // until SIGTERM
+///   Result<Unit> drained = (*service)->drain();
+///
+/// Routes: those of vLLM with its bodies, codes and messages (/v1/models, /v1/load_lora_adapter,
+/// /v1/unload_lora_adapter), /v1/refresh_lora_discovery, and ours; GET /openapi.json describes all of them.
+/// A request is read whole, by one thread for all connections, before anybody works on it: a client that
+/// sends slowly holds nothing but its socket. An acquire that waits holds no thread either.
+/// Invariants:
+///  1. A lease ends: by release, after its ttl, or with the service. Who died pins nothing for ever.
+///  2. Everything that can pile up has a limit: connections, heads, bodies, queues, leases, event streams. At
+///     the limit a client gets 413, 431 or 503 with Retry-After, at once.
+///  3. API keys are compared in constant time; no key is in a log line or an answer.
+/// Keys protect what begins with /v1, as in vLLM; /healthz, /readyz, /metrics and /openapi.json are open.
+/// Threads: any may call. Errors: kInvalid (names the setting), kIo (cannot listen, cannot record).
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "loracle/core/result.hpp"
+#include "loracle/engine/engine.hpp"
+#include "loracle/service/config.hpp"
+#include "loracle/service/ports.hpp"
+
+namespace loracle {
+
+/// Borrowed; must outlive the service.
+struct ServiceParts {
+  Engine* engine = nullptr;
+  TimeSource* clock = nullptr;
+  Discovery* discovery = nullptr;  // null: /v1/refresh_lora_discovery says that there is none
+  Resolver* resolver = nullptr;    // null: unknown names are not looked for
+};
+
+inline constexpr double kLeaseTtlDefault_s = 60;
+inline constexpr double kLeaseTtlMin_s = 0.1;
+inline constexpr double kLeaseTtlMax_s = 3600;
+
+class Service {
+ public:
+  /// Listens and serves when this returns.
+  [[nodiscard]] static Result<std::unique_ptr<Service>> start(const ServiceConfig& config,
+                                                              const ServiceParts& parts);
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+  /// drain(), if it was not called.
+  ~Service();
+
+  /// The one that was bound, where 0 was asked for.
+  [[nodiscard]] std::uint16_t port() const noexcept;
+
+  /// Takes over what can change while serving: API keys, log level, time limits of requests. What would need
+  /// a restart is left as it is, and logged.
+  [[nodiscard]] Result<Unit> apply(const ServiceConfig& config);
+
+  /// New connections are refused, requests under way are answered, then leases end and the engine is shut
+  /// down. Requests that are not done after drain_timeout_ms get 503. Idempotent.
+  [[nodiscard]] Result<Unit> drain();
+
+ private:
+  struct Parts;
+  explicit Service(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace loracle

@@ -1,0 +1,43 @@
+#pragma once
+/// Everything that `loracle serve` runs, put together from its configuration: device, storage providers and
+/// their cache, the engine, the discovery loop, the resolvers, the HTTP service.
+///
+/// Adapters may be read from: the directories of file_storage.allowed_paths, of the local prefixes, of
+/// --lora-modules, of the filesystem resolver, and from the cache; from nowhere else. What is remote comes
+/// through the cache.
+/// Invariant: parts stop in the order of who calls whom: HTTP, discovery, engine, storage.
+/// Threads: one owner. Errors: kInvalid (names the setting), kNotFound and kIo (a directory), those of
+/// storage, cache, engine and service; nothing is left half started.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "loracle/core/result.hpp"
+#include "loracle/service/config.hpp"
+
+namespace loracle {
+
+class ServiceStack {
+ public:
+  [[nodiscard]] static Result<std::unique_ptr<ServiceStack>> start(const ServiceConfig& config);
+  ServiceStack(const ServiceStack&) = delete;
+  ServiceStack& operator=(const ServiceStack&) = delete;
+  ~ServiceStack();
+
+  [[nodiscard]] std::uint16_t port() const noexcept;
+  /// What the first look found and does not serve, and why: "name: reason".
+  [[nodiscard]] std::vector<std::string> rejected() const;
+  /// See Service::apply.
+  [[nodiscard]] Result<Unit> apply(const ServiceConfig& config);
+  /// See Service::drain. Idempotent.
+  [[nodiscard]] Result<Unit> drain();
+
+ private:
+  struct Parts;
+  explicit ServiceStack(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace loracle

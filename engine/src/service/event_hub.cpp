@@ -1,0 +1,114 @@
+#include "service/event_hub.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+namespace loracle::service {
+
+void EventHub::start(Push push) {
+  push_ = std::move(push);
+  thread_ = std::thread([this] { run(); });
+}
+
+void EventHub::publish(std::string_view event, std::string_view data) {
+  {
+    const std::lock_guard lock(mutex_);
+    const std::uint64_t id = ++last_id_;
+    kept_.push_back({id, fmt::format("id: {}\nevent: {}\ndata: {}\n\n", id, event, data)});
+    if (kept_.size() > kKept) kept_.pop_front();
+  }
+  changed_.notify_all();
+}
+
+bool EventHub::add(const std::shared_ptr<HttpConnection>& connection, std::uint64_t last_id) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (ending_ || streams_.size() >= kStreamsMax) return false;
+    // An id from before a restart is none of ours: such a client begins anew.
+    streams_.push_back({connection, last_id == 0 || last_id > last_id_ ? last_id_ : last_id});
+  }
+  changed_.notify_all();
+  return true;
+}
+
+std::vector<std::shared_ptr<HttpConnection>> EventHub::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  std::vector<std::shared_ptr<HttpConnection>> connections;
+  for (Stream& stream : streams_) connections.push_back(std::move(stream.connection));
+  streams_.clear();
+  return connections;
+}
+
+std::size_t EventHub::streams() const {
+  const std::lock_guard lock(mutex_);
+  return streams_.size();
+}
+
+void EventHub::look() {
+  std::map<std::string, std::string_view> tiers;
+  for (const AdapterStatus& adapter : engine_.list())
+    if (adapter.on_device || adapter.on_host)
+      tiers.emplace(adapter.name, adapter.on_device ? "device" : "host");
+  const auto tell = [&](const std::string& name, std::string_view from, std::string_view to) {
+    const nlohmann::ordered_json json = {{"name", name}, {"from", from}, {"to", to}};
+    publish("residency", json.dump());
+  };
+  if (has_looked_) {
+    for (const auto& [name, tier] : tiers_)
+      if (!tiers.contains(name)) tell(name, tier, "storage");
+    for (const auto& [name, tier] : tiers) {
+      const auto before = tiers_.find(name);
+      if (before == tiers_.end())
+        tell(name, "storage", tier);
+      else if (before->second != tier)
+        tell(name, before->second, tier);
+    }
+  }
+  has_looked_ = true;
+  tiers_ = std::move(tiers);
+}
+
+void EventHub::run() {
+  using std::chrono::milliseconds;
+  std::uint32_t quiet_ms = 0;
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    const bool is_last = ending_;  // what was published before `stop` is still sent
+    const bool has_streams = !streams_.empty();
+    lock.unlock();
+    if (has_streams && !is_last) look();
+    if (!has_streams) has_looked_ = false;
+    lock.lock();
+    std::vector<std::pair<Stream*, std::string>> due;
+    for (Stream& stream : streams_) {
+      std::string text;
+      for (const Event& event : kept_)
+        if (event.id > stream.sent_id) text += event.text;
+      stream.sent_id = last_id_;
+      if (text.empty() && quiet_ms >= kHeartbeat_ms) text = ": still here\n\n";
+      if (!text.empty()) due.emplace_back(&stream, std::move(text));
+    }
+    if (!due.empty() || quiet_ms >= kHeartbeat_ms) quiet_ms = 0;
+    // push_ hands over to the front and takes no lock of ours.
+    for (auto& [stream, text] : due)
+      if (!push_(stream->connection, std::move(text))) stream->connection = nullptr;
+    std::erase_if(streams_, [](const Stream& stream) { return stream.connection == nullptr; });
+    if (is_last) return;
+    const std::uint64_t seen = last_id_;
+    const std::size_t count = streams_.size();
+    const bool woken = changed_.wait_for(lock, milliseconds(count == 0 ? 60'000 : kLook_ms), [&] {
+      return ending_ || streams_.size() != count || (count > 0 && last_id_ != seen);
+    });
+    if (!woken) quiet_ms += kLook_ms;
+  }
+}
+
+}  // namespace loracle::service

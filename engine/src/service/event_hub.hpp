@@ -1,0 +1,78 @@
+#pragma once
+/// What happens, as server-sent events: `id`, `event` and one line of JSON as `data`.
+///
+/// Events: loaded, unloaded, pinned, unpinned, leased, released, expired, policy, discovery, shutdown; and
+/// residency, whenever an adapter has come to another tier: looked for every kLook_ms while anybody listens,
+/// so that what came and went in between is not told.
+/// The last kKept events are kept: a client that comes back with Last-Event-ID gets what it missed of them.
+/// Threads: any; one of its own looks and sends.
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "loracle/engine/engine.hpp"
+
+namespace loracle::service {
+
+class HttpConnection;
+
+class EventHub {
+ public:
+  static constexpr std::size_t kStreamsMax = 64;
+  static constexpr std::size_t kKept = 1024;
+  static constexpr std::uint32_t kLook_ms = 200;
+  static constexpr std::uint32_t kHeartbeat_ms = 15'000;
+
+  /// Sends bytes to a client; false when it is gone.
+  using Push = std::function<bool(const std::shared_ptr<HttpConnection>&, std::string)>;
+
+  explicit EventHub(Engine& engine) : engine_(engine) {}
+  EventHub(const EventHub&) = delete;
+  EventHub& operator=(const EventHub&) = delete;
+  ~EventHub() { stop(); }
+
+  void start(Push push);
+  /// `data`: JSON.
+  void publish(std::string_view event, std::string_view data);
+  /// False when kStreamsMax listen. The events after `last_id` that are kept are sent first.
+  [[nodiscard]] bool add(const std::shared_ptr<HttpConnection>& connection, std::uint64_t last_id);
+  /// Ends the thread; the streams it had.
+  std::vector<std::shared_ptr<HttpConnection>> stop();
+  [[nodiscard]] std::size_t streams() const;
+
+ private:
+  struct Event {
+    std::uint64_t id = 0;
+    std::string text;
+  };
+  struct Stream {
+    std::shared_ptr<HttpConnection> connection;
+    std::uint64_t sent_id = 0;
+  };
+  void run();
+  void look();
+
+  Engine& engine_;
+  Push push_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Event> kept_;
+  std::uint64_t last_id_ = 0;
+  std::vector<Stream> streams_;
+  bool ending_ = false;
+  std::map<std::string, std::string_view> tiers_;  // the thread's only
+  bool has_looked_ = false;                        // likewise
+  std::thread thread_;
+};
+
+}  // namespace loracle::service

@@ -1,0 +1,426 @@
+#include "service/http_front.hpp"
+
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+namespace loracle::service {
+namespace {
+
+constexpr std::uint64_t kMs = 1'000'000;
+constexpr std::uint64_t kIdle_ms = 60'000;
+constexpr std::uint64_t kLinger_ms = 1'000;
+constexpr int kTick_ms = 100;  // how late a deadline may be noticed
+constexpr std::size_t kReadBytes = 16U << 10U;
+
+}  // namespace
+
+class HttpConnection {
+ public:
+  enum class State : std::uint8_t { kReading, kBusy, kWriting, kStreaming, kLingering, kClosed };
+
+  int socket = -1;
+  State state = State::kReading;
+  std::string in;
+  std::string out;
+  std::size_t out_sent = 0;
+  bool keep_alive = true;
+  bool told_continue = false;
+  bool finished = false;       // of a stream: what is in `out` is the last
+  std::size_t head_bytes = 0;  // 0: the head is not whole yet
+  std::size_t searched = 0;    // of `in`, for the head's end
+  RequestHead head;
+  std::uint64_t deadline_ns = kNoDeadline;
+  std::uint32_t watched = 0;  // epoll's events
+  std::atomic<bool> is_open = true;
+};
+
+struct HttpFront::Message {
+  enum class Kind : std::uint8_t { kAdopt, kAnswer, kStream, kPush, kFinish, kDrain };
+  Kind kind = Kind::kAdopt;
+  int socket = -1;
+  std::shared_ptr<HttpConnection> connection = {};
+  std::string bytes = {};
+  bool keep_alive = false;
+};
+
+std::string error_body(int status, std::string_view type, std::string_view message) {
+  const nlohmann::ordered_json json = {
+      {"error", {{"message", message}, {"type", type}, {"param", nullptr}, {"code", status}}}};
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+std::string raw_refusal(int status, std::string_view message) {
+  const std::string body = error_body(status, reason_of(status), message);
+  return fmt::format(
+      "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}Connection: "
+      "close\r\n\r\n{}",
+      status, reason_of(status), body.size(), status == 503 ? "Retry-After: 1\r\n" : "", body);
+}
+
+Result<std::unique_ptr<HttpFront>> HttpFront::make(const FrontOptions& options, TimeSource& clock,
+                                                   Deliver deliver) {
+  const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
+  const int wake = epoll < 0 ? -1 : ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (wake < 0) {
+    const int error = errno;
+    if (epoll >= 0) ::close(epoll);
+    return fail(Errc::kIo, fmt::format("cannot watch connections: {}", std::strerror(error)), error);
+  }
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = wake;
+  ::epoll_ctl(epoll, EPOLL_CTL_ADD, wake, &event);
+  return std::unique_ptr<HttpFront>(new HttpFront(options, clock, std::move(deliver), epoll, wake));
+}
+
+HttpFront::HttpFront(const FrontOptions& options, TimeSource& clock, Deliver deliver, int epoll, int wake)
+    : options_(options), clock_(clock), deliver_(std::move(deliver)), epoll_(epoll), wake_(wake) {
+  thread_ = std::thread([this] { run(); });
+}
+
+void HttpFront::end() {
+  if (!thread_.joinable()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  const std::uint64_t one = 1;
+  static_cast<void>(!::write(wake_, &one, sizeof one));
+  thread_.join();
+}
+
+HttpFront::~HttpFront() {
+  end();
+  for (const Message& message : messages_)
+    if (message.kind == Message::Kind::kAdopt) ::close(message.socket);
+  for (const auto& [socket, connection] : connections_) {
+    connection->is_open = false;
+    ::close(socket);
+  }
+  ::close(wake_);
+  ::close(epoll_);
+}
+
+void HttpFront::tell(Message message) {
+  bool is_first = false;
+  {
+    const std::lock_guard lock(mutex_);
+    is_first = messages_.empty();
+    messages_.push_back(std::move(message));
+  }
+  if (!is_first) return;
+  const std::uint64_t one = 1;
+  static_cast<void>(!::write(wake_, &one, sizeof one));  // can only fail by being full, and then it is awake
+}
+
+void HttpFront::adopt(int socket) { tell({.kind = Message::Kind::kAdopt, .socket = socket}); }
+void HttpFront::answer(const std::shared_ptr<HttpConnection>& connection, std::string bytes,
+                       bool keep_alive) {
+  tell({.kind = Message::Kind::kAnswer,
+        .connection = connection,
+        .bytes = std::move(bytes),
+        .keep_alive = keep_alive});
+}
+void HttpFront::stream(const std::shared_ptr<HttpConnection>& connection, std::string bytes) {
+  tell({.kind = Message::Kind::kStream, .connection = connection, .bytes = std::move(bytes)});
+}
+bool HttpFront::push(const std::shared_ptr<HttpConnection>& connection, std::string bytes) {
+  if (!connection->is_open) return false;
+  tell({.kind = Message::Kind::kPush, .connection = connection, .bytes = std::move(bytes)});
+  return true;
+}
+void HttpFront::finish(const std::shared_ptr<HttpConnection>& connection) {
+  tell({.kind = Message::Kind::kFinish, .connection = connection});
+}
+void HttpFront::begin_drain() { tell({.kind = Message::Kind::kDrain}); }
+
+bool HttpFront::wait_empty(std::uint32_t timeout_ms) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms),
+                           [&] { return counts_.connections == 0 && messages_.empty(); });
+}
+
+FrontCounts HttpFront::counts() const {
+  const std::lock_guard lock(mutex_);
+  return counts_;
+}
+
+void HttpFront::run() {
+  std::array<epoll_event, 64> events{};
+  std::uint64_t looked_ns = clock_.now_ns();
+  for (;;) {
+    const int count = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), kTick_ms);
+    for (int i = 0; i < count; ++i) {
+      const int socket = events[static_cast<std::size_t>(i)].data.fd;
+      const std::uint32_t what = events[static_cast<std::size_t>(i)].events;
+      if (socket == wake_) {
+        std::uint64_t ignored = 0;
+        static_cast<void>(!::read(wake_, &ignored, sizeof ignored));
+        continue;
+      }
+      const auto found = connections_.find(socket);
+      if (found == connections_.end()) continue;
+      const std::shared_ptr<HttpConnection> connection = found->second;
+      if ((what & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) read_some(*connection);
+      if (connection->is_open && (what & EPOLLOUT) != 0) write_some(*connection);
+    }
+    take_messages();
+    const std::uint64_t now_ns = clock_.now_ns();
+    if (now_ns - looked_ns >= kTick_ms * kMs) {
+      looked_ns = now_ns;
+      drop_late(now_ns);
+    }
+    const std::lock_guard lock(mutex_);
+    if (ending_) return;
+  }
+}
+
+void HttpFront::take_messages() {
+  std::vector<Message> messages;
+  {
+    const std::lock_guard lock(mutex_);
+    messages.swap(messages_);
+  }
+  for (Message& message : messages) take_message(message);
+  if (!messages.empty()) changed_.notify_all();
+}
+
+void HttpFront::take_message(Message& message) {
+  using State = HttpConnection::State;
+  if (message.kind == Message::Kind::kAdopt) return add(message.socket);
+  if (message.kind == Message::Kind::kDrain) {
+    draining_ = true;
+    std::vector<std::shared_ptr<HttpConnection>> idle;
+    for (const auto& [socket, connection] : connections_)
+      if (connection->state == State::kReading && connection->in.empty()) idle.push_back(connection);
+    for (const auto& connection : idle) drop(*connection);
+    return;
+  }
+  HttpConnection& connection = *message.connection;
+  if (!connection.is_open) return;
+  switch (message.kind) {
+    case Message::Kind::kAnswer:
+      connection.state = State::kWriting;
+      connection.out = std::move(message.bytes);
+      connection.out_sent = 0;
+      connection.keep_alive = message.keep_alive && !draining_;
+      break;
+    case Message::Kind::kStream:
+      connection.state = State::kStreaming;
+      connection.out = std::move(message.bytes);
+      connection.out_sent = 0;
+      break;
+    case Message::Kind::kPush:
+      if (connection.state != State::kStreaming || connection.finished) return;
+      connection.out.erase(0, std::exchange(connection.out_sent, 0));
+      connection.out += message.bytes;
+      if (connection.out.size() > options_.stream_bytes_max) return drop(connection);
+      break;
+    case Message::Kind::kFinish:
+      if (connection.state != State::kStreaming) return;
+      connection.finished = true;
+      break;
+    case Message::Kind::kAdopt:
+    case Message::Kind::kDrain:
+      return;
+  }
+  connection.deadline_ns = clock_.now_ns() + options_.write_timeout_ms * kMs;
+  write_some(connection);
+}
+
+void HttpFront::add(int socket) {
+  if (connections_.size() >= options_.connections_max || draining_) {
+    {
+      const std::lock_guard lock(mutex_);
+      ++counts_.turned_away;
+    }
+    const std::string answer = raw_refusal(503, "too many connections: try again soon");
+    static_cast<void>(!::send(socket, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
+    ::close(socket);
+    return;
+  }
+  auto connection = std::make_shared<HttpConnection>();
+  connection->socket = socket;
+  connection->deadline_ns = clock_.now_ns() + options_.read_timeout_ms * kMs;
+  epoll_event event{};
+  event.data.fd = socket;
+  if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, socket, &event) != 0) {
+    ::close(socket);
+    return;
+  }
+  connections_.emplace(socket, connection);
+  {
+    const std::lock_guard lock(mutex_);
+    ++counts_.accepted;
+    counts_.connections = connections_.size();
+  }
+  watch(*connection);
+}
+
+/// Asks for what the state needs. Of a busy connection nothing is read: its client may send the next request
+/// whenever it likes, into its own socket's buffer. That it has gone is learnt when it is written to.
+void HttpFront::watch(HttpConnection& connection) {
+  using State = HttpConnection::State;
+  std::uint32_t events = 0;
+  if (connection.state == State::kReading || connection.state == State::kStreaming ||
+      connection.state == State::kLingering)
+    events |= EPOLLIN | EPOLLRDHUP;
+  if (connection.out_sent < connection.out.size()) events |= EPOLLOUT;
+  if (events == connection.watched) return;
+  connection.watched = events;
+  epoll_event event{};
+  event.events = events;
+  event.data.fd = connection.socket;
+  ::epoll_ctl(epoll_, EPOLL_CTL_MOD, connection.socket, &event);
+}
+
+void HttpFront::read_some(HttpConnection& connection) {
+  using State = HttpConnection::State;
+  std::array<char, kReadBytes> buffer;
+  const ssize_t count = ::recv(connection.socket, buffer.data(), buffer.size(), MSG_DONTWAIT);
+  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (count <= 0) return drop(connection);
+  if (connection.state != State::kReading) return;  // a stream's client has nothing to say
+  if (connection.in.empty()) connection.deadline_ns = clock_.now_ns() + options_.read_timeout_ms * kMs;
+  connection.in.append(buffer.data(), static_cast<std::size_t>(count));
+  take_requests(connection);
+}
+
+/// Hands on the first request in `in`, if it is whole.
+void HttpFront::take_requests(HttpConnection& connection) {
+  using State = HttpConnection::State;
+  std::string& in = connection.in;
+  if (connection.head_bytes == 0) {
+    // Empty lines before a request are passed over, as RFC 9112 asks.
+    while (in.starts_with("\r\n")) in.erase(0, 2);
+    const std::size_t from = connection.searched > 3 ? connection.searched - 3 : 0;
+    const std::size_t end = in.find("\r\n\r\n", from);
+    connection.searched = in.size();
+    const std::size_t head_bytes = end == std::string::npos ? in.size() : end + 4;
+    if (head_bytes > options_.limits.head_bytes_max)
+      return refuse(connection, 431,
+                    fmt::format("the request's head has more than {} bytes", options_.limits.head_bytes_max));
+    if (end == std::string::npos) return watch(connection);
+    Result<RequestHead> head = parse_head(std::string_view(in).substr(0, head_bytes), options_.limits);
+    if (!head) return refuse(connection, static_cast<int>(head.error().detail), head.error().message);
+    connection.head = std::move(*head);
+    connection.head_bytes = head_bytes;
+  }
+  const std::size_t whole = connection.head_bytes + connection.head.body_bytes;
+  if (in.size() < whole) {
+    if (connection.head.expects_continue && !std::exchange(connection.told_continue, true)) {
+      constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+      // A client whose buffer has no room for this is answered at the end.
+      static_cast<void>(
+          !::send(connection.socket, kContinue.data(), kContinue.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
+    }
+    return watch(connection);
+  }
+  WholeRequest request;
+  request.connection = connections_.at(connection.socket);
+  request.head = std::move(connection.head);
+  request.body = in.substr(connection.head_bytes, request.head.body_bytes);
+  in.erase(0, whole);
+  connection.head = {};
+  connection.head_bytes = 0;
+  connection.searched = 0;
+  connection.told_continue = false;
+  connection.state = State::kBusy;
+  connection.deadline_ns = kNoDeadline;
+  watch(connection);
+  deliver_(std::move(request));
+}
+
+void HttpFront::refuse(HttpConnection& connection, int status, std::string_view message) {
+  {
+    const std::lock_guard lock(mutex_);
+    ++counts_.refused;
+  }
+  connection.state = HttpConnection::State::kWriting;
+  connection.keep_alive = false;
+  connection.out = raw_refusal(status, message);
+  connection.out_sent = 0;
+  connection.deadline_ns = clock_.now_ns() + options_.write_timeout_ms * kMs;
+  write_some(connection);
+}
+
+void HttpFront::write_some(HttpConnection& connection) {
+  while (connection.out_sent < connection.out.size()) {
+    const ssize_t count = ::send(connection.socket, connection.out.data() + connection.out_sent,
+                                 connection.out.size() - connection.out_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN) return watch(connection);
+    if (count <= 0) return drop(connection);
+    connection.out_sent += static_cast<std::size_t>(count);
+    connection.deadline_ns = clock_.now_ns() + options_.write_timeout_ms * kMs;
+  }
+  written(connection);
+}
+
+void HttpFront::written(HttpConnection& connection) {
+  using State = HttpConnection::State;
+  connection.out.clear();
+  connection.out_sent = 0;
+  if (connection.state == State::kLingering) return watch(connection);
+  if (connection.state == State::kStreaming && !connection.finished) {
+    connection.deadline_ns = kNoDeadline;  // a quiet stream is no late one
+    return watch(connection);
+  }
+  if (connection.state == State::kStreaming || !connection.keep_alive) {
+    // Closing while the client still sends would reset the connection, and the answer with it: say that no
+    // more comes, and read what it sends for a moment.
+    ::shutdown(connection.socket, SHUT_WR);
+    connection.state = State::kLingering;
+    connection.deadline_ns = clock_.now_ns() + kLinger_ms * kMs;
+    return watch(connection);
+  }
+  if (draining_ && connection.in.empty()) return drop(connection);
+  connection.state = State::kReading;
+  const std::uint64_t wait_ms = connection.in.empty() ? kIdle_ms : options_.read_timeout_ms;
+  connection.deadline_ns = clock_.now_ns() + wait_ms * kMs;
+  take_requests(connection);  // one may be there already
+}
+
+void HttpFront::drop(HttpConnection& connection) {
+  if (!connection.is_open.exchange(false)) return;
+  connection.state = HttpConnection::State::kClosed;
+  const std::shared_ptr<HttpConnection> kept = connections_.at(connection.socket);
+  connections_.erase(connection.socket);
+  ::close(connection.socket);
+  {
+    const std::lock_guard lock(mutex_);
+    counts_.connections = connections_.size();
+  }
+  changed_.notify_all();
+}
+
+void HttpFront::drop_late(std::uint64_t now_ns) {
+  using State = HttpConnection::State;
+  std::vector<std::shared_ptr<HttpConnection>> late;
+  for (const auto& [socket, connection] : connections_)
+    if (connection->deadline_ns <= now_ns) late.push_back(connection);
+  for (const auto& connection : late) {
+    if (connection->state != State::kLingering) {
+      const std::lock_guard lock(mutex_);
+      ++counts_.timed_out;
+    }
+    if (connection->state == State::kReading && !connection->in.empty()) {
+      refuse(*connection, 408,
+             fmt::format("the request did not come whole within {} ms", options_.read_timeout_ms));
+    } else {
+      drop(*connection);
+    }
+  }
+}
+
+}  // namespace loracle::service

@@ -1,0 +1,228 @@
+/// Acquire, renew, release: adapters on the device while a client uses them.
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "service/api.hpp"
+
+namespace loracle::service {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::size_t kBatchMax = 256;
+
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+/// One acquire on its way.
+struct Asked {
+  std::vector<std::string> names;
+  bool is_single = false;  // by the adapter's own route
+  AcquireOptions options;
+  double ttl_s = kLeaseTtlDefault_s;
+  std::string tenant;
+  std::uint64_t arrived_ns = 0;
+};
+
+Json leased_json(const AdapterStatus& status, const LeasedAdapter& leased) {
+  return {{"name", status.name},
+          {"lora_int_id", leased.id},
+          {"slot", leased.slot},
+          {"rank", leased.rank},
+          {"directory", status.directory}};
+}
+
+/// A request that found no room is demand too: a plan must know of it.
+void capture_refused(Api& api, const Asked& asked, const Error& error) {
+  const bool lacked_room =
+      error.code == Errc::kAllPinned || error.code == Errc::kDeadline || error.code == Errc::kBusy;
+  if (!api.capture || !lacked_room) return;
+  CapturedRequest request;
+  for (const std::string& name : asked.names) {
+    const Result<AdapterStatus> status = api.engine.status(name);
+    request.adapters.push_back({name, status ? status->bytes : 0, status ? status->rank : 0});
+  }
+  request.tenant = asked.tenant;
+  request.arrived_ns = asked.arrived_ns;
+  api.capture->add(request);
+}
+
+void grant(Api& api, HttpExchange& exchange, const Asked& asked, Lease lease) {
+  Json adapters = Json::array();
+  const std::span<const LeasedAdapter> leased = lease.adapters();
+  for (std::size_t i = 0; i < leased.size(); ++i) {
+    const Result<AdapterStatus> status = api.engine.status(asked.names[i]);
+    AdapterStatus known;
+    if (status) known = *status;
+    known.name = asked.names[i];  // it may have been unloaded a moment ago; the lease is still good
+    adapters.push_back(leased_json(known, leased[i]));
+  }
+  LeaseRecord record;
+  record.names = asked.names;
+  record.tenant = asked.tenant;
+  record.arrived_ns = asked.arrived_ns;
+  const Result<std::string> id = api.leases->add(std::move(lease), std::move(record), asked.ttl_s);
+  if (!good(exchange, id)) return;
+  Json json = {{"lease", *id}, {"expires_in_s", asked.ttl_s}};
+  if (asked.is_single)
+    json.update(adapters[0]);
+  else
+    json["adapters"] = std::move(adapters);
+  const Json event = {{"lease", id->substr(0, 8)}, {"names", asked.names}};
+  api.events.publish("leased", dump(event));
+  exchange.reply({.body = dump(json)});
+}
+
+/// All names are known. Answers when the lease is there; no thread waits for it.
+void acquire_known(Api& api, const std::shared_ptr<HttpExchange>& exchange,
+                   const std::shared_ptr<const Asked>& asked) {
+  api.waiting.add(asked->names);
+  const std::vector<std::string_view> names(asked->names.begin(), asked->names.end());
+  api.engine.acquire_async(names, asked->options, [&api, exchange, asked](Result<Lease> lease) {
+    api.waiting.remove(asked->names);
+    if (lease) return grant(api, *exchange, *asked, std::move(*lease));
+    capture_refused(api, *asked, lease.error());
+    exchange->reply(error_reply(lease.error()));
+  });
+}
+
+void resolve_then_acquire(Api& api, const std::shared_ptr<HttpExchange>& exchange,
+                          const std::shared_ptr<const Asked>& asked) {
+  for (const std::string& name : asked->names) {
+    if (api.engine.status(name)) continue;
+    const Result<Unit> found = api.resolve(name);
+    if (found) continue;
+    if (found.error().code != Errc::kNotFound) return exchange->reply(error_reply(found.error()));
+    return exchange->reply(
+        error_reply(404, "NotFoundError", fmt::format("LoRA adapter {} does not exist", name)));
+  }
+  acquire_known(api, exchange, asked);
+}
+
+/// What both forms of the request have in common.
+bool take_terms(Api& api, HttpExchange& exchange, const JsonBody& body, Asked& asked) {
+  const Result<AcquireOptions> timeout = timeout_of(api, body);
+  const Result<std::optional<double>> ttl = body.number("ttl_s", kLeaseTtlMin_s, kLeaseTtlMax_s);
+  Result<std::optional<std::string>> tenant = body.text("tenant");
+  if (!good(exchange, timeout) || !good(exchange, ttl) || !good(exchange, tenant)) return false;
+  asked.options = *timeout;
+  asked.ttl_s = ttl->value_or(kLeaseTtlDefault_s);
+  asked.tenant = tenant->value_or("");
+  asked.arrived_ns = exchange.begun_ns;
+  return true;
+}
+
+void begin(Api& api, const std::shared_ptr<HttpExchange>& exchange, Asked terms) {
+  const auto asked = std::make_shared<const Asked>(std::move(terms));
+  bool all_known = true;
+  for (const std::string& name : asked->names) all_known = all_known && api.engine.status(name).has_value();
+  if (all_known) return acquire_known(api, exchange, asked);
+  if (!api.server.load()->run_waiting(
+          [&api, exchange, asked] { resolve_then_acquire(api, exchange, asked); }))
+    exchange->reply(busy_reply("too many requests wait already: try again soon"));
+}
+
+void acquire_one(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  constexpr std::string_view kKeys[] = {"ttl_s", "timeout_s", "tenant"};
+  const std::optional<JsonBody> body = take_body(*exchange, kKeys);
+  if (!body) return;
+  Asked asked;
+  if (!take_terms(api, *exchange, *body, asked)) return;
+  asked.names = {exchange->path_parts[0]};
+  asked.is_single = true;
+  begin(api, exchange, std::move(asked));
+}
+
+void acquire_batch(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  constexpr std::string_view kKeys[] = {"adapters", "ttl_s", "timeout_s", "tenant"};
+  const std::optional<JsonBody> body = take_body(*exchange, kKeys);
+  if (!body) return;
+  Asked asked;
+  if (!take_terms(api, *exchange, *body, asked)) return;
+  Result<std::vector<std::string>> names = body->texts("adapters", kBatchMax);
+  if (!good(*exchange, names)) return;
+  asked.names = std::move(*names);
+  begin(api, exchange, std::move(asked));
+}
+
+std::string name_in(const HttpExchange& exchange) {
+  return exchange.path_parts.empty() ? std::string() : exchange.path_parts[0];
+}
+
+void release(Api& api, HttpExchange& exchange) {
+  constexpr std::string_view kKeys[] = {"lease"};
+  const std::optional<JsonBody> body = take_body(exchange, kKeys);
+  if (!body) return;
+  const Result<std::string> id = body->required_text("lease");
+  if (!good(exchange, id)) return;
+  if (!good(exchange, api.leases->release(*id, name_in(exchange)))) return;
+  exchange.reply({.body = R"({"released":true})"});
+}
+
+void renew(Api& api, HttpExchange& exchange) {
+  constexpr std::string_view kKeys[] = {"lease", "ttl_s"};
+  const std::optional<JsonBody> body = take_body(exchange, kKeys);
+  if (!body) return;
+  const Result<std::string> id = body->required_text("lease");
+  const Result<std::optional<double>> ttl = body->number("ttl_s", kLeaseTtlMin_s, kLeaseTtlMax_s);
+  if (!good(exchange, id) || !good(exchange, ttl)) return;
+  const double ttl_s = ttl->value_or(kLeaseTtlDefault_s);
+  if (!good(exchange, api.leases->renew(*id, name_in(exchange), ttl_s))) return;
+  const Json json = {{"lease", *id}, {"expires_in_s", ttl_s}};
+  exchange.reply({.body = dump(json)});
+}
+
+}  // namespace
+
+void add_lease_routes(Api& api, std::vector<HttpRoute>& routes) {
+  const std::vector<HttpAnswerDoc> acquired = {
+      {400, "Error", "The body is wrong"},
+      {404, "Error", "There is no such adapter, and no resolver found it"},
+      {409, "Error", "Pins leave no room, and no lease will end that"},
+      {413, "Error", "More than a tier can hold"},
+      {422, "Error", "The adapter's files are damaged or of a kind that is not served"},
+      {503, "Error", "Too many wait already: try again after Retry-After"},
+      {504, "Error", "There was no room in time"}};
+  std::vector<HttpAnswerDoc> single = acquired;
+  single.insert(single.begin(), {200, "Lease", "It is on the device until the lease ends"});
+  std::vector<HttpAnswerDoc> batch = acquired;
+  batch.insert(batch.begin(), {200, "BatchLease", "All are on the device until the lease ends"});
+  routes.push_back({.method = "POST",
+                    .path = "/v1/adapters/{name}/acquire",
+                    .handler = [&api](const auto& exchange) { acquire_one(api, exchange); },
+                    .summary = "Brings an adapter onto the device and keeps it there for the lease's time",
+                    .body = "Acquire",
+                    .answers = single});
+  routes.push_back({.method = "POST",
+                    .path = "/v1/acquire",
+                    .handler = [&api](const auto& exchange) { acquire_batch(api, exchange); },
+                    .summary = "The same for several adapters that are needed together",
+                    .body = "AcquireBatch",
+                    .answers = batch});
+  const std::vector<HttpAnswerDoc> released = {{200, "Released", "It has ended"},
+                                               {400, "Error", "lease is missing"},
+                                               {404, "Error", "There is no such lease (any more)"}};
+  const std::vector<HttpAnswerDoc> renewed = {{200, "Renewed", "It ends that much later, counted from now"},
+                                              {400, "Error", "The body is wrong"},
+                                              {404, "Error", "There is no such lease (any more)"}};
+  for (const std::string_view path : {"/v1/adapters/{name}/release", "/v1/release"}) {
+    routes.push_back({.method = "POST",
+                      .path = path,
+                      .handler = [&api](const auto& exchange) { release(api, *exchange); },
+                      .summary = "Ends a lease",
+                      .body = "LeaseId",
+                      .answers = released});
+  }
+  for (const std::string_view path : {"/v1/adapters/{name}/renew", "/v1/renew"}) {
+    routes.push_back({.method = "POST",
+                      .path = path,
+                      .handler = [&api](const auto& exchange) { renew(api, *exchange); },
+                      .summary = "Gives a lease more time",
+                      .body = "Renew",
+                      .answers = renewed});
+  }
+}
+
+}  // namespace loracle::service

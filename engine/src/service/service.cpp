@@ -1,0 +1,213 @@
+/// The service put together: routes, connections, leases, events, recording.
+
+#include "loracle/service/service.hpp"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <thread>
+#include <utility>
+
+#include "service/api.hpp"
+
+namespace loracle {
+namespace {
+
+using service::Api;
+using service::HttpExchange;
+using service::HttpReply;
+using service::LogLevel;
+
+constexpr std::size_t kLeasesMax = 65'536;
+constexpr std::uint32_t kLastAnswers_ms = 2'000;
+
+bool is_request_id(std::string_view text) noexcept {
+  if (text.empty() || text.size() > 128) return false;
+  for (const char c : text) {
+    const bool is_plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                          c == '-' || c == '_' || c == '.';
+    if (!is_plain) return false;
+  }
+  return true;
+}
+
+/// What every request goes through: a request id, an API key.
+bool admit(Api& api, HttpExchange& exchange, HttpReply& refusal) {
+  const std::string_view given = exchange.header("x-request-id");
+  exchange.request_id = is_request_id(given) ? std::string(given) : service::random_hex(8);
+  if (exchange.path.starts_with("/v1") && !api.keys.allow(exchange.header("authorization"))) {
+    refusal.status = 401;
+    refusal.body = R"({"error":"Unauthorized"})";  // vLLM's
+    refusal.headers.emplace_back("WWW-Authenticate", "Bearer");
+    return false;
+  }
+  return true;
+}
+
+void note_answer(Api& api, const HttpExchange& exchange, int status, std::size_t bytes) {
+  const std::uint64_t took_ns = api.clock.now_ns() - exchange.begun_ns;
+  const std::string_view route = exchange.route == nullptr ? "none" : exchange.route->path;
+  api.metrics.count_http(exchange.method, route, status, took_ns);
+  // Probes and scrapes come every few seconds, and say nothing.
+  const bool is_probe = exchange.route != nullptr && !exchange.route->path.starts_with("/v1/");
+  const LogLevel level = is_probe && status < 400 ? LogLevel::kDebug : LogLevel::kInfo;
+  api.log->write(level, "http",
+                 {{"id", exchange.request_id},
+                  {"method", exchange.method},
+                  {"target", exchange.target()},
+                  {"status", static_cast<std::uint64_t>(status)},
+                  {"bytes", static_cast<std::uint64_t>(bytes)},
+                  {"seconds", static_cast<double>(took_ns) / 1e9}});
+}
+
+/// A lease has ended: tell it, and record the request.
+void note_end(Api& api, const std::string& id, const service::LeaseRecord& record, service::LeaseEnd how) {
+  const bool expired = how == service::LeaseEnd::kExpired;
+  const nlohmann::ordered_json event = {{"lease", id.substr(0, 8)}, {"names", record.names}};
+  api.events.publish(expired ? "expired" : "released",
+                     event.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  if (expired)
+    api.log->write(LogLevel::kWarning, "lease expired",
+                   {{"lease", std::string_view(id).substr(0, 8)}, {"adapter", record.names.front()}});
+  if (!api.capture) return;
+  service::CapturedRequest request;
+  for (const std::string& name : record.names) {
+    const Result<AdapterStatus> status = api.engine.status(name);
+    request.adapters.push_back({name, status ? status->bytes : 0, status ? status->rank : 0});
+  }
+  request.tenant = record.tenant;
+  request.arrived_ns = record.arrived_ns;
+  request.held_ns = api.clock.now_ns() - record.granted_ns;
+  api.capture->add(request);
+}
+
+Result<Unit> check_config(const ServiceConfig& config, const ServiceParts& parts) {
+  if (parts.engine == nullptr || parts.clock == nullptr)
+    return fail(Errc::kInvalid, "service: engine and clock must be given");
+  const HttpServerConfig& http = config.http;
+  const std::pair<std::string_view, std::uint32_t> positive[] = {
+      {"http.threads", http.threads},
+      {"http.queue_max", http.queue_max},
+      {"http.body_bytes_max", http.body_bytes_max},
+      {"http.header_bytes_max", http.header_bytes_max},
+      {"http.read_timeout_ms", http.read_timeout_ms},
+      {"http.write_timeout_ms", http.write_timeout_ms},
+      {"http.request_timeout_ms", http.request_timeout_ms}};
+  for (const auto& [name, value] : positive)
+    if (value == 0) return fail(Errc::kInvalid, fmt::format("{} 0: give 1 or more", name));
+  for (const std::string& key : http.api_keys)
+    if (key.empty()) return fail(Errc::kInvalid, "http.api_keys: an empty key would let everybody in");
+  return Unit{};
+}
+
+}  // namespace
+
+struct Service::Parts {
+  explicit Parts(std::unique_ptr<Api> shared) : api(std::move(shared)) {}
+
+  // Destroyed in reverse: the server's threads end before what their handlers use.
+  std::unique_ptr<Api> api;
+  std::unique_ptr<service::HttpServer> server;
+  std::uint32_t drain_timeout_ms = 0;
+  std::mutex draining;
+  bool drained = false;
+};
+
+Service::Service(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Service::~Service() { static_cast<void>(drain()); }
+
+std::uint16_t Service::port() const noexcept { return parts_->server->port(); }
+
+Result<std::unique_ptr<Service>> Service::start(const ServiceConfig& config, const ServiceParts& given) {
+  if (Result<Unit> ok = check_config(config, given); !ok) return fail(std::move(ok.error()));
+  Result<std::unique_ptr<service::Log>> log = service::Log::open(config.log);
+  if (!log) return fail(std::move(log.error()));
+  auto parts = std::make_unique<Parts>(std::make_unique<Api>(config, given, std::move(*log)));
+  Api& api = *parts->api;
+  parts->drain_timeout_ms = config.http.drain_timeout_ms;
+  api.keys.set(config.http.api_keys);
+  api.config.http.api_keys.clear();  // digests are enough
+  if (!config.capture.path.empty()) {
+    Result<std::unique_ptr<service::Capture>> capture =
+        service::Capture::open(config.capture, api.clock.now_ns(), [&api](const Error& error) {
+          api.log->write(LogLevel::kError, "requests are not recorded", {{"error", error.message}});
+        });
+    if (!capture) return fail(std::move(capture.error()));
+    api.capture = std::move(*capture);
+  }
+  api.leases =
+      std::make_unique<service::LeaseBook>(api.clock, kLeasesMax,
+                                           [&api](const std::string& id, const service::LeaseRecord& record,
+                                                  service::LeaseEnd how) { note_end(api, id, record, how); });
+  service::add_vllm_routes(api, api.routes);
+  service::add_adapter_routes(api, api.routes);
+  service::add_lease_routes(api, api.routes);
+  service::add_operator_routes(api, api.routes);
+  api.openapi = service::openapi_of(api.routes);
+
+  service::HttpHooks hooks;
+  hooks.admit = [&api](HttpExchange& exchange, HttpReply& refusal) { return admit(api, exchange, refusal); };
+  hooks.done = [&api](const HttpExchange& exchange, int status, std::size_t bytes) {
+    note_answer(api, exchange, status, bytes);
+  };
+  Result<std::unique_ptr<service::HttpServer>> server =
+      service::HttpServer::start(config.http, api.routes, std::move(hooks), api.clock,
+                                 [&api](service::HttpServer& made) { api.server = &made; });
+  if (!server) return fail(std::move(server.error()));
+  parts->server = std::move(*server);
+  api.events.start([&api](const std::shared_ptr<service::HttpConnection>& connection, std::string bytes) {
+    return api.server.load()->push(connection, std::move(bytes));
+  });
+  api.log->write(LogLevel::kInfo, "serving",
+                 {{"host", config.http.host}, {"port", std::uint64_t{parts->server->port()}}});
+  return std::unique_ptr<Service>(new Service(std::move(parts)));
+}
+
+Result<Unit> Service::apply(const ServiceConfig& config) {
+  Api& api = *parts_->api;
+  if (Result<Unit> ok = check_config(config, {&api.engine, &api.clock, nullptr, nullptr}); !ok) return ok;
+  if (Result<Unit> set = api.log->set_level(config.log.level); !set) return set;
+  api.keys.set(config.http.api_keys);
+  api.request_timeout_ms = config.http.request_timeout_ms;
+  const ServiceConfig& old = api.config;
+  const std::pair<std::string_view, bool> fixed[] = {
+      {"http.host", config.http.host != old.http.host},
+      {"http.port", config.http.port != old.http.port},
+      {"http.threads", config.http.threads != old.http.threads},
+      {"engine.max_loras", config.engine.max_loras != old.engine.max_loras},
+      {"engine.max_cpu_loras", config.engine.max_cpu_loras != old.engine.max_cpu_loras},
+      {"engine.max_lora_rank", config.engine.max_lora_rank != old.engine.max_lora_rank},
+      {"engine.database", config.engine.database != old.engine.database},
+      {"base_model", config.base_model != old.base_model},
+      {"capture.path", config.capture.path != old.capture.path}};
+  for (const auto& [name, differs] : fixed)
+    if (differs) api.log->write(LogLevel::kWarning, "needs a restart to change", {{"setting", name}});
+  api.log->write(LogLevel::kInfo, "configuration reloaded");
+  return Unit{};
+}
+
+Result<Unit> Service::drain() {
+  const std::lock_guard lock(parts_->draining);
+  if (std::exchange(parts_->drained, true)) return Unit{};
+  Api& api = *parts_->api;
+  service::HttpServer& server = *parts_->server;
+  api.draining = true;
+  api.log->write(LogLevel::kInfo, "draining", {{"leases", std::uint64_t{api.leases->size()}}});
+  api.events.publish("shutdown", "{}");
+  for (const auto& connection : api.events.stop()) server.finish(connection);
+  server.stop_listening();
+  const bool all_answered = server.wait_empty(parts_->drain_timeout_ms);
+  // Leases end first: they may be what the last requests wait for. Then the engine tells those who still
+  // wait that it is over.
+  api.leases->close();
+  Result<Unit> closed = api.engine.shutdown();
+  if (!all_answered) static_cast<void>(server.wait_empty(kLastAnswers_ms));
+  server.end();
+  api.capture.reset();
+  api.log->write(LogLevel::kInfo, "stopped");
+  return closed;
+}
+
+}  // namespace loracle

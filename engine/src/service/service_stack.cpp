@@ -1,0 +1,261 @@
+#include "loracle/service/service_stack.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <string_view>
+#include <utility>
+
+#include "loracle/engine/engine.hpp"
+#include "loracle/engine/origin.hpp"
+#include "loracle/policy/policy_spec.hpp"
+#include "loracle/service/discovery_loop.hpp"
+#include "loracle/service/resolver.hpp"
+#include "loracle/service/service.hpp"
+#include "loracle/storage/make_cache.hpp"
+#include "loracle/storage/provider.hpp"
+#include "loracle/storage/remote_origin.hpp"
+
+namespace loracle {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_local(std::string_view location) noexcept {
+  const std::string_view scheme = scheme_of(location);
+  return scheme.empty() || scheme == "file";
+}
+
+/// The directory a path or file:// URI names.
+Result<std::string> directory_of(const std::string& location) {
+  const std::unique_ptr<Origin> files = make_file_origin();
+  Origin* const origins[] = {files.get()};
+  Result<LocalCopy> place = localize(origins, location);
+  if (!place) return fail(std::move(place.error()));
+  return std::move(place->directory);
+}
+
+Result<std::unique_ptr<DeviceMemory>> device_of(const std::string& device) {
+  if (device == "host") return make_host_memory_device();
+  if (device == "cuda") return make_cuda_device(0);
+  return make_best_device();
+}
+
+std::string environment(const char* name) {
+  const char* const value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody sets it
+  return value == nullptr ? std::string() : std::string(value);
+}
+
+std::string cache_dir_of(const CacheConfig& config) {
+  if (!config.dir.empty()) return config.dir;
+  if (const std::string base = environment("XDG_CACHE_HOME"); !base.empty()) return base + "/loracle";
+  const std::string home = environment("HOME");
+  return home.empty() ? "/var/cache/loracle" : home + "/.cache/loracle";
+}
+
+Result<std::unique_ptr<CacheBackend>> cache_of(const CacheConfig& config) {
+  if (config.type == CacheType::kNone) return std::unique_ptr<CacheBackend>();
+  CacheChoice choice;
+  choice.type = config.type == CacheType::kMemory ? "memory" : "disk";
+  choice.disk.cache_dir = cache_dir_of(config);
+  choice.disk.max_size_bytes = config.max_size;
+  choice.disk.max_items = config.max_items;
+  choice.disk.create_dirs = config.create_dirs;
+  choice.disk.preserve_permissions = config.preserve_permissions;
+  choice.disk.policy = config.policy;
+  choice.memory.max_size_bytes = config.max_size;
+  choice.memory.max_items = config.max_items;
+  choice.memory.preserve_permissions = config.preserve_permissions;
+  choice.memory.policy = config.policy;
+  return make_cache(choice);
+}
+
+}  // namespace
+
+// In the order of who needs whom: destroyed from the end.
+struct ServiceStack::Parts {
+  explicit Parts(ServiceConfig asked) : config(std::move(asked)) {}
+
+  Result<Unit> make_storage() {
+    const auto wants = [this](std::string_view kind) {
+      const auto& kinds = config.storage_providers;
+      return std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
+    };
+    const auto take = [this](Result<std::unique_ptr<StorageProvider>> made) -> Result<Unit> {
+      if (!made) return fail(std::move(made.error()));
+      providers.push_back(std::move(*made));
+      return Unit{};
+    };
+    if (wants("s3"))
+      if (Result<Unit> made = take(make_s3_storage(config.s3_storage)); !made) return made;
+    if (wants("http") && !config.http_storage.allowed_hosts.empty()) {
+      if (Result<Unit> made = take(make_http_storage("https", config.http_storage)); !made) return made;
+      if (config.http_storage.allow_http)
+        if (Result<Unit> made = take(make_http_storage("http", config.http_storage)); !made) return made;
+    }
+    Result<std::unique_ptr<CacheBackend>> made = cache_of(config.cache);
+    if (!made) return fail(std::move(made.error()));
+    cache = std::move(*made);
+    if (cache == nullptr) return Unit{};
+    for (const std::unique_ptr<StorageProvider>& provider : providers)
+      origins.push_back(make_remote_origin(*provider, *cache));
+    return Unit{};
+  }
+
+  /// Where files may be read, and the door to them.
+  Result<Unit> make_files() {
+    std::vector<std::string> roots = config.file_storage.allowed_paths;
+    for (const std::string& root : roots) {
+      std::error_code error;
+      if (config.file_storage.create_dirs && !fs::exists(root, error)) fs::create_directories(root, error);
+      if (error)
+        return fail(Errc::kIo, fmt::format("{}: cannot be made: {}", root, error.message()), error.value());
+    }
+    std::vector<std::string> named = config.discovery.prefixes;
+    for (const LoraModuleSetting& module : config.lora_modules) named.push_back(module.path);
+    if (!config.resolver.cache_dir.empty()) named.push_back(config.resolver.cache_dir);
+    for (const std::string& location : named) {
+      if (!is_local(location)) continue;
+      Result<std::string> directory = directory_of(location);
+      if (!directory) return fail(std::move(directory.error()));
+      roots.push_back(std::move(*directory));
+    }
+    // With a model, an empty server makes sense: clients may load from where its providers reach.
+    const bool names_remote = std::any_of(named.begin(), named.end(),
+                                          [](const std::string& location) { return !is_local(location); }) ||
+                              !config.resolver.s3_prefix.empty() || !config.resolver.http_prefix.empty() ||
+                              !config.engine.model.empty();
+    if (roots.empty() && (origins.empty() || !names_remote))
+      return fail(
+          Errc::kInvalid,
+          "serve may read adapters from nowhere: give --lora-dir-prefix, --lora-modules, or "
+          "file_storage.allowed_paths; with --model it may begin empty, for clients to load from s3://");
+    if (cache != nullptr && cache->type() == "disk") roots.push_back(cache_dir_of(config.cache));
+    const bool in_memory = cache != nullptr && cache->type() == "memory";
+    Result<std::unique_ptr<Files>> made = make_rooted_files(roots, in_memory ? kMemoryCacheFileName : "");
+    if (!made) return fail(std::move(made.error()));
+    files = std::move(*made);
+    return Unit{};
+  }
+
+  Result<Unit> make_engine() {
+    Result<std::unique_ptr<DeviceMemory>> memory = device_of(config.device);
+    if (!memory) return fail(std::move(memory.error()));
+    device = std::move(*memory);
+    workers = make_thread_workers(config.engine.loads_in_flight_max + 1);
+    if (workers == nullptr) return fail(Errc::kIo, "no thread could be started: raise ulimit -u");
+    // The first local prefix is the engine's own, so that ids, pins and residency outlive a restart; with
+    // patterns, the loop decides alone.
+    EngineConfig& engine_config = config.engine;
+    const DiscoveryConfig& discovery_config = config.discovery;
+    engine_config.directory.clear();
+    const bool has_patterns = !discovery_config.include.empty() || !discovery_config.exclude.empty();
+    const auto local = std::find_if(discovery_config.prefixes.begin(), discovery_config.prefixes.end(),
+                                    [](const std::string& prefix) { return is_local(prefix); });
+    if (local != discovery_config.prefixes.end() && !has_patterns) {
+      Result<std::string> directory = directory_of(*local);
+      if (!directory) return fail(std::move(directory.error()));
+      engine_config.directory = std::move(*directory);
+    }
+    options.discovery = discovery_config;
+    options.modules = config.lora_modules;
+    options.engine_directory = engine_config.directory;
+    engine_config.layout_directories = local_adapter_directories(options, *files);
+    Env env{&posix_clock(), files.get(), workers.get(), device.get()};
+    for (const std::unique_ptr<RemoteOrigin>& origin : origins) env.origins.push_back(origin.get());
+    Result<std::unique_ptr<Engine>> opened = Engine::open(engine_config, env);
+    if (!opened) return fail(std::move(opened.error()));
+    engine = std::move(*opened);
+    return Unit{};
+  }
+
+  /// The loop begins last: by then there is a chain that it can tell of new adapters.
+  Result<Unit> make_finders() {
+    std::vector<StorageProvider*> storage;
+    for (const std::unique_ptr<StorageProvider>& provider : providers) storage.push_back(provider.get());
+    target = make_discovery_target(*engine);
+    if (!config.discovery.prefixes.empty() || !config.lora_modules.empty()) {
+      options.on_round = [this](const DiscoveryRound& round) {
+        if (resolver != nullptr && !round.added.empty()) resolver->forget_negatives();
+      };
+      loop = std::make_unique<DiscoveryLoop>(
+          options, DiscoveryWorld{target.get(), files.get(), &posix_clock(), storage});
+    }
+    ResolverWorld world;
+    world.clock = &posix_clock();
+    world.files = files.get();
+    world.storage = storage;
+    world.base_models = config.engine.base_models;
+    if (loop != nullptr) world.catalog = [this](const std::string& name) { return loop->location_of(name); };
+    const ResolverRegistry registry;
+    Result<std::vector<std::shared_ptr<AdapterResolver>>> chain = registry.make_chain(config.resolver, world);
+    if (!chain) return fail(std::move(chain.error()));
+    if (!chain->empty())
+      resolver = std::make_unique<ResolverChain>(std::move(*chain), config.resolver, world);
+    if (loop == nullptr) return Unit{};
+    const DiscoveryRound first = loop->start();
+    rejected = first.rejected;
+    for (const auto* const more : {&first.clashes, &first.failures})
+      rejected.insert(rejected.end(), more->begin(), more->end());
+    return Unit{};
+  }
+
+  Result<Unit> make_service() {
+    Result<std::unique_ptr<Service>> started =
+        Service::start(config, {engine.get(), &posix_clock(), loop.get(), resolver.get()});
+    if (!started) return fail(std::move(started.error()));
+    service = std::move(*started);
+    return Unit{};
+  }
+
+  ServiceConfig config;
+  std::vector<std::unique_ptr<StorageProvider>> providers;
+  std::unique_ptr<CacheBackend> cache;  // null: none
+  std::vector<std::unique_ptr<RemoteOrigin>> origins;
+  std::unique_ptr<Files> files;
+  std::unique_ptr<DeviceMemory> device;
+  std::unique_ptr<Workers> workers;
+  DiscoveryOptions options;
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<DiscoveryTarget> target;
+  std::unique_ptr<DiscoveryLoop> loop;      // null: nothing to discover
+  std::unique_ptr<ResolverChain> resolver;  // null: nobody to ask
+  std::unique_ptr<Service> service;
+  std::vector<std::string> rejected;
+};
+
+ServiceStack::ServiceStack(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+ServiceStack::~ServiceStack() { static_cast<void>(drain()); }
+
+Result<std::unique_ptr<ServiceStack>> ServiceStack::start(const ServiceConfig& config) {
+  if (const Result<TierPolicies> policies = parse_tier_policies(config.engine.policy); !policies)
+    return fail(Errc::kInvalid, fmt::format("engine.policy: {}", policies.error().message));
+  auto parts = std::make_unique<Parts>(config);
+  for (const auto step : {&Parts::make_storage, &Parts::make_files, &Parts::make_engine, &Parts::make_finders,
+                          &Parts::make_service})
+    if (Result<Unit> done = (parts.get()->*step)(); !done) return fail(std::move(done.error()));
+  return std::unique_ptr<ServiceStack>(new ServiceStack(std::move(parts)));
+}
+
+std::uint16_t ServiceStack::port() const noexcept { return parts_->service->port(); }
+
+std::vector<std::string> ServiceStack::rejected() const {
+  std::vector<std::string> all = parts_->engine->rejected();
+  all.insert(all.end(), parts_->rejected.begin(), parts_->rejected.end());
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
+}
+
+Result<Unit> ServiceStack::apply(const ServiceConfig& config) { return parts_->service->apply(config); }
+
+Result<Unit> ServiceStack::drain() {
+  Result<Unit> drained = parts_->service->drain();
+  if (parts_->loop != nullptr) parts_->loop->stop();
+  return drained;
+}
+
+}  // namespace loracle

@@ -1,0 +1,212 @@
+/// vLLM's own routes. Bodies, codes and messages are vLLM's to the letter: clients compare them.
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "service/api.hpp"
+
+namespace loracle::service {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+HttpReply text_reply(std::string text) {
+  HttpReply reply;
+  reply.body = std::move(text);
+  reply.type = "text/plain; charset=utf-8";
+  return reply;
+}
+
+Json model_card(std::string_view id, std::string_view root, const Json& parent, std::int64_t created) {
+  return {{"id", id},
+          {"object", "model"},
+          {"created", created},
+          {"owned_by", "vllm"},
+          {"root", root},
+          {"parent", parent},
+          {"max_model_len", nullptr},
+          {"permission", Json::array({{{"id", "modelperm-" + random_hex(16)},
+                                       {"object", "model_permission"},
+                                       {"created", created},
+                                       {"allow_create_engine", false},
+                                       {"allow_sampling", true},
+                                       {"allow_logprobs", true},
+                                       {"allow_search_indices", false},
+                                       {"allow_view", true},
+                                       {"allow_fine_tuning", false},
+                                       {"organization", "*"},
+                                       {"group", nullptr},
+                                       {"is_blocking", false}}})}};
+}
+
+void list_models(Api& api, HttpExchange& exchange) {
+  const std::int64_t now = api.clock.unix_s();
+  Json cards = Json::array();
+  const std::string& base_model = api.config.base_model;
+  if (!base_model.empty()) cards.push_back(model_card(base_model, base_model, nullptr, now));
+  for (const AdapterStatus& adapter : api.engine.list()) {
+    std::string parent = api.base_models.of(adapter.name);
+    if (parent.empty()) parent = base_model;
+    cards.push_back(model_card(adapter.name, adapter.uri.empty() ? adapter.directory : adapter.uri,
+                               parent.empty() ? Json(nullptr) : Json(parent), now));
+  }
+  const Json json = {{"object", "list"}, {"data", std::move(cards)}};
+  exchange.reply({.body = dump(json)});
+}
+
+/// vLLM lets unknown keys through, and answers what it cannot read with "Bad Request".
+std::optional<JsonBody> take_vllm_body(HttpExchange& exchange) {
+  const auto refuse = [&](std::string_view why) {
+    exchange.reply(error_reply(400, "Bad Request", why));
+    return std::nullopt;
+  };
+  if (!is_json_type(exchange.header("content-type")))
+    return refuse("Unsupported Media Type: Only 'application/json' is allowed");
+  if (exchange.body.empty()) return refuse("the body is empty: send a JSON object");
+  Result<JsonBody> body = JsonBody::parse(exchange.body, {}, false);
+  if (!body) return refuse(body.error().message);
+  return std::move(*body);
+}
+
+bool may_update(const Api& api, HttpExchange& exchange) {
+  if (api.config.runtime_updating) return true;
+  exchange.reply(error_reply(404, "Not Found", "Not Found"));  // vLLM has no such route then
+  return false;
+}
+
+void reply_user_error(HttpExchange& exchange, std::string_view message) {
+  exchange.reply(error_reply(400, "InvalidUserInput", message));
+}
+
+void load_adapter(Api& api, HttpExchange& exchange) {
+  if (!may_update(api, exchange)) return;
+  const std::optional<JsonBody> body = take_vllm_body(exchange);
+  if (!body) return;
+  const Result<std::optional<std::string>> given_name = body->text("lora_name");
+  const Result<std::optional<std::string>> given_path = body->text("lora_path");
+  const Result<bool> in_place = body->boolean("load_inplace", false);
+  for (const std::string* fault :
+       {given_name ? nullptr : &given_name.error().message,
+        given_path ? nullptr : &given_path.error().message, in_place ? nullptr : &in_place.error().message})
+    if (fault != nullptr) return exchange.reply(error_reply(400, "Bad Request", *fault));
+  const std::string name = given_name->value_or("");
+  const std::string path = given_path->value_or("");
+  if (name.empty() || path.empty())
+    return reply_user_error(exchange, "Both 'lora_name' and 'lora_path' must be provided.");
+  const auto lock = api.names.lock(name);
+  if (!*in_place && api.engine.status(name)) {
+    return reply_user_error(
+        exchange,
+        fmt::format("The lora adapter '{}' has already been loaded. If you want to load the adapter "
+                    "in place, set 'load_inplace' to True.",
+                    name));
+  }
+  const auto failed = [&](const Error& error) {
+    api.log->write(LogLevel::kWarning, "load failed",
+                   {{"id", exchange.request_id}, {"adapter", name}, {"error", error.message}});
+    if (error.code == Errc::kNotFound) {
+      return exchange.reply(error_reply(
+          404, "NotFoundError", fmt::format("Loading lora {} failed: No adapter found for {}", name, path)));
+    }
+    exchange.reply(error_reply(500, "InternalServerError",
+                               fmt::format("Call to add_lora method failed: {}", error.message)));
+  };
+  if (const Result<std::uint32_t> id = api.engine.add(name, path); !id) return failed(id.error());
+  // vLLM answers when the adapter is in memory, so that a bad one is refused here and not when it is used.
+  const std::string_view names[] = {name};
+  if (const Result<Unit> loaded = api.engine.load_many(names, api.timeout()); !loaded) {
+    const Errc code = loaded.error().code;
+    const bool is_room = code == Errc::kAllPinned || code == Errc::kDeadline || code == Errc::kBusy;
+    if (!is_room) {
+      static_cast<void>(api.engine.remove(name));
+      return failed(loaded.error());
+    }
+  }
+  api.tell("loaded", name);
+  api.log->write(LogLevel::kInfo, "adapter loaded",
+                 {{"id", exchange.request_id}, {"adapter", name}, {"path", path}});
+  exchange.reply(text_reply(fmt::format("Success: LoRA adapter '{}' added successfully.", name)));
+}
+
+void unload_adapter(Api& api, HttpExchange& exchange) {
+  if (!may_update(api, exchange)) return;
+  const std::optional<JsonBody> body = take_vllm_body(exchange);
+  if (!body) return;
+  const Result<std::optional<std::string>> given_name = body->text("lora_name");
+  if (!given_name) return exchange.reply(error_reply(400, "Bad Request", given_name.error().message));
+  const std::string name = given_name->value_or("");
+  if (name.empty())
+    return reply_user_error(exchange, "'lora_name' needs to be provided to unload a LoRA adapter.");
+  const auto lock = api.names.lock(name);
+  if (const Result<Unit> removed = api.engine.remove(name); !removed) {
+    if (removed.error().code != Errc::kNotFound) return exchange.reply(error_reply(removed.error()));
+    return exchange.reply(
+        error_reply(404, "NotFoundError", fmt::format("The lora adapter '{}' cannot be found.", name)));
+  }
+  api.base_models.forget(name);
+  api.tell("unloaded", name);
+  api.log->write(LogLevel::kInfo, "adapter unloaded", {{"id", exchange.request_id}, {"adapter", name}});
+  exchange.reply(text_reply(fmt::format("Success: LoRA adapter '{}' removed successfully.", name)));
+}
+
+void refresh_discovery(Api& api, HttpExchange& exchange) {
+  if (!may_update(api, exchange)) return;
+  if (!take_body(exchange, {})) return;
+  if (api.discovery == nullptr) {
+    return reply_user_error(exchange, "no directory prefix is configured: start with --lora-dir-prefix");
+  }
+  const Result<DiscoveryReport> report = api.discovery->refresh();
+  api.metrics.count_discovery(report.has_value());
+  if (!report) return exchange.reply(error_reply(report.error()));
+  const Json json = {
+      {"message",
+       fmt::format("Successfully refreshed LoRA discovery. Found {} total adapters, {} newly discovered.",
+                   report->found_total, report->added.size())},
+      {"discovered_adapters", report->added},
+      {"total_adapters", report->found_total}};
+  const std::string text = dump(json);
+  api.events.publish("discovery", text);
+  exchange.reply({.body = text});
+}
+
+}  // namespace
+
+void add_vllm_routes(Api& api, std::vector<HttpRoute>& routes) {
+  routes.push_back({.method = "GET",
+                    .path = "/v1/models",
+                    .handler = [&api](const auto& exchange) { list_models(api, *exchange); },
+                    .summary = "The base model and every adapter that is known, as OpenAI and vLLM list them",
+                    .answers = {{200, "ModelList", "All of them"}}});
+  routes.push_back({.method = "POST",
+                    .path = "/v1/load_lora_adapter",
+                    .handler = [&api](const auto& exchange) { load_adapter(api, *exchange); },
+                    .may_wait = true,
+                    .summary = "Makes an adapter known by a name, and brings it into memory",
+                    .body = "LoadLoraAdapter",
+                    .answers = {{200, "text", "It is loaded"},
+                                {400, "Error", "A field is missing, or the name is taken"},
+                                {404, "Error", "There is no adapter at the path"},
+                                {500, "Error", "What is there cannot be loaded"}}});
+  routes.push_back({.method = "POST",
+                    .path = "/v1/unload_lora_adapter",
+                    .handler = [&api](const auto& exchange) { unload_adapter(api, *exchange); },
+                    .may_wait = true,
+                    .summary = "Forgets an adapter and frees its memory, once nobody leases it",
+                    .body = "UnloadLoraAdapter",
+                    .answers = {{200, "text", "It is forgotten"},
+                                {400, "Error", "The name is missing"},
+                                {404, "Error", "There is no such adapter"}}});
+  routes.push_back(
+      {.method = "POST",
+       .path = "/v1/refresh_lora_discovery",
+       .handler = [&api](const auto& exchange) { refresh_discovery(api, *exchange); },
+       .may_wait = true,
+       .summary = "Looks for adapters now",
+       .body = "Empty",
+       .answers = {{200, "Discovery", "What was found"}, {400, "Error", "There is nowhere to look"}}});
+}
+
+}  // namespace loracle::service

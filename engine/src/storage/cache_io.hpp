@@ -1,0 +1,55 @@
+#pragma once
+/// What caches and fetches ask of the system: descriptors that close themselves, and errors that say what to
+/// do. Threads: any.
+
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "loracle/core/result.hpp"
+
+namespace loracle {
+
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) noexcept : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
+    if (this != &other) reset(std::exchange(other.fd_, -1));
+    return *this;
+  }
+  ~UniqueFd() { reset(); }
+
+  [[nodiscard]] int get() const noexcept { return fd_; }
+  [[nodiscard]] bool is_open() const noexcept { return fd_ >= 0; }
+  void reset(int fd = -1) noexcept {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = fd;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+/// "PATH: cannot WHAT: REASON", with a hint where the reason has a cure.
+[[nodiscard]] tl::unexpected<Error> io_failed(const std::string& path, std::string_view what, int error);
+
+/// Gives the open file its size, and its blocks where the file system can: a full disk says so now.
+[[nodiscard]] Result<Unit> allocate(int fd, const std::string& path, std::uint64_t size);
+[[nodiscard]] Result<Unit> write_at(int fd, const std::string& path, std::uint64_t offset,
+                                    std::span<const std::byte> bytes);
+/// Until all that was written is on the disk.
+[[nodiscard]] Result<Unit> flush(int fd, const std::string& path);
+[[nodiscard]] Result<UniqueFd> open_directory(const std::string& path);
+/// A new file, for reading and writing.
+[[nodiscard]] Result<UniqueFd> create_file(const std::string& path);
+/// The folder and all that is in it.
+[[nodiscard]] Result<Unit> remove_tree(const std::string& path);
+
+}  // namespace loracle

@@ -1,0 +1,655 @@
+#include "storage/disk_store.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "loracle/engine/digest.hpp"
+#include "storage/disk_fill.hpp"
+
+namespace loracle {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kEntries = "entries/";
+constexpr std::string_view kStaging = "staging/";
+constexpr std::size_t kHashLength = 64;
+constexpr std::size_t kSeqLength = 16;
+
+std::string hash_of(std::string_view key) { return sha256_hex(std::as_bytes(std::span(key))); }
+
+std::uint64_t now_ns() {
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                        std::chrono::system_clock::now().time_since_epoch())
+                                        .count());
+}
+
+std::int64_t mtime_ns(const struct stat& found) noexcept {
+  return std::int64_t{found.st_mtim.tv_sec} * 1'000'000'000 + found.st_mtim.tv_nsec;
+}
+
+bool parse(std::string_view text, int base, std::uint64_t& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+  return error == std::errc{} && end == text.data() + text.size();
+}
+
+/// "BYTES.SEQ"
+bool parse_staging(std::string_view text, std::uint64_t& bytes, std::uint64_t& seq) {
+  const std::size_t dot = text.find('.');
+  return dot != std::string_view::npos && text.size() == dot + 1 + kSeqLength &&
+         parse(text.substr(0, dot), 10, bytes) && parse(text.substr(dot + 1), 16, seq);
+}
+
+std::string staging_name(std::uint64_t bytes, std::uint64_t seq) {
+  return fmt::format("{}{}.{:016x}", kStaging, bytes, seq);
+}
+
+Result<std::vector<std::string>> names_in(const std::string& directory) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator it(directory, error); !error && it != fs::directory_iterator();
+       it.increment(error))
+    names.push_back(it->path().filename().string());
+  if (error) return io_failed(directory, "list", error.value());
+  return names;
+}
+
+/// Taken, or what it is that somebody else has.
+bool try_flock(int fd, int kind) noexcept {
+  while (::flock(fd, kind | LOCK_NB) != 0)
+    if (errno != EINTR) return false;
+  return true;
+}
+
+}  // namespace
+
+class DiskStore::DirectoryLock {
+ public:
+  explicit DirectoryLock(int fd) noexcept : fd_(fd) {}
+  DirectoryLock(DirectoryLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  DirectoryLock& operator=(DirectoryLock&&) = delete;
+  ~DirectoryLock() {
+    if (fd_ >= 0) ::flock(fd_, LOCK_UN);
+  }
+
+ private:
+  int fd_;
+};
+
+/// A shared flock on the directory of an entry, and a hold of its row.
+class DiskStore::Lease {
+ public:
+  Lease(std::shared_ptr<DiskStore> store, Row row, UniqueFd fd)
+      : store_(std::move(store)), row_(row), fd_(std::move(fd)) {}
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  ~Lease() {
+    fd_.reset();
+    const std::lock_guard lock(store_->mutex_);
+    store_->end_lease(row_);
+  }
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+
+ private:
+  std::shared_ptr<DiskStore> store_;
+  Row row_;
+  UniqueFd fd_;
+};
+
+/// The row of a reservation, and its directory, whose flock says that we live.
+class DiskStore::Fill final : public CacheFill {
+ public:
+  Fill(std::shared_ptr<DiskStore> store, Row row, UniqueFd fd, std::string directory, CacheContents contents)
+      : store_(std::move(store)),
+        row_(row),
+        fd_(std::move(fd)),
+        files_(std::move(directory), std::move(contents)) {}
+  Fill(const Fill&) = delete;
+  Fill& operator=(const Fill&) = delete;
+  ~Fill() override {
+    if (row_ == kNoRow) return;
+    // What cannot be deleted now is left to whoever makes room next: its flock is gone by then.
+    static_cast<void>(remove_tree(files_.directory()));
+    const std::lock_guard lock(store_->mutex_);
+    store_->give_up(row_);
+  }
+
+  [[nodiscard]] Result<Unit> create() { return files_.create(); }
+  [[nodiscard]] std::span<const int> files() const noexcept override { return files_.descriptors(); }
+
+  [[nodiscard]] Result<CachedCopy> publish(OnExisting on_existing) override {
+    LORACLE_CHECK(row_ != kNoRow);
+    if (on_existing == OnExisting::kKeep) {
+      if (Result<CachedCopy> existing = store_->get(files_.contents().key, /*is_counted=*/false); existing)
+        return existing;
+    }
+    if (Result<Unit> sealed = files_.seal(fd_.get()); !sealed) return fail(std::move(sealed.error()));
+    const std::lock_guard lock(store_->mutex_);
+    Result<CachedCopy> copy =
+        store_->publish(row_, std::move(fd_), std::make_shared<const CacheContents>(files_.contents()));
+    if (copy) row_ = kNoRow;
+    return copy;
+  }
+
+ private:
+  std::shared_ptr<DiskStore> store_;
+  Row row_;  // kNoRow: published
+  UniqueFd fd_;
+  StagedFiles files_;
+};
+
+DiskStore::DiskStore(CacheIndex index, const DiskCacheOptions& options)
+    : root_(fs::absolute(options.cache_dir).lexically_normal().string()),
+      lock_timeout_ms_(options.lock_timeout_ms),
+      index_(std::move(index)),
+      places_(index_.rows()) {
+  counts_.policy = options.policy;
+}
+
+std::string DiskStore::path_of(std::string_view name) const { return fmt::format("{}/{}", root_, name); }
+
+Result<std::shared_ptr<DiskStore>> DiskStore::open(const DiskCacheOptions& options) {
+  if (options.cache_dir.empty()) return fail(Errc::kInvalid, "cache_dir: name a directory");
+  Result<CacheIndex> index = CacheIndex::make(
+      options.policy, cache_capacity(options.max_size_bytes, options.max_items, kDiskCacheEntriesMax));
+  if (!index) return fail(std::move(index.error()));
+  auto store = std::make_shared<DiskStore>(std::move(*index), options);
+  std::error_code error;
+  if (options.create_dirs && fs::create_directories(store->root_, error) && !error)
+    fs::permissions(store->root_, fs::perms::owner_all, error);
+  if (error) return io_failed(store->root_, "make the cache's directory", error.value());
+  if (!fs::is_directory(store->root_, error)) {
+    return fail(Errc::kNotFound,
+                fmt::format("cache_dir {}: no such directory: make it, or set create_dirs", store->root_));
+  }
+  for (const std::string_view folder : {kEntries, kStaging}) {
+    const std::string path = store->path_of(folder);
+    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+      return io_failed(path, "make the directory", errno);
+  }
+  Result<UniqueFd> entries = open_directory(store->path_of(kEntries));
+  if (!entries) return fail(std::move(entries.error()));
+  store->entries_ = std::move(*entries);
+  const std::string lock_path = store->path_of("lock");
+  store->lock_file_.reset(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!store->lock_file_.is_open()) return io_failed(lock_path, "open", errno);
+
+  const std::lock_guard lock(store->mutex_);
+  Result<DirectoryLock> directory = store->lock_directory();
+  if (!directory) return fail(std::move(directory.error()));
+  if (Result<Unit> scanned = store->scan(); !scanned) return fail(std::move(scanned.error()));
+  return store;
+}
+
+Result<DiskStore::DirectoryLock> DiskStore::lock_directory() {
+  using std::chrono::milliseconds;
+  milliseconds pause(1);
+  for (milliseconds waited(0);; waited += pause) {
+    if (::flock(lock_file_.get(), LOCK_EX | LOCK_NB) == 0) return DirectoryLock(lock_file_.get());
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) return io_failed(path_of("lock"), "lock", errno);
+    if (waited.count() >= lock_timeout_ms_) {
+      return fail(Errc::kBusy, fmt::format("{}: another process has held it for {} ms: does one hang?",
+                                           path_of("lock"), waited.count()));
+    }
+    pause = std::min(2 * pause, milliseconds(20));
+    std::this_thread::sleep_for(pause);
+  }
+}
+
+std::uint64_t DiskStore::next_seq() {
+  last_seq_ = std::max(now_ns(), last_seq_ + 1);
+  return last_seq_;
+}
+
+// ---------------------------------------------------------------------------------- the directory as it is
+
+Result<Unit> DiskStore::scan() {
+  ++scans_;
+  excess_bytes_ = 0;
+  Result<std::vector<std::string>> entries = names_in(path_of(kEntries));
+  if (!entries) return fail(std::move(entries.error()));
+  Result<std::vector<std::string>> staging = names_in(path_of(kStaging));
+  if (!staging) return fail(std::move(staging.error()));
+  std::vector<Found> found;
+  for (const std::string& file : *entries) scan_entry(file, found);
+  drop_unseen();
+  for (const std::string& file : *staging) scan_staging(file);
+  // The oldest first, so that a policy sees the uses in their order.
+  std::sort(found.begin(), found.end(), [](const Found& a, const Found& b) {
+    return std::pair(a.used_ns, a.seq) < std::pair(b.used_ns, b.seq);
+  });
+  for (const Found& entry : found) admit(entry);
+  return Unit{};
+}
+
+void DiskStore::scan_entry(const std::string& file, std::vector<Found>& found) {
+  Found entry;
+  if (file.size() < kHashLength || file[kHashLength] != '.' ||
+      !parse_staging(std::string_view(file).substr(kHashLength + 1), entry.bytes, entry.seq))
+    return;
+  entry.name = fmt::format("{}{}", kEntries, file);
+  struct stat now {};
+  if (::fstatat(entries_.get(), file.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(now.st_mode))
+    return;
+  entry.used_ns = mtime_ns(now);
+  const auto known = by_name_.find(entry.name);
+  if (known == by_name_.end()) {
+    entry.hash = file.substr(0, kHashLength);
+    last_seq_ = std::max(last_seq_, entry.seq);
+    found.push_back(std::move(entry));
+    return;
+  }
+  const Row row = known->second;
+  at(row).seen = scans_;
+  if (entry.used_ns > at(row).used_ns) {  // by another process
+    at(row).used_ns = entry.used_ns;
+    index_.touch(row);
+  }
+}
+
+void DiskStore::scan_staging(const std::string& file) {
+  std::uint64_t bytes = 0;
+  std::uint64_t seq = 0;
+  if (!parse_staging(file, bytes, seq)) return;
+  last_seq_ = std::max(last_seq_, seq);
+  const std::string name = fmt::format("{}{}", kStaging, file);
+  const auto known = by_name_.find(name);
+  if (known != by_name_.end() && at(known->second).is_own) return;
+  const std::string path = path_of(name);
+  bool is_gone = false;
+  {
+    Result<UniqueFd> fd = open_directory(path);
+    if (!fd) is_gone = fd.error().code == Errc::kNotFound;
+    // Nobody holds it: its process is dead.
+    if (fd && try_flock(fd->get(), LOCK_EX)) is_gone = remove_tree(path).has_value();
+  }
+  if (known != by_name_.end()) {
+    const Row row = known->second;
+    at(row).seen = scans_;
+    if (is_gone) give_up(row);
+    return;
+  }
+  if (is_gone) return;
+  Admission why{};
+  const Row row = reserve({}, bytes, why);
+  if (row == kNoRow) {
+    excess_bytes_ += bytes;
+    return;
+  }
+  at(row) = Place{};
+  at(row).name = name;
+  at(row).seen = scans_;
+  at(row).is_staging = true;
+  by_name_.emplace(name, row);
+}
+
+void DiskStore::drop_unseen() {
+  std::vector<Row> gone;
+  std::vector<Row> retired;
+  for (const auto& [name, row] : by_name_) {
+    if (at(row).is_staging) {
+      std::error_code ignored;
+      if (!at(row).is_own && !fs::exists(path_of(name), ignored)) gone.push_back(row);
+    } else if (at(row).seen != scans_ && !index_.tier().held(row)) {
+      gone.push_back(row);
+    } else if (at(row).is_retired && !index_.tier().held(row)) {
+      retired.push_back(row);
+    }
+  }
+  for (const Row row : gone) give_up(row);
+  for (const Row row : retired)
+    if (erase(row)) index_.remove(row);
+}
+
+void DiskStore::admit(const Found& found) {
+  const std::string path = path_of(found.name);
+  Admission why{};
+  const Row row = reserve(found.hash, found.bytes, why);
+  if (row == kNoRow) {
+    // Larger than all there may be, or in use beside all the others: by a process with other bounds.
+    excess_bytes_ += found.bytes;
+    Result<UniqueFd> fd = open_directory(path);
+    if (fd && try_flock(fd->get(), LOCK_EX) && remove_tree(path)) excess_bytes_ -= found.bytes;
+    return;
+  }
+  index_.tier().let_go(row);
+  at(row) = Place{};
+  at(row).name = found.name;
+  at(row).seq = found.seq;
+  at(row).used_ns = found.used_ns;
+  at(row).seen = scans_;
+  by_name_.emplace(found.name, row);
+  struct stat record {};
+  if (::stat(fmt::format("{}/{}", path, kRecordName).c_str(), &record) != 0) {
+    retire(row);  // removed while it was in use, or never whole
+    return;
+  }
+  const Row before = index_.publish(row);
+  if (before == kNoRow) return;
+  if (at(before).seq > found.seq) {
+    static_cast<void>(index_.publish(before));
+    retire(row);
+  } else {
+    retire(before);
+  }
+}
+
+Row DiskStore::reserve(const std::string& hash, std::uint64_t bytes, Admission& why) {
+  return index_.reserve(hash, Bytes{bytes}, why, [this](Row victim) { return erase(victim); });
+}
+
+/// The bytes of a row that nobody uses; the row itself is still in the tier, or was just evicted from it.
+bool DiskStore::erase(Row row) {
+  const std::string path = path_of(at(row).name);
+  Result<UniqueFd> fd = open_directory(path);
+  bool is_gone = !fd && fd.error().code == Errc::kNotFound;
+  if (fd && try_flock(fd->get(), LOCK_EX)) {
+    // Out of sight first: half an entry must never be taken for a whole one.
+    const std::string name = staging_name(index_.size_of(row).value, next_seq());
+    if (::rename(path.c_str(), path_of(name).c_str()) == 0) {
+      is_gone = remove_tree(path_of(name)).has_value();
+      if (!is_gone) static_cast<void>(::rename(path_of(name).c_str(), path.c_str()));
+    }
+  }
+  if (!is_gone) return false;
+  by_name_.erase(at(row).name);
+  at(row) = Place{};
+  return true;
+}
+
+/// Hides an entry for ever, after a restart and from other processes too, and deletes it once it is unused.
+void DiskStore::retire(Row row) {
+  index_.hide(row);
+  at(row).is_retired = true;
+  static_cast<void>(::unlink(fmt::format("{}/{}", path_of(at(row).name), kRecordName).c_str()));
+  if (!index_.tier().held(row) && erase(row)) index_.remove(row);
+}
+
+/// A row whose bytes are gone.
+void DiskStore::give_up(Row row) {
+  if (at(row).is_staging) index_.tier().let_go(row);
+  by_name_.erase(at(row).name);
+  at(row) = Place{};
+  index_.remove(row);
+}
+
+// ------------------------------------------------------------------------------------------------- leases
+
+/// Null if the entry is not there any more.
+Result<std::shared_ptr<DiskStore::Lease>> DiskStore::lease_of(Row row) {
+  const std::string path = path_of(at(row).name);
+  std::shared_ptr<Lease> lease = at(row).lease.lock();
+  if (lease == nullptr) {
+    Result<UniqueFd> fd = open_directory(path);
+    if (!fd && fd.error().code == Errc::kNotFound) return std::shared_ptr<Lease>();
+    if (!fd) return fail(std::move(fd.error()));
+    if (!try_flock(fd->get(), LOCK_SH)) return std::shared_ptr<Lease>();  // it is being deleted
+    index_.tier().hold(row);
+    lease = std::make_shared<Lease>(shared_from_this(), row, std::move(*fd));
+    at(row).lease = lease;
+  }
+  return lease;
+}
+
+void DiskStore::end_lease(Row row) {
+  index_.tier().let_go(row);
+  if (!at(row).is_retired || index_.tier().held(row)) return;
+  // If the lock cannot be had, the next scan sees to it.
+  if (Result<DirectoryLock> directory = lock_directory(); directory && erase(row)) index_.remove(row);
+}
+
+void DiskStore::stamp(Row row, int fd) {
+  at(row).used_ns = static_cast<std::int64_t>(next_seq());
+  const timespec time{at(row).used_ns / 1'000'000'000, at(row).used_ns % 1'000'000'000};
+  const timespec times[2] = {time, time};
+  static_cast<void>(::futimens(fd, times));  // only the order after a restart hangs on it
+}
+
+// ------------------------------------------------------------------------------------------- what it serves
+
+/// Looks at the directory again if the key is not known. kNoRow if it is not there either.
+Result<Row> DiskStore::find(const std::string& key) {
+  const std::string hash = hash_of(key);
+  if (const Row row = index_.find(hash); row != kNoRow) return row;
+  Result<DirectoryLock> directory = lock_directory();
+  if (!directory) return fail(std::move(directory.error()));
+  if (Result<Unit> scanned = scan(); !scanned) return fail(std::move(scanned.error()));
+  return index_.find(hash);
+}
+
+Result<CachedCopy> DiskStore::get(const std::string& key, bool is_counted) {
+  for (int turn = 0; turn < 3; ++turn) {
+    std::shared_ptr<Lease> lease;  // goes after the lock
+    std::unique_lock lock(mutex_);
+    const Result<Row> row = find(key);
+    if (!row) return fail(row.error());
+    if (*row == kNoRow) break;
+    Result<std::shared_ptr<Lease>> leased = lease_of(*row);
+    if (!leased) return fail(std::move(leased.error()));
+    lease = std::move(*leased);
+    const std::string directory = path_of(at(*row).name);
+    struct stat record {};
+    if (lease == nullptr || ::stat(fmt::format("{}/{}", directory, kRecordName).c_str(), &record) != 0) {
+      index_.hide(*row);  // another process removed it
+      at(*row).is_retired = true;
+      continue;
+    }
+    if (!at(*row).is_checked) {
+      lock.unlock();
+      Result<CacheContents> contents = checked_contents(directory, key);
+      lock.lock();
+      if (!contents && (contents.error().detail == EMFILE || contents.error().detail == ENFILE))
+        return fail(std::move(contents.error()));
+      if (!contents) {
+        if (!at(*row).is_retired) ++counts_.damaged;
+        Result<DirectoryLock> locked = lock_directory();
+        if (!locked) return fail(std::move(locked.error()));
+        retire(*row);
+        continue;
+      }
+      at(*row).is_checked = true;
+      at(*row).contents = std::make_shared<const CacheContents>(std::move(*contents));
+    }
+    stamp(*row, lease->fd());
+    index_.touch(*row);
+    if (is_counted) ++counts_.hits;
+    return CachedCopy{directory, at(*row).contents, std::move(lease)};
+  }
+  const std::lock_guard lock(mutex_);
+  if (is_counted) ++counts_.misses;
+  return fail(Errc::kNotFound, fmt::format("{}: nothing is cached under '{}'", root_, key));
+}
+
+/// The record and the files of an entry, compared byte by byte with what was once written.
+Result<CacheContents> DiskStore::checked_contents(const std::string& directory,
+                                                  const std::string& key) const {
+  const std::string path = fmt::format("{}/{}", directory, kRecordName);
+  Result<std::string> text = read_text(posix_files(), path, kRecordBytesMax);
+  if (!text) return fail(std::move(text.error()));
+  Result<CacheRecord> record = read_record(path, *text);
+  if (!record) return fail(std::move(record.error()));
+  if (record->contents.key != key)
+    return fail(Errc::kCorrupt, fmt::format("{}: the entry of '{}'", path, record->contents.key));
+  for (std::size_t i = 0; i < record->sha256.size(); ++i) {
+    const CacheFile& file = record->contents.files[i];
+    const std::string name = fmt::format("{}/{}", directory, file.name);
+    Result<FileDigest> digest = digest_file(posix_files(), name);
+    if (!digest) return fail(std::move(digest.error()));
+    if (digest->stat.size != file.size || digest->sha256 != record->sha256[i])
+      return fail(Errc::kCorrupt, fmt::format("{}: not the bytes that were cached", name));
+  }
+  return std::move(record->contents);
+}
+
+Result<std::shared_ptr<const CacheContents>> DiskStore::contents_of(Row row) {
+  if (at(row).contents == nullptr) {
+    const std::string path = fmt::format("{}/{}", path_of(at(row).name), kRecordName);
+    Result<std::string> text = read_text(posix_files(), path, kRecordBytesMax);
+    if (!text) return fail(std::move(text.error()));
+    Result<CacheRecord> record = read_record(path, *text);
+    if (!record) return fail(std::move(record.error()));
+    at(row).contents = std::make_shared<const CacheContents>(std::move(record->contents));
+  }
+  return at(row).contents;
+}
+
+Result<CacheMetadata> DiskStore::metadata(const std::string& key) {
+  const std::lock_guard lock(mutex_);
+  const Result<Row> row = find(key);
+  if (!row) return fail(row.error());
+  if (*row == kNoRow)
+    return fail(Errc::kNotFound, fmt::format("{}: nothing is cached under '{}'", root_, key));
+  Result<std::shared_ptr<const CacheContents>> contents = contents_of(*row);
+  if (!contents) return fail(std::move(contents.error()));
+  return (*contents)->metadata;
+}
+
+Result<std::vector<CacheItem>> DiskStore::list() {
+  const std::lock_guard lock(mutex_);
+  Result<DirectoryLock> directory = lock_directory();
+  if (!directory) return fail(std::move(directory.error()));
+  if (Result<Unit> scanned = scan(); !scanned) return fail(std::move(scanned.error()));
+  std::vector<CacheItem> items;
+  for (const Row row : index_.tier().by_last_use()) {
+    if (index_.find(index_.key_of(row)) != row) continue;
+    // One that cannot be read is dropped when it is used.
+    if (const Result<std::shared_ptr<const CacheContents>> contents = contents_of(row); contents)
+      items.push_back({(*contents)->key, (*contents)->metadata, index_.size_of(row).value});
+  }
+  return items;
+}
+
+Result<Unit> DiskStore::remove(const std::string& key) {
+  const std::lock_guard lock(mutex_);
+  const Result<Row> row = find(key);
+  if (!row) return fail(row.error());
+  if (*row == kNoRow)
+    return fail(Errc::kNotFound, fmt::format("{}: nothing is cached under '{}'", root_, key));
+  Result<DirectoryLock> directory = lock_directory();
+  if (!directory) return fail(std::move(directory.error()));
+  retire(*row);
+  return Unit{};
+}
+
+Result<Unit> DiskStore::clear() {
+  const std::lock_guard lock(mutex_);
+  Result<DirectoryLock> directory = lock_directory();
+  if (!directory) return fail(std::move(directory.error()));
+  if (Result<Unit> scanned = scan(); !scanned) return fail(std::move(scanned.error()));
+  for (const Row row : index_.tier().by_last_use())
+    if (index_.find(index_.key_of(row)) == row) retire(row);
+  return Unit{};
+}
+
+CacheStats DiskStore::stats() const {
+  const std::lock_guard lock(mutex_);
+  CacheStats stats = counts_;
+  const Tier<AnyPolicy>& tier = index_.tier();
+  stats.entries = tier.used().entries;
+  stats.entries_max = tier.capacity().entries;
+  stats.bytes = tier.used().bytes.value + excess_bytes_;
+  stats.bytes_max = tier.capacity().bytes.value;
+  stats.evictions = index_.evictions();
+  for (const auto& [name, row] : by_name_) {
+    const Place& place = places_[index_of(row)];
+    if (place.is_staging) stats.reserved_bytes += index_.size_of(row).value;
+    if (!place.lease.expired()) ++stats.leased;
+  }
+  return stats;
+}
+
+// ------------------------------------------------------------------------------------------ what comes in
+
+Result<std::unique_ptr<CacheFill>> DiskStore::begin(CacheContents contents) {
+  for (CacheFile& file : contents.files) file.mode |= 0400U;
+  if (Result<Unit> ok = check_contents(contents); !ok) return fail(std::move(ok.error()));
+  const std::uint64_t bytes = bytes_of(contents.files) + record_bytes(contents);
+  std::unique_ptr<Fill> fill;
+  {
+    const std::lock_guard lock(mutex_);
+    Result<DirectoryLock> directory = lock_directory();
+    if (!directory) return fail(std::move(directory.error()));
+    if (Result<Unit> scanned = scan(); !scanned) return fail(std::move(scanned.error()));
+    Admission why = Admission::kAllHeld;
+    const Row row = excess_bytes_ == 0 ? reserve(hash_of(contents.key), bytes, why) : kNoRow;
+    if (row == kNoRow) {
+      ++counts_.refused;
+      return no_room(root_, contents.key, Bytes{bytes}, index_.tier().capacity(), why);
+    }
+    std::string name;
+    Result<UniqueFd> staging = make_staging(bytes, name);
+    if (!staging) {
+      index_.tier().let_go(row);
+      index_.remove(row);
+      return fail(std::move(staging.error()));
+    }
+    at(row) = Place{};
+    at(row).name = name;
+    at(row).is_staging = at(row).is_own = true;
+    by_name_.emplace(name, row);
+    fill = std::make_unique<Fill>(shared_from_this(), row, std::move(*staging), path_of(name),
+                                  std::move(contents));
+  }
+  if (Result<Unit> created = fill->create(); !created) return fail(std::move(created.error()));
+  return fill;
+}
+
+Result<UniqueFd> DiskStore::make_staging(std::uint64_t bytes, std::string& name) {
+  for (;;) {
+    name = staging_name(bytes, next_seq());
+    const std::string path = path_of(name);
+    if (::mkdir(path.c_str(), 0700) == 0) {
+      Result<UniqueFd> fd = open_directory(path);
+      if (fd && !try_flock(fd->get(), LOCK_EX)) fd = io_failed(path, "lock", errno);
+      if (!fd) ::rmdir(path.c_str());
+      return fd;
+    }
+    if (errno != EEXIST) return io_failed(path, "make the directory", errno);
+  }
+}
+
+Result<CachedCopy> DiskStore::publish(Row row, UniqueFd directory,
+                                      std::shared_ptr<const CacheContents> contents) {
+  Result<DirectoryLock> lock = lock_directory();
+  if (!lock) return fail(std::move(lock.error()));
+  const std::uint64_t seq = next_seq();
+  const std::string staged = path_of(at(row).name);
+  const std::string name =
+      fmt::format("{}{}.{}.{:016x}", kEntries, index_.key_of(row), index_.size_of(row).value, seq);
+  const std::string path = path_of(name);
+  if (::rename(staged.c_str(), path.c_str()) != 0) return io_failed(path, "publish", errno);
+  if (Result<Unit> flushed = flush(entries_.get(), path_of(kEntries)); !flushed) {
+    static_cast<void>(::rename(path.c_str(), staged.c_str()));
+    return fail(std::move(flushed.error()));
+  }
+  // Not atomic, but nobody deletes entries without the lock that we hold.
+  static_cast<void>(try_flock(directory.get(), LOCK_SH));
+  by_name_.erase(at(row).name);
+  by_name_.emplace(name, row);
+  at(row).name = name;
+  at(row).seq = seq;
+  at(row).is_staging = at(row).is_own = false;
+  at(row).is_checked = true;
+  at(row).contents = contents;
+  stamp(row, directory.get());
+  auto lease = std::make_shared<Lease>(shared_from_this(), row, std::move(directory));
+  at(row).lease = lease;
+  if (const Row before = index_.publish(row); before != kNoRow) retire(before);
+  ++counts_.published;
+  return CachedCopy{path, std::move(contents), std::move(lease)};
+}
+
+}  // namespace loracle

@@ -1,0 +1,218 @@
+#include "loracle/storage/fetch_adapter.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "loracle/core/check.hpp"
+#include "loracle/engine/digest.hpp"
+#include "storage/cache_io.hpp"
+#include "storage/fetch_files.hpp"
+
+namespace loracle {
+namespace {
+
+constexpr std::string_view kConfig = "adapter_config.json";
+constexpr std::string_view kSafetensors = "adapter_model.safetensors";
+constexpr std::string_view kTorch = "adapter_model.bin";
+constexpr std::string_view kEmbeddings = "new_embeddings.safetensors";
+
+/// The URI without slashes at its end: one adapter, one spelling.
+std::string_view trimmed(std::string_view uri) {
+  while (uri.ends_with('/') && !uri.ends_with("://")) uri.remove_suffix(1);
+  return uri;
+}
+
+std::string object_uri(const std::string& uri, std::string_view name) {
+  return fmt::format("{}/{}", trimmed(uri), name);
+}
+
+/// What a provider that can list says lies there, of the files we care for.
+Result<std::vector<StoredObject>> listed(StorageProvider& provider, const std::string& uri) {
+  Result<StoredListing> listing = provider.list(std::string(trimmed(uri)), /*recursive=*/false);
+  if (!listing) return fail(std::move(listing.error()));
+  std::vector<StoredObject> files;
+  for (const std::string_view name : {kConfig, kSafetensors, kTorch, kEmbeddings})
+    for (StoredObject& object : listing->objects)
+      if (object.name == name) files.push_back(std::move(object));
+  return files;
+}
+
+/// One that cannot list is asked for each.
+Result<std::vector<StoredObject>> asked(StorageProvider& provider, const std::string& uri) {
+  std::vector<StoredObject> files;
+  for (const std::string_view name : {kConfig, kSafetensors, kTorch, kEmbeddings}) {
+    if (name == kTorch && files.back().name == kSafetensors) continue;
+    Result<StoredObject> object = provider.stat(object_uri(uri, name));
+    if (object) {
+      object->name = name;
+      files.push_back(std::move(*object));
+    } else if (object.error().code != Errc::kNotFound || name == kConfig) {
+      return fail(std::move(object.error()));
+    }
+  }
+  return files;
+}
+
+bool has(const std::vector<StoredObject>& files, std::string_view name) {
+  return std::any_of(files.begin(), files.end(), [&](const StoredObject& file) { return file.name == name; });
+}
+
+/// Lengths go in front of texts, so that no two manifests have one text.
+std::string content_of(std::string_view uri, const std::vector<StoredObject>& files) {
+  std::string text = fmt::format("loracle adapter 1\n{}:{}\n", uri.size(), uri);
+  for (const StoredObject& file : files)
+    text +=
+        fmt::format("{}:{} {} {}:{}\n", file.name.size(), file.name, file.size, file.etag.size(), file.etag);
+  return sha256_hex(std::as_bytes(std::span(text)));
+}
+
+/// A range of one file, the unit that threads take.
+struct Part {
+  std::size_t file = 0;
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+};
+
+std::vector<Part> parts_of(const AdapterManifest& manifest, std::uint64_t part_bytes) {
+  std::vector<Part> parts;
+  for (std::size_t file = 0; file < manifest.files.size(); ++file)
+    for (std::uint64_t offset = 0; offset < manifest.files[file].size; offset += part_bytes)
+      parts.push_back({file, offset, std::min(part_bytes, manifest.files[file].size - offset)});
+  return parts;
+}
+
+class PartFetch {
+ public:
+  PartFetch(StorageProvider& provider, const std::string& uri, const AdapterManifest& manifest,
+            std::span<const int> descriptors, std::uint64_t part_bytes)
+      : provider_(provider),
+        uri_(uri),
+        manifest_(manifest),
+        descriptors_(descriptors),
+        parts_(parts_of(manifest, part_bytes)) {}
+
+  [[nodiscard]] Result<Unit> run(std::uint32_t threads_max) {
+    const std::size_t threads = std::min<std::size_t>(threads_max, parts_.size());
+    std::vector<std::thread> others;
+    for (std::size_t i = 1; i < threads; ++i) others.emplace_back([this] { work(); });
+    work();
+    for (std::thread& other : others) other.join();
+    if (error_) return fail(std::move(*error_));
+    return Unit{};
+  }
+
+ private:
+  void work() {
+    while (!stopped_.load(std::memory_order_relaxed)) {
+      const std::size_t next = next_.fetch_add(1, std::memory_order_relaxed);
+      if (next >= parts_.size()) return;
+      if (Result<Unit> done = fetch(parts_[next]); !done) {
+        const std::lock_guard lock(mutex_);
+        // Those that end because another one has failed do not say why.
+        if (!stopped_.exchange(true)) error_ = std::move(done.error());
+      }
+    }
+  }
+
+  [[nodiscard]] Result<Unit> fetch(const Part& part) {
+    const StoredObject& file = manifest_.files[part.file];
+    const std::string uri = object_uri(uri_, file.name);
+    std::uint64_t expected = part.offset;
+    const std::uint64_t end = part.offset + part.length;
+    const auto sink = [&](std::uint64_t offset, std::span<const std::byte> bytes) -> Result<Unit> {
+      if (stopped_.load(std::memory_order_relaxed))
+        return fail(Errc::kCancelled, uri + ": another part failed");
+      if (offset != expected || bytes.size() > end - expected) {
+        return fail(Errc::kCorrupt, fmt::format("{}: bytes from {} were sent, {} to {} were due", uri, offset,
+                                                expected, end));
+      }
+      expected += bytes.size();
+      return write_at(descriptors_[part.file], file.name, offset, bytes);
+    };
+    Result<Unit> fetched = provider_.fetch(uri, {part.offset, part.length, file.etag}, sink);
+    if (fetched && expected != end) {
+      return fail(Errc::kCorrupt,
+                  fmt::format("{}: ended at byte {}, {} bytes early", uri, expected, end - expected));
+    }
+    return fetched;
+  }
+
+  StorageProvider& provider_;
+  const std::string& uri_;
+  const AdapterManifest& manifest_;
+  std::span<const int> descriptors_;
+  std::vector<Part> parts_;
+  std::atomic<std::size_t> next_ = 0;
+  std::atomic<bool> stopped_ = false;
+  std::mutex mutex_;
+  std::optional<Error> error_;
+};
+
+}  // namespace
+
+Result<AdapterManifest> adapter_manifest(StorageProvider& provider, const std::string& uri) {
+  Result<std::vector<StoredObject>> files = listed(provider, uri);
+  if (!files && files.error().code == Errc::kUnsupported) files = asked(provider, uri);
+  if (!files) return fail(std::move(files.error()));
+  if (!has(*files, kConfig))
+    return fail(Errc::kNotFound, fmt::format("{}: has no {}: is it an adapter?", uri, kConfig));
+  if (has(*files, kSafetensors))
+    std::erase_if(*files, [](const StoredObject& file) { return file.name == kTorch; });
+  else if (!has(*files, kTorch))
+    return fail(Errc::kNotFound, fmt::format("{}: has neither {} nor {}", uri, kSafetensors, kTorch));
+  AdapterManifest manifest{std::move(*files), 0, {}};
+  std::sort(manifest.files.begin(), manifest.files.end(),
+            [](const StoredObject& a, const StoredObject& b) { return a.name < b.name; });
+  for (const StoredObject& file : manifest.files) {
+    if (file.size > UINT64_MAX - manifest.bytes)
+      return fail(Errc::kCorrupt, fmt::format("{}: sizes that no files have", uri));
+    manifest.bytes += file.size;
+  }
+  manifest.content = content_of(trimmed(uri), manifest.files);
+  return manifest;
+}
+
+Result<Unit> fetch_files(StorageProvider& provider, const std::string& uri, const AdapterManifest& manifest,
+                         std::span<const int> descriptors, const FetchAdapterOptions& options) {
+  LORACLE_CHECK(descriptors.size() == manifest.files.size());
+  if (options.part_bytes == 0 || options.parts_at_once == 0)
+    return fail(Errc::kInvalid, "part_bytes and parts_at_once: 0 fetches nothing: give 1 or more");
+  for (const StoredObject& file : manifest.files) {
+    if (file.size > options.file_bytes_max) {
+      return fail(Errc::kTooLarge, fmt::format("{}/{}: {} bytes, at most {} are fetched", uri, file.name,
+                                               file.size, options.file_bytes_max));
+    }
+  }
+  return PartFetch(provider, uri, manifest, descriptors, options.part_bytes).run(options.parts_at_once);
+}
+
+Result<Unit> fetch_adapter(StorageProvider& provider, const std::string& uri, const AdapterManifest& manifest,
+                           const std::string& directory, const FetchAdapterOptions& options) {
+  std::vector<UniqueFd> files;
+  std::vector<int> descriptors;
+  for (const StoredObject& file : manifest.files) {
+    const std::string path = fmt::format("{}/{}", directory, file.name);
+    Result<UniqueFd> fd = create_file(path);
+    if (!fd) return fail(std::move(fd.error()));
+    // Refused before the disk is asked for room.
+    if (file.size <= options.file_bytes_max)
+      if (Result<Unit> sized = allocate(fd->get(), path, file.size); !sized) return sized;
+    descriptors.push_back(fd->get());
+    files.push_back(std::move(*fd));
+  }
+  if (Result<Unit> got = fetch_files(provider, uri, manifest, descriptors, options); !got) return got;
+  for (std::size_t i = 0; i < files.size(); ++i)
+    if (Result<Unit> flushed = flush(files[i].get(), manifest.files[i].name); !flushed) return flushed;
+  Result<UniqueFd> folder = open_directory(directory);
+  if (!folder) return fail(std::move(folder.error()));
+  return flush(folder->get(), directory);
+}
+
+}  // namespace loracle

@@ -1,0 +1,240 @@
+#include "loracle/storage/remote_origin.hpp"
+
+#include <fmt/format.h>
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "loracle/engine/digest.hpp"
+#include "storage/fetch_files.hpp"
+#include "storage/storage_files.hpp"
+
+namespace loracle {
+namespace {
+
+const std::string kUriDigest = "uri_sha256";
+/// Manifests that are believed, and contents that are remembered; the oldest asked go first.
+constexpr std::size_t kUrisMax = 65'536;
+
+std::string digest_of(std::string_view uri) { return sha256_hex(std::as_bytes(std::span(uri))); }
+
+/// Nobody answered. One who says "no" has answered, and must not be overruled by what was once allowed.
+bool is_out_of_reach(const Error& error) noexcept {
+  if (error.code == Errc::kDeadline) return true;
+  const bool refused =
+      error.detail >= 400 && error.detail < 500 && error.detail != 408 && error.detail != 429;
+  return error.code == Errc::kIo && !refused;
+}
+
+class CachedOrigin final : public RemoteOrigin {
+ public:
+  CachedOrigin(StorageProvider& provider, CacheBackend& cache, const RemoteOriginOptions& options)
+      : provider_(provider),
+        cache_(cache),
+        options_(options),
+        clock_(options.clock != nullptr ? *options.clock : posix_clock()) {
+    // What cannot be listed is merely not served stale. The last used comes last, and wins.
+    if (const Result<std::vector<CacheItem>> items = cache_.list(); items)
+      for (const CacheItem& item : *items)
+        if (const auto uri = item.metadata.find(kUriDigest); uri != item.metadata.end())
+          remember(uri->second, item.key);
+  }
+
+  [[nodiscard]] std::string_view scheme() const noexcept override { return provider_.scheme(); }
+
+  [[nodiscard]] Result<LocalCopy> localize(const std::string& uri) override {
+    Result<LocalCopy> copy = serve(uri);
+    const std::lock_guard lock(mutex_);
+    ++counts_.requests;
+    if (!copy) ++counts_.failed;
+    return copy;
+  }
+
+  [[nodiscard]] Files* remote_files() noexcept override { return &files_; }
+
+  [[nodiscard]] Result<std::string> content_of(const std::string& uri) override {
+    Result<AdapterManifest> manifest = manifest_of(uri, digest_of(uri), /*may_be_known=*/false);
+    if (!manifest) return fail(std::move(manifest.error()));
+    return std::move(manifest->content);
+  }
+
+  [[nodiscard]] RemoteOriginStats stats() const override {
+    const std::lock_guard lock(mutex_);
+    return counts_;
+  }
+
+ private:
+  /// One download, and all who wait for it.
+  struct Flight {
+    std::condition_variable landed;
+    std::optional<Result<LocalCopy>> result;
+  };
+  struct Known {
+    std::string content;
+    AdapterManifest manifest;  // empty: of an earlier process
+    std::uint64_t asked_ns = 0;
+    std::uint64_t order = 0;
+  };
+
+  [[nodiscard]] Result<LocalCopy> serve(const std::string& uri) {
+    const std::string uri_digest = digest_of(uri);
+    for (std::uint32_t restarts = 0;; ++restarts) {
+      Result<AdapterManifest> manifest = manifest_of(uri, uri_digest, /*may_be_known=*/restarts == 0);
+      if (!manifest) {
+        if (is_out_of_reach(manifest.error()))
+          if (std::optional<LocalCopy> stale = last_known(uri_digest); stale) return std::move(*stale);
+        if (manifest.error().code == Errc::kNotFound) forget(uri_digest);
+        return fail(std::move(manifest.error()));
+      }
+      Result<LocalCopy> copy = bring(uri, uri_digest, *manifest);
+      if (copy || copy.error().code != Errc::kCorrupt || restarts >= options_.restarts_max) return copy;
+      const std::lock_guard lock(mutex_);
+      ++counts_.restarts;
+    }
+  }
+
+  [[nodiscard]] Result<AdapterManifest> manifest_of(const std::string& uri, const std::string& uri_digest,
+                                                    bool may_be_known) {
+    const std::uint64_t now_ns = clock_.now_ns();
+    {
+      const std::lock_guard lock(mutex_);
+      const auto known = known_.find(uri_digest);
+      if (may_be_known && known != known_.end() && !known->second.manifest.files.empty() &&
+          (now_ns - known->second.asked_ns) / 1'000'000 < options_.manifest_ttl_ms)
+        return known->second.manifest;
+      ++counts_.manifests;
+    }
+    Result<AdapterManifest> manifest = adapter_manifest(provider_, uri);
+    if (!manifest) return manifest;
+    const std::lock_guard lock(mutex_);
+    Known& known = remember(uri_digest, manifest->content);
+    if (options_.manifest_ttl_ms != 0) known.manifest = *manifest;
+    known.asked_ns = now_ns;
+    return manifest;
+  }
+
+  Known& remember(const std::string& uri_digest, const std::string& content) {
+    Known& known = known_[uri_digest];
+    if (known.order != 0) by_order_.erase(known.order);
+    known.order = ++orders_;
+    known.content = content;
+    by_order_.emplace(known.order, uri_digest);
+    if (by_order_.size() > kUrisMax) {
+      known_.erase(by_order_.begin()->second);
+      by_order_.erase(by_order_.begin());
+    }
+    return known;
+  }
+
+  /// What was deleted is not served when its provider is out of reach later.
+  void forget(const std::string& uri_digest) {
+    const std::lock_guard lock(mutex_);
+    const auto known = known_.find(uri_digest);
+    if (known == known_.end()) return;
+    by_order_.erase(known->second.order);
+    known_.erase(known);
+  }
+
+  [[nodiscard]] std::optional<LocalCopy> last_known(const std::string& uri_digest) {
+    std::string content;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto known = known_.find(uri_digest);
+      if (known == known_.end()) return std::nullopt;
+      content = known->second.content;
+    }
+    Result<CachedCopy> copy = cache_.get(content);
+    if (!copy) return std::nullopt;
+    const std::lock_guard lock(mutex_);
+    ++counts_.served_stale;
+    return LocalCopy{std::move(copy->directory), std::move(content), std::move(copy->hold)};
+  }
+
+  /// Joins the download of this content, or makes one.
+  [[nodiscard]] Result<LocalCopy> bring(const std::string& uri, const std::string& uri_digest,
+                                        const AdapterManifest& manifest) {
+    std::shared_ptr<Flight> flight;
+    {
+      std::unique_lock lock(mutex_);
+      const auto [place, is_mine] = flights_.try_emplace(manifest.content);
+      if (is_mine) place->second = std::make_shared<Flight>();
+      flight = place->second;
+      if (!is_mine) {
+        ++counts_.shared;
+        flight->landed.wait(lock, [&] { return flight->result.has_value(); });
+        return *flight->result;
+      }
+    }
+    Result<LocalCopy> copy = lease_or_fetch(uri, uri_digest, manifest);
+    const std::lock_guard lock(mutex_);
+    flight->result = copy;
+    flights_.erase(manifest.content);
+    flight->landed.notify_all();
+    return copy;
+  }
+
+  [[nodiscard]] Result<LocalCopy> lease_or_fetch(const std::string& uri, const std::string& uri_digest,
+                                                 const AdapterManifest& manifest) {
+    Result<CachedCopy> cached = cache_.get(manifest.content);
+    if (!cached && cached.error().code != Errc::kNotFound) return fail(std::move(cached.error()));
+    if (cached) {
+      const std::lock_guard lock(mutex_);
+      ++counts_.hits;
+    } else {
+      cached = fetch(uri, uri_digest, manifest);
+      if (!cached) return fail(std::move(cached.error()));
+    }
+    return LocalCopy{std::move(cached->directory), manifest.content, std::move(cached->hold)};
+  }
+
+  [[nodiscard]] Result<CachedCopy> fetch(const std::string& uri, const std::string& uri_digest,
+                                         const AdapterManifest& manifest) {
+    CacheContents contents{manifest.content, {}, {{kUriDigest, uri_digest}}};
+    for (const StoredObject& file : manifest.files) {
+      if (file.size > options_.fetch.file_bytes_max) {
+        return fail(Errc::kTooLarge, fmt::format("{}/{}: {} bytes, at most {} are fetched", uri, file.name,
+                                                 file.size, options_.fetch.file_bytes_max));
+      }
+      contents.files.push_back({file.name, file.size});
+    }
+    Result<std::unique_ptr<CacheFill>> fill = cache_.begin(std::move(contents));
+    if (!fill)
+      return fail(fill.error().code, fmt::format("{}: {}", uri, fill.error().message), fill.error().detail);
+    {
+      const std::lock_guard lock(mutex_);
+      ++counts_.downloads;
+    }
+    if (Result<Unit> got = fetch_files(provider_, uri, manifest, (*fill)->files(), options_.fetch); !got)
+      return fail(std::move(got.error()));
+    {
+      const std::lock_guard lock(mutex_);
+      counts_.downloaded_bytes += manifest.bytes;
+    }
+    return (*fill)->publish(OnExisting::kKeep);
+  }
+
+  StorageProvider& provider_;
+  StorageFiles files_{provider_};
+  CacheBackend& cache_;
+  const RemoteOriginOptions options_;
+  TimeSource& clock_;
+
+  mutable std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<Flight>> flights_;  // by content
+  std::map<std::string, Known> known_;                      // by digest of the URI
+  std::map<std::uint64_t, std::string> by_order_;
+  std::uint64_t orders_ = 0;
+  RemoteOriginStats counts_;
+};
+
+}  // namespace
+
+std::unique_ptr<RemoteOrigin> make_remote_origin(StorageProvider& provider, CacheBackend& cache,
+                                                 const RemoteOriginOptions& options) {
+  return std::make_unique<CachedOrigin>(provider, cache, options);
+}
+
+}  // namespace loracle

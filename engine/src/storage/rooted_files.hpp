@@ -1,0 +1,60 @@
+#pragma once
+/// Opening files below a few directories and nowhere else, whatever path or link leads there.
+///
+/// The kernel decides, not a comparison of text: openat2 with RESOLVE_BENEATH from the directory that is held
+/// open, or, for a link that is absolute or leads to another of the directories, the place of the file that
+/// was opened. So nobody can swap a folder for a link between a check and its use. Nothing is opened for
+/// reading, and so no pipe or device is touched, before its place is known.
+/// Threads: any. Errors: kInvalid (leads outside), kNotFound, kIo (detail: errno).
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "loracle/core/result.hpp"
+#include "loracle/storage/provider.hpp"
+
+namespace loracle {
+
+/// A file descriptor that is closed with its owner.
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) noexcept : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept;
+  UniqueFd(const UniqueFd&) = delete;
+  UniqueFd& operator=(const UniqueFd&) = delete;
+  ~UniqueFd();
+
+  [[nodiscard]] int get() const noexcept { return fd_; }
+  [[nodiscard]] bool valid() const noexcept { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+class FileRoots {
+ public:
+  /// Without allowed paths: everything may be opened. Errors: an allowed path that is missing, or none.
+  [[nodiscard]] static Result<FileRoots> make(const FileStorageOptions& options);
+
+  /// A handle on what lies at `path`, links followed, that cannot be read from yet.
+  [[nodiscard]] Result<UniqueFd> locate(const std::string& path) const;
+
+ private:
+  struct Root {
+    std::string named;  // as configured, absolute
+    std::string real;   // without links
+    UniqueFd directory;
+  };
+  std::vector<Root> roots_;
+};
+
+/// The same file for reading (`flags`: O_DIRECTORY for a folder).
+[[nodiscard]] Result<UniqueFd> reopen_for_reading(const UniqueFd& located, const std::string& path,
+                                                  int flags);
+
+[[nodiscard]] tl::unexpected<Error> file_failure(const std::string& path, std::string_view what, int error);
+
+}  // namespace loracle

@@ -1,0 +1,74 @@
+#include "storage/storage_files.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <utility>
+
+namespace loracle {
+namespace {
+
+FileStat stat_of(const StoredObject& object) {
+  FileStat stat;
+  stat.kind = FileKind::kRegular;
+  stat.size = object.size;
+  stat.mtime_ns = object.modified_unix_s * 1'000'000'000;
+  stat.ctime_ns = stat.mtime_ns;
+  stat.inode = std::hash<std::string>{}(object.etag);
+  return stat;
+}
+
+class ObjectFile final : public OpenFile {
+ public:
+  ObjectFile(StorageProvider& provider, std::string uri, const StoredObject& object)
+      : provider_(provider), uri_(std::move(uri)), etag_(object.etag), stat_(stat_of(object)) {}
+
+  [[nodiscard]] const FileStat& stat() const noexcept override { return stat_; }
+
+  [[nodiscard]] Result<std::size_t> read_at(std::uint64_t offset, std::span<std::byte> into) override {
+    if (offset >= stat_.size || into.empty()) return std::size_t{0};
+    const std::uint64_t length = std::min<std::uint64_t>(into.size(), stat_.size - offset);
+    const Result<Unit> fetched =
+        provider_.fetch(uri_, {offset, length, etag_},
+                        [&](std::uint64_t at, std::span<const std::byte> bytes) -> Result<Unit> {
+                          std::memcpy(into.data() + (at - offset), bytes.data(), bytes.size());
+                          return Unit{};
+                        });
+    if (!fetched) return fail(fetched.error());
+    return static_cast<std::size_t>(length);
+  }
+
+ private:
+  StorageProvider& provider_;
+  std::string uri_;
+  std::string etag_;
+  FileStat stat_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<OpenFile>> StorageFiles::open(const std::string& path) {
+  const Result<StoredObject> object = provider_.stat(path);
+  if (!object) return fail(object.error());
+  return std::make_unique<ObjectFile>(provider_, path, *object);
+}
+
+Result<FileStat> StorageFiles::stat(const std::string& path) {
+  const Result<StoredObject> object = provider_.stat(path);
+  if (!object) return fail(object.error());
+  return stat_of(*object);
+}
+
+Result<std::vector<DirectoryEntry>> StorageFiles::list(const std::string& directory) {
+  Result<StoredListing> listing = provider_.list(directory, /*recursive=*/false);
+  if (!listing) return fail(std::move(listing.error()));
+  std::vector<DirectoryEntry> entries;
+  for (StoredObject& object : listing->objects)
+    entries.push_back({std::move(object.name), FileKind::kRegular});
+  for (std::string& folder : listing->folders) entries.push_back({std::move(folder), FileKind::kDirectory});
+  std::sort(entries.begin(), entries.end(),
+            [](const DirectoryEntry& a, const DirectoryEntry& b) { return a.name < b.name; });
+  return entries;
+}
+
+}  // namespace loracle

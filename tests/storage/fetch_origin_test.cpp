@@ -1,0 +1,336 @@
+// Origins of remote adapters: from a provider, through a cache, into an engine.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "loracle/engine/engine.hpp"
+#include "loracle/engine/make_adapters.hpp"
+#include "loracle/storage/disk_cache.hpp"
+#include "loracle/storage/memory_cache.hpp"
+#include "loracle/storage/remote_origin.hpp"
+#include "storage/cache_fakes.hpp"
+#include "support/temp_dir.hpp"
+
+namespace loracle {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::bytes_below;
+using testing::entries_in;
+using testing::FakeProvider;
+using testing::files_in;
+
+class ManualClock final : public TimeSource {
+ public:
+  [[nodiscard]] std::uint64_t now_ns() noexcept override { return now; }
+  [[nodiscard]] std::int64_t unix_s() noexcept override { return 0; }
+  std::uint64_t now = 0;
+};
+
+class RemoteOriginTest : public ::testing::Test {
+ protected:
+  RemoteOriginTest() {
+    for (const char* name : {"a", "b", "c"}) upload(name, 1);
+    open_cache(1U << 20U);
+    open();
+  }
+  [[nodiscard]] static std::string uri(const std::string& name) { return "fake://bucket/" + name; }
+  [[nodiscard]] static std::map<std::string, std::string> files_of(const std::string& name,
+                                                                   std::uint64_t version) {
+    Rng rng(version * 256 + static_cast<std::uint64_t>(name[0]));
+    return {{"adapter_config.json", name + std::to_string(version)},
+            {"adapter_model.safetensors", testing::random_text(rng, 20'000)}};
+  }
+  void upload(const std::string& name, std::uint64_t version) {
+    for (const auto& [file, bytes] : files_of(name, version)) provider_.put(uri(name) + "/" + file, bytes);
+  }
+  void open_cache(std::uint64_t bytes) {
+    origin_.reset();
+    cache_.reset();
+    DiskCacheOptions options;
+    options.cache_dir = (folder_ / "cache").string();
+    options.max_size_bytes = Bytes{bytes};
+    Result<std::unique_ptr<CacheBackend>> made = make_disk_cache(options);
+    ASSERT_TRUE(made) << made.error().message;
+    cache_ = std::move(*made);
+  }
+  void open() { origin_ = make_remote_origin(provider_, *cache_, options_); }
+  void go_down(Error error) {
+    provider_.on_call = [error](std::string_view, const std::string&) { return error; };
+  }
+
+  const testing::FoldersInMemory in_memory_;
+  testing::TempDir folder_;
+  FakeProvider provider_;
+  RemoteOriginOptions options_;
+  std::unique_ptr<CacheBackend> cache_;
+  std::unique_ptr<RemoteOrigin> origin_;
+};
+
+// If this failed, every load would fetch its adapter again, or serve another one.
+TEST_F(RemoteOriginTest, FetchesOnceAndServesFromTheCache) {
+  EXPECT_EQ(origin_->scheme(), "fake");
+  std::string content;
+  for (int i = 0; i < 3; ++i) {
+    const Result<LocalCopy> copy = origin_->localize(uri("a"));
+    ASSERT_TRUE(copy) << copy.error().message;
+    EXPECT_EQ(files_in(copy->directory), files_of("a", 1));
+    EXPECT_TRUE(content.empty() || content == copy->content);
+    content = copy->content;
+    EXPECT_EQ(cache_->stats().leased, 1U);
+  }
+  EXPECT_EQ(cache_->stats().leased, 0U);
+  EXPECT_EQ(origin_->stats().downloads, 1U);
+  EXPECT_EQ(origin_->stats().hits, 2U);
+  EXPECT_EQ(origin_->stats().manifests, 3U);
+  EXPECT_EQ(origin_->stats().downloaded_bytes, 20'002U);
+  upload("a", 2);
+  const Result<LocalCopy> changed = origin_->localize(uri("a"));
+  ASSERT_TRUE(changed);
+  EXPECT_NE(changed->content, content);
+  EXPECT_EQ(files_in(changed->directory), files_of("a", 2));
+  EXPECT_EQ(origin_->localize(uri("none")).error().code, Errc::kNotFound);
+  EXPECT_EQ(origin_->stats().failed, 1U);
+
+  open_cache(1U << 20U);  // a restart
+  open();
+  ASSERT_TRUE(origin_->localize(uri("a")));
+  EXPECT_EQ(origin_->stats().downloads, 0U);
+}
+
+// If this failed, a burst of requests for a new adapter would fetch it a hundred times.
+TEST_F(RemoteOriginTest, ManyCallersCostOneDownloadAndShareItsError) {
+  constexpr int kCallers = 16;
+  for (const bool fails : {true, false}) {
+    // The download waits until all others have joined it.
+    provider_.on_call = [&](std::string_view call, const std::string& at) -> std::optional<Error> {
+      if (call != "fetch") return std::nullopt;
+      const std::uint64_t joined = fails ? kCallers - 1 : 2 * (kCallers - 1);
+      for (int i = 0; i < 5000 && origin_->stats().shared < joined; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      if (fails) return Error{Errc::kIo, at + ": went down", 503};
+      return std::nullopt;
+    };
+    std::atomic<int> good = 0;
+    std::atomic<int> bad = 0;
+    std::vector<std::thread> callers;
+    for (int i = 0; i < kCallers; ++i) {
+      callers.emplace_back([&] {
+        const Result<LocalCopy> copy = origin_->localize(uri("a"));
+        if (copy && files_in(copy->directory) == files_of("a", 1)) ++good;
+        if (!copy && copy.error().detail == 503) ++bad;
+      });
+    }
+    for (std::thread& caller : callers) caller.join();
+    EXPECT_EQ(good, fails ? 0 : kCallers);
+    EXPECT_EQ(bad, fails ? kCallers : 0);
+  }
+  EXPECT_EQ(origin_->stats().downloads, 2U);
+  EXPECT_EQ(origin_->stats().shared, 2U * (kCallers - 1));
+  EXPECT_EQ(cache_->stats().leased, 0U);
+  EXPECT_EQ(entries_in(folder_ / "cache/staging"), 0U);
+}
+
+// If this failed, an upload during a download would be an error, or end in a mixture.
+TEST_F(RemoteOriginTest, StartsOverWhenTheAdapterChangesInMidDownload) {
+  for (const std::uint64_t changes : {1ULL, 3ULL, 4ULL}) {
+    SCOPED_TRACE(changes);
+    std::atomic<std::uint64_t> version = 10 * changes;
+    upload("a", version);
+    std::atomic<std::uint64_t> left = changes;
+    provider_.on_bytes = [&](const std::string& at, std::uint64_t until) {
+      if (!at.ends_with("safetensors") || until != 10'000 || left == 0) return;
+      --left;
+      upload("a", ++version);
+    };
+    options_.fetch.part_bytes = 10'000;
+    options_.fetch.parts_at_once = 1;
+    open();
+    const Result<LocalCopy> copy = origin_->localize(uri("a"));
+    EXPECT_EQ(origin_->stats().restarts, std::min<std::uint64_t>(changes, 3));
+    if (changes <= 3) {
+      ASSERT_TRUE(copy) << copy.error().message;
+      EXPECT_EQ(files_in(copy->directory), files_of("a", version));
+    } else {
+      ASSERT_FALSE(copy);
+      EXPECT_EQ(copy.error().code, Errc::kCorrupt);
+    }
+    EXPECT_EQ(entries_in(folder_ / "cache/staging"), 0U);
+  }
+}
+
+// If this failed, an outage of the bucket would take down adapters that lie on this machine's disk.
+TEST_F(RemoteOriginTest, ServesTheLastKnownContentWhileTheProviderIsOutOfReach) {
+  const Result<LocalCopy> before = origin_->localize(uri("a"));
+  ASSERT_TRUE(before);
+  for (const bool is_restarted : {false, true}) {
+    if (is_restarted) {
+      open_cache(1U << 20U);
+      open();
+    }
+    go_down({Errc::kIo, "no route", EHOSTUNREACH});
+    const Result<LocalCopy> copy = origin_->localize(uri("a"));
+    ASSERT_TRUE(copy) << copy.error().message;
+    EXPECT_EQ(copy->content, before->content);
+    EXPECT_EQ(files_in(copy->directory), files_of("a", 1));
+    EXPECT_EQ(origin_->stats().served_stale, 1U);
+    EXPECT_EQ(origin_->localize(uri("b")).error().code, Errc::kIo) << "never seen";
+    for (const Error& answer : {Error{Errc::kIo, "forbidden", 403}, Error{Errc::kCorrupt, "odd", 0}}) {
+      go_down(answer);
+      EXPECT_EQ(origin_->localize(uri("a")).error().code, answer.code) << "an answer is not overruled";
+    }
+    EXPECT_EQ(origin_->stats().served_stale, 1U);
+  }
+  go_down({Errc::kNotFound, "deleted", 404});
+  EXPECT_EQ(origin_->localize(uri("a")).error().code, Errc::kNotFound);
+  go_down({Errc::kDeadline, "too slow", 0});
+  EXPECT_EQ(origin_->localize(uri("a")).error().code, Errc::kDeadline) << "deleted before it went away";
+}
+
+// If this failed, every load would wait for the provider though the operator allowed it not to.
+TEST_F(RemoteOriginTest, BelievesAManifestForAsLongAsItIsTold) {
+  ManualClock clock;
+  clock.now = 5'000'000'000;
+  options_.clock = &clock;
+  options_.manifest_ttl_ms = 1000;
+  open();
+  ASSERT_TRUE(origin_->localize(uri("a")));
+  upload("a", 2);
+  clock.now += 999'000'000;
+  EXPECT_EQ(files_in(origin_->localize(uri("a"))->directory), files_of("a", 1));
+  EXPECT_EQ(origin_->stats().manifests, 1U);
+  clock.now += 1'000'000;
+  EXPECT_EQ(files_in(origin_->localize(uri("a"))->directory), files_of("a", 2));
+  // Believed, but neither there nor in the cache any more: asked anew.
+  upload("a", 3);
+  ASSERT_TRUE(cache_->clear());
+  EXPECT_EQ(files_in(origin_->localize(uri("a"))->directory), files_of("a", 3));
+  EXPECT_EQ(origin_->stats().manifests, 3U);
+  EXPECT_EQ(origin_->stats().restarts, 1U);
+}
+
+// If this failed, a cache that is too small would look like a provider that is broken.
+TEST_F(RemoteOriginTest, ACacheThatIsTooSmallSaysSo) {
+  open_cache(10'000);
+  open();
+  const Result<LocalCopy> refused = origin_->localize(uri("a"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kTooLarge);
+  EXPECT_NE(refused.error().message.find("max_size_bytes"), std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find(uri("a")), std::string::npos);
+  EXPECT_EQ(provider_.fetches, 0U);
+}
+
+// If this failed, the cache in memory could not stand where the one on disk does.
+TEST_F(RemoteOriginTest, WorksOnACacheInMemory) {
+  MemoryCacheOptions options;
+  options.max_size_bytes = Bytes{50'000};
+  const Result<std::unique_ptr<CacheBackend>> memory = make_memory_cache(options);
+  ASSERT_TRUE(memory);
+  const std::unique_ptr<RemoteOrigin> origin = make_remote_origin(provider_, **memory, {});
+  for (int i = 0; i < 3; ++i)
+    for (const char* name : {"a", "b", "c"}) {
+      const Result<LocalCopy> copy = origin->localize(uri(name));
+      ASSERT_TRUE(copy) << copy.error().message;
+      EXPECT_EQ(files_in(copy->directory), files_of(name, 1));
+    }
+  EXPECT_LE((*memory)->stats().bytes, 50'000U);
+  EXPECT_GT((*memory)->stats().evictions, 0U);
+}
+
+/// An engine with one slot, and what is in it.
+struct Served {
+  explicit Served(std::vector<Origin*> origins, const std::string& directory) {
+    EngineConfig config;
+    config.max_loras = 1;
+    config.max_lora_rank = 8;
+    config.directory = directory;
+    Result<std::unique_ptr<Engine>> opened = Engine::open(
+        config, {&posix_clock(), &posix_files(), workers.get(), device.get(), std::move(origins)});
+    EXPECT_TRUE(opened) << opened.error().message;
+    if (opened) engine = std::move(*opened);
+  }
+  /// All matrices of the adapter's slot, one after the other.
+  [[nodiscard]] std::vector<std::byte> image_of(const std::string& name) {
+    const Result<Lease> lease = engine->acquire(name);
+    EXPECT_TRUE(lease) << name << ": " << lease.error().message;
+    std::vector<std::byte> all;
+    if (!lease) return all;
+    const SlotLayout& layout = engine->layout();
+    for (std::uint32_t slice = 0; slice < layout.slices.size(); ++slice) {
+      for (const SlotSide side : {SlotSide::kA, SlotSide::kB}) {
+        const std::uint64_t wide = side == SlotSide::kA ? layout.slices[slice].in : layout.slices[slice].out;
+        std::vector<std::byte> part(wide * layout.max_rank * bytes_of(layout.dtype));
+        EXPECT_TRUE(device->read_slot(lease->adapters()[0].slot, slice, side, part));
+        all.insert(all.end(), part.begin(), part.end());
+      }
+    }
+    return all;
+  }
+
+  std::unique_ptr<Workers> workers = make_thread_workers(2);
+  std::unique_ptr<DeviceMemory> device = make_host_memory_device();
+  std::unique_ptr<Engine> engine;  // goes first
+};
+
+// If this failed, adapters out of a bucket would not be what a GPU computes with, or fill the disk.
+TEST_F(RemoteOriginTest, AnEngineServesThreeAdaptersThroughACacheThatHoldsTwo) {
+  const std::vector<std::string> names = {"a", "b", "c"};
+  MakeAdaptersOptions adapters;
+  adapters.directory = (folder_ / "adapters").string();
+  adapters.names = names;
+  adapters.model = *load_model_geometry("tiny");
+  ASSERT_TRUE(make_adapters(adapters));
+  MakeAdaptersOptions local = adapters;  // what the slots are laid out by
+  local.directory = (folder_ / "local").string();
+  local.names = {"local"};
+  ASSERT_TRUE(make_adapters(local));
+  std::uint64_t bytes = 0;
+  for (const std::string& name : names)
+    for (const auto& [file, text] : files_in(fs::path(adapters.directory) / name)) {
+      provider_.put(uri(name) + "/" + file, text);
+      bytes += text.size();
+    }
+  const std::uint64_t bound = bytes * 5 / 6;
+  std::atomic<std::uint64_t> most = 0;
+  const auto look = [&] { most = std::max<std::uint64_t>(most, bytes_below(folder_ / "cache")); };
+  provider_.chunk_bytes = 1U << 20U;
+  provider_.on_bytes = [&](const std::string&, std::uint64_t) { look(); };
+  options_.fetch.parts_at_once = 1;
+  open_cache(bound);
+  open();
+  Served plain({}, adapters.directory);
+  const std::map<std::string, std::vector<std::byte>> expected = {
+      {"a", plain.image_of("a")}, {"b", plain.image_of("b")}, {"c", plain.image_of("c")}};
+  ASSERT_NE(expected.at("a"), expected.at("b"));
+  {
+    Served remote({origin_.get()}, local.directory);
+    for (const std::string& name : names) {
+      const Result<std::uint32_t> id = remote.engine->add(name, uri(name));
+      ASSERT_TRUE(id) << id.error().message;
+    }
+    EXPECT_EQ(origin_->stats().downloads, 0U) << "an adapter is fetched when it is first used, not before";
+    for (int i = 0; i < 100; ++i) {
+      const std::string& name = names[static_cast<std::size_t>(i) % names.size()];
+      ASSERT_EQ(remote.image_of(name), expected.at(name)) << "load " << i;
+      look();
+      ASSERT_LE(most, bound) << "load " << i;
+    }
+  }
+  EXPECT_GT(most, bound / 2);
+  EXPECT_GT(origin_->stats().downloads, 50U) << "the least recently used of three in turn is the next";
+  EXPECT_EQ(cache_->stats().leased, 0U);
+  EXPECT_EQ(entries_in(folder_ / "cache/staging"), 0U);
+}
+
+}  // namespace
+}  // namespace loracle
