@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -318,6 +319,11 @@ std::vector<std::size_t> around(std::span<const std::uint32_t> sizes, std::uint3
     places.push_back(
         static_cast<std::size_t>(std::min_element(sizes.begin(), sizes.end(), nearer) - sizes.begin()));
   }
+  // And those next to it: a cliff is not seen from half its height.
+  const auto here = std::lower_bound(sizes.begin(), sizes.end(), size) - sizes.begin();
+  for (const std::ptrdiff_t step : {-2, -1, 1, 2})
+    if (here + step >= 0 && here + step < std::ssize(sizes))
+      places.push_back(static_cast<std::size_t>(here + step));
   const auto found = std::find(sizes.begin(), sizes.end(), also);
   if (found != sizes.end()) places.push_back(static_cast<std::size_t>(found - sizes.begin()));
   std::sort(places.begin(), places.end());

@@ -21,6 +21,8 @@ std::string memory_text(const Plan& plan) {
     text = fmt::format("{} x {} = {} of GPU memory", counted(plan.chosen.max_loras, "slot"),
                        bytes_text(plan.slot_bytes),
                        bytes_text(Bytes{plan.slot_bytes.value * plan.chosen.max_loras}));
+    if (plan.gpu_memory_limit == Bytes::max())
+      text += ", taken from the KV cache (no limit was given: --gpu-memory-for-loras)";
   }
   if (plan.host_bytes_known) {
     text += fmt::format(
@@ -50,7 +52,11 @@ std::string policy_note(const PolicyRow& row) {
 std::string verdict_text(const Plan& plan) {
   switch (plan.verdict) {
     case PlanVerdict::kMeetsTarget:
-      return "meets the target";
+      // Without durations half of the question is open, and the smaller half is answered.
+      return plan.active.known
+                 ? "meets the target"
+                 : "meets the target for loads; WAITS UNKNOWN: the trace does not say how long requests hold "
+                   "their slots (duration_s), and with too few slots they wait for minutes";
     case PlanVerdict::kMissesTarget:
       return "MISSES THE TARGET: the best that fits the limits";
     case PlanVerdict::kInfeasible:
