@@ -34,6 +34,16 @@ bool EventHub::add(const std::shared_ptr<HttpConnection>& connection, std::uint6
   return true;
 }
 
+void EventHub::begin(const std::shared_ptr<HttpConnection>& connection) {
+  {
+    const std::lock_guard lock(mutex_);
+    for (Stream& stream : streams_)
+      if (stream.connection == connection) stream.has_head = true;
+    ++begun_;
+  }
+  changed_.notify_all();
+}
+
 std::vector<std::shared_ptr<HttpConnection>> EventHub::stop() {
   {
     const std::lock_guard lock(mutex_);
@@ -89,6 +99,7 @@ void EventHub::run() {
     lock.lock();
     std::vector<std::pair<Stream*, std::string>> due;
     for (Stream& stream : streams_) {
+      if (!stream.has_head) continue;  // what came before its head would be lost
       std::string text;
       for (const Event& event : kept_)
         if (event.id > stream.sent_id) text += event.text;
@@ -104,8 +115,9 @@ void EventHub::run() {
     if (is_last) return;
     const std::uint64_t seen = last_id_;
     const std::size_t count = streams_.size();
+    const std::uint64_t begun = begun_;
     const bool woken = changed_.wait_for(lock, milliseconds(count == 0 ? 60'000 : kLook_ms), [&] {
-      return ending_ || streams_.size() != count || (count > 0 && last_id_ != seen);
+      return ending_ || streams_.size() != count || begun_ != begun || (count > 0 && last_id_ != seen);
     });
     if (!woken) quiet_ms += kLook_ms;
   }

@@ -44,8 +44,10 @@ class EventHub {
   void start(Push push);
   /// `data`: JSON.
   void publish(std::string_view event, std::string_view data);
-  /// False when kStreamsMax listen. The events after `last_id` that are kept are sent first.
+  /// Takes a place; false when kStreamsMax listen. The events after `last_id` that are kept are sent first.
   [[nodiscard]] bool add(const std::shared_ptr<HttpConnection>& connection, std::uint64_t last_id);
+  /// Its answer has begun, so events may follow. REQUIRES: added.
+  void begin(const std::shared_ptr<HttpConnection>& connection);
   /// Ends the thread; the streams it had.
   std::vector<std::shared_ptr<HttpConnection>> stop();
   [[nodiscard]] std::size_t streams() const;
@@ -58,6 +60,7 @@ class EventHub {
   struct Stream {
     std::shared_ptr<HttpConnection> connection;
     std::uint64_t sent_id = 0;
+    bool has_head = false;
   };
   void run();
   void look();
@@ -69,6 +72,7 @@ class EventHub {
   std::deque<Event> kept_;
   std::uint64_t last_id_ = 0;
   std::vector<Stream> streams_;
+  std::uint64_t begun_ = 0;  // streams, ever
   bool ending_ = false;
   std::map<std::string, std::string_view> tiers_;  // the thread's only
   bool has_looked_ = false;                        // likewise

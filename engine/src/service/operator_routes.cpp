@@ -86,6 +86,7 @@ void open_events(Api& api, HttpExchange& exchange) {
       "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: "
       "no-store\r\nX-Request-Id: " +
       exchange.request_id + "\r\nConnection: close\r\n\r\n: hello\n\n");
+  api.events.begin(exchange.connection());
 }
 
 Json policy_json(const EngineStats& stats) {

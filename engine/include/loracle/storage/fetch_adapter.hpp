@@ -19,7 +19,7 @@ namespace loracle {
 struct AdapterManifest {
   std::vector<StoredObject> files;  // ascending by name
   std::uint64_t bytes = 0;          // of all files
-  std::string content;              // hex digest of names, sizes and etags
+  std::string content;              // hex digest of the URI, names, sizes and etags
 };
 
 [[nodiscard]] Result<AdapterManifest> adapter_manifest(StorageProvider& provider, const std::string& uri);
