@@ -294,7 +294,7 @@ TEST(Plan, ItsTextFitsAHundredColumns) {
   tight.reproduce =
       "loracle plan a/rather/long/path/to/a/trace.jsonl --model llama-3.1-8b --gpu-memory-for-loras 160MiB";
   for (const PlanOptions& options : {tight, with_model(), PlanOptions{}}) {
-    const auto plan = planned(skewed_trace(15, 3000, 20000, 30), options);
+    const auto plan = planned(skewed_trace(15, 3000, 5000, 30), options);
     ASSERT_TRUE(plan.has_value()) << plan.error().message;
     std::istringstream lines(plan_text(*plan));
     for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 100U) << line;
