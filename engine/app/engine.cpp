@@ -115,28 +115,19 @@ struct RunReport {
 
 std::string run_json(const EngineRunFlags& flags, const Trace& trace, const RunReport& report) {
   const auto& [run, stats, device, seconds] = report;
-  const HierarchyCounts& counts = stats.counts;
   nlohmann::ordered_json json = {{"trace", describe(trace)},
                                  {"policy", flags.policy},
                                  {"device", device},
                                  {"max_loras", stats.device.entries_max},
                                  {"max_cpu_loras", stats.host.entries_max},
                                  {"requests", run.requests},
-                                 {"requests_failed", run.failed},
-                                 {"uses", counts.uses},
-                                 {"gpu_hits", counts.gpu_hits},
-                                 {"host_to_device_loads", counts.host_to_device_loads},
-                                 {"disk_loads", counts.disk_loads},
-                                 {"gpu_evictions", counts.gpu_evictions},
-                                 {"gpu_invalidations", counts.gpu_invalidations},
-                                 {"host_evictions", counts.host_evictions},
-                                 {"refused_requests", counts.refused_requests},
-                                 {"refused_uses", counts.refused_uses},
-                                 {"decisions", stats.decisions},
-                                 {"bytes_loaded", stats.loaded_bytes},
-                                 {"bytes_copied", stats.copied_bytes},
-                                 {"host_bytes_resident", stats.host.bytes},
-                                 {"seconds", seconds}};
+                                 {"requests_failed", run.failed}};
+  for (const NamedCount& named : kTwoTierCounts) json[named.name] = stats.counts.*named.count;
+  json.update({{"decisions", stats.decisions},
+               {"bytes_loaded", stats.loaded_bytes},
+               {"bytes_copied", stats.copied_bytes},
+               {"host_bytes_resident", stats.host.bytes},
+               {"seconds", seconds}});
   json["latency_us"] = {{"load", latency_json(stats.load_latency)},
                         {"copy", latency_json(stats.copy_latency)},
                         {"acquire_of_a_miss", latency_json(stats.acquire_latency)}};

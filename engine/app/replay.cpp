@@ -139,17 +139,9 @@ int run_policies(const ReplayFlags& flags) {
 std::string tiers_output(const ReplayFlags& flags, const Trace& trace, const TierReplay& replayed) {
   const HierarchyCounts& counts = replayed.counts;
   const std::string hash = fmt::format("{:016x}", replayed.decision_log_hash);
-  const std::vector<std::pair<const char*, std::uint64_t>> numbers = {
-      {"uses", counts.uses},
-      {"gpu_hits", counts.gpu_hits},
-      {"host_to_device_loads", counts.host_to_device_loads},
-      {"disk_loads", counts.disk_loads},
-      {"gpu_evictions", counts.gpu_evictions},
-      {"gpu_invalidations", counts.gpu_invalidations},
-      {"host_evictions", counts.host_evictions},
-      {"refused_requests", counts.refused_requests},
-      {"refused_uses", counts.refused_uses},
-      {"decisions", replayed.decisions}};
+  std::vector<std::pair<const char*, std::uint64_t>> numbers;
+  for (const NamedCount& named : kTwoTierCounts) numbers.emplace_back(named.name, counts.*named.count);
+  numbers.emplace_back("decisions", replayed.decisions);
   if (flags.format == Format::kJson) {
     nlohmann::ordered_json json = {{"trace", describe(trace)},
                                    {"tiers", flags.tiers},

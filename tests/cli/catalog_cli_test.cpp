@@ -1,28 +1,21 @@
 // `loracle catalog` as a person or a script uses it: flags in, exit code, stdout and stderr out.
 
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
-#include <array>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "support/run_command.hpp"
 #include "support/temp_dir.hpp"
 
 namespace loracle {
 namespace {
 
+using testing::Outcome;
 using testing::TempDir;
-
-struct Outcome {
-  int exit_code = -1;
-  std::string out;
-  std::string err;
-};
 
 class CatalogCli : public ::testing::Test {
  protected:
@@ -34,18 +27,7 @@ class CatalogCli : public ::testing::Test {
   }
 
   Outcome run(const std::string& arguments) const {
-    const std::string err = (dir_ / "stderr").string();
-    Outcome outcome;
-    std::FILE* pipe = ::popen((std::string(LORACLE_APP_PATH) + " " + arguments + " 2>" + err).c_str(), "r");
-    if (pipe == nullptr) return outcome;
-    std::array<char, 4096> buffer{};
-    for (std::size_t got = 0; (got = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
-      outcome.out.append(buffer.data(), got);
-    const int status = ::pclose(pipe);
-    outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-    std::ifstream in(err, std::ios::binary);
-    outcome.err.assign(std::istreambuf_iterator<char>(in), {});
-    return outcome;
+    return testing::run_command(LORACLE_APP_PATH " " + arguments, (dir_ / "stderr").string());
   }
   nlohmann::json run_json(const std::string& arguments, int exit_code = 0) const {
     const Outcome outcome = run(arguments + " --format json");

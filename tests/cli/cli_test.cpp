@@ -1,36 +1,29 @@
 // Drives the real binary the way a person does: flags in, exit code, stdout and stderr out.
 
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
 #include <array>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 
+#include "support/run_command.hpp"
 #include "support/shared_data.hpp"
 #include "support/temp_dir.hpp"
 
 namespace loracle {
 namespace {
 
+using testing::Outcome;
 using testing::TempDir;
-
-struct Outcome {
-  int exit_code = -1;
-  std::string out;
-  std::string err;
-};
 
 std::string read_all(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  std::stringstream text;
-  text << in.rdbuf();
-  return text.str();
+  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 class Cli : public ::testing::Test {
@@ -44,20 +37,7 @@ class Cli : public ::testing::Test {
     return shell("ulimit -v 600000; " + std::string(LORACLE_APP_PATH) + " " + arguments);
 #endif
   }
-  Outcome shell(const std::string& what) {
-    const std::string err = (dir_ / "stderr").string();
-    const std::string command = "{ " + what + "; } 2>" + err;
-    Outcome outcome;
-    std::FILE* pipe = ::popen(command.c_str(), "r");
-    if (pipe == nullptr) return outcome;
-    std::array<char, 4096> buffer{};
-    for (std::size_t got = 0; (got = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
-      outcome.out.append(buffer.data(), got);
-    const int status = ::pclose(pipe);
-    outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-    outcome.err = read_all(err);
-    return outcome;
-  }
+  Outcome shell(const std::string& what) { return testing::run_command(what, (dir_ / "stderr").string()); }
   nlohmann::json run_json(const std::string& arguments) {
     const Outcome outcome = run(arguments + " --format json");
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;

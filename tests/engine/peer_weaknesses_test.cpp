@@ -119,14 +119,10 @@ TEST(PeerWeakness, EveryKindOfFailureHasACodeOfItsOwn) {
 }
 
 /// Remembers what it gave out and what it was told to copy from.
-class WatchedDevice final : public DeviceMemory {
+class WatchedDevice final : public testing::ForwardingDevice {
  public:
-  [[nodiscard]] std::string_view kind() const noexcept override { return real_->kind(); }
-  [[nodiscard]] Result<Unit> allocate(const SlotLayout& layout, std::uint32_t slots) override {
-    return real_->allocate(layout, slots);
-  }
   [[nodiscard]] Result<std::span<std::byte>> allocate_host(std::uint64_t bytes) override {
-    Result<std::span<std::byte>> memory = real_->allocate_host(bytes);
+    Result<std::span<std::byte>> memory = ForwardingDevice::allocate_host(bytes);
     if (memory) host = *memory;
     return memory;
   }
@@ -134,17 +130,7 @@ class WatchedDevice final : public DeviceMemory {
                                         std::span<const std::byte> image) override {
     ++copies;
     if (!owns(image)) ++foreign;
-    return real_->write_slot(slot, manifest, image);
-  }
-  [[nodiscard]] Result<Unit> wait_for_slot(std::uint32_t slot, void* stream) override {
-    return real_->wait_for_slot(slot, stream);
-  }
-  [[nodiscard]] Result<Unit> read_slot(std::uint32_t slot, std::uint32_t slice, SlotSide side,
-                                       std::span<std::byte> into) override {
-    return real_->read_slot(slot, slice, side, into);
-  }
-  [[nodiscard]] std::byte* buffer(std::uint32_t slice, SlotSide side) noexcept override {
-    return real_->buffer(slice, side);
+    return ForwardingDevice::write_slot(slot, manifest, image);
   }
   [[nodiscard]] bool owns(std::span<const std::byte> bytes) const noexcept {
     return bytes.data() >= host.data() && bytes.data() + bytes.size() <= host.data() + host.size();
@@ -153,9 +139,6 @@ class WatchedDevice final : public DeviceMemory {
   std::span<std::byte> host;
   int copies = 0;
   int foreign = 0;  // copies from elsewhere
-
- private:
-  std::unique_ptr<DeviceMemory> real_ = make_host_memory_device();
 };
 
 /// Fills an image with the adapter's id.

@@ -2,42 +2,23 @@
 // out.
 
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
-#include <array>
-#include <cstdio>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "support/run_command.hpp"
 #include "support/temp_dir.hpp"
 
 namespace loracle {
 namespace {
 
-struct Outcome {
-  int exit_code = -1;
-  std::string out;
-  std::string err;
-};
+using testing::Outcome;
 
 class ConfigCli : public ::testing::Test {
  protected:
   Outcome run(const std::string& arguments, const std::string& environment = "") const {
-    const std::string err = (dir_ / "stderr").string();
-    Outcome outcome;
-    std::FILE* pipe = ::popen(
-        ("env " + environment + " " LORACLE_APP_PATH " config show " + arguments + " 2>" + err).c_str(), "r");
-    if (pipe == nullptr) return outcome;
-    std::array<char, 4096> buffer{};
-    for (std::size_t got = 0; (got = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
-      outcome.out.append(buffer.data(), got);
-    const int status = ::pclose(pipe);
-    outcome.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-    std::ifstream in(err, std::ios::binary);
-    outcome.err.assign(std::istreambuf_iterator<char>(in), {});
-    return outcome;
+    return testing::run_command("env " + environment + " " LORACLE_APP_PATH " config show " + arguments,
+                                (dir_ / "stderr").string());
   }
   /// "value (origin)" of a setting.
   static std::string shown(const Outcome& outcome, const std::string& name) {

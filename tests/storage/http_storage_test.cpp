@@ -6,12 +6,15 @@
 #include <optional>
 
 #include "loracle/storage/provider.hpp"
+#include "storage/fetched.hpp"
 #include "storage/loopback_server.hpp"
 
 namespace loracle {
 namespace {
 
 using testing::asked_range;
+using testing::fetch;
+using testing::Fetched;
 using testing::LoopbackServer;
 using testing::noise;
 using testing::Received;
@@ -42,23 +45,6 @@ std::unique_ptr<StorageProvider> make(const HttpStorageOptions& options = open_o
   auto made = make_http_storage("http", options);
   EXPECT_TRUE(made) << (made ? "" : made.error().message);
   return made ? std::move(*made) : nullptr;
-}
-
-/// What a fetch brought, and its error.
-struct Fetched {
-  std::string bytes;
-  std::optional<Error> error;
-};
-
-Fetched fetch(StorageProvider& provider, const std::string& uri, FetchRange range) {
-  Fetched fetched;
-  const auto done = provider.fetch(uri, range, [&](std::uint64_t offset, std::span<const std::byte> bytes) {
-    EXPECT_EQ(offset, range.offset + fetched.bytes.size());
-    fetched.bytes.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    return Result<Unit>(Unit{});
-  });
-  if (!done) fetched.error = done.error();
-  return fetched;
 }
 
 std::string message(const Fetched& fetched) { return fetched.error ? fetched.error->message : "no error"; }

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 
+#include "storage/fetched.hpp"
 #include "storage/loopback_server.hpp"
 #include "storage/storage_uri.hpp"
 
@@ -16,6 +17,8 @@ namespace {
 
 using testing::asked_range;
 using testing::FaultProxy;
+using testing::fetch;
+using testing::Fetched;
 using testing::LoopbackServer;
 using testing::noise;
 using testing::Received;
@@ -55,22 +58,6 @@ std::unique_ptr<StorageProvider> make(const S3StorageOptions& options,
   auto made = make_s3_storage_in(options, {lookup(variables), [] { return kNow; }});
   EXPECT_TRUE(made) << (made ? "" : made.error().message);
   return made ? std::move(*made) : nullptr;
-}
-
-struct Fetched {
-  std::string bytes;
-  std::optional<Error> error;
-};
-
-Fetched fetch(StorageProvider& provider, const std::string& uri, const FetchRange& range) {
-  Fetched fetched;
-  const auto done = provider.fetch(uri, range, [&](std::uint64_t offset, std::span<const std::byte> bytes) {
-    EXPECT_EQ(offset, range.offset + fetched.bytes.size());
-    fetched.bytes.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    return Result<Unit>(Unit{});
-  });
-  if (!done) fetched.error = done.error();
-  return fetched;
 }
 
 std::string xml_escaped(const std::string& text) {

@@ -9,12 +9,15 @@
 #include <thread>
 
 #include "loracle/storage/provider.hpp"
+#include "storage/fetched.hpp"
 #include "support/temp_dir.hpp"
 
 namespace loracle {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::fetch;
+using testing::Fetched;
 using testing::TempDir;
 
 std::unique_ptr<StorageProvider> make(const FileStorageOptions& options) {
@@ -27,22 +30,6 @@ std::unique_ptr<StorageProvider> rooted(const fs::path& root) {
   FileStorageOptions options;
   options.allowed_paths = {root.string()};
   return make(options);
-}
-
-struct Fetched {
-  std::string bytes;
-  std::optional<Error> error;
-};
-
-Fetched fetch(StorageProvider& provider, const std::string& uri, const FetchRange& range) {
-  Fetched fetched;
-  const auto done = provider.fetch(uri, range, [&](std::uint64_t offset, std::span<const std::byte> bytes) {
-    EXPECT_EQ(offset, range.offset + fetched.bytes.size());
-    fetched.bytes.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    return Result<Unit>(Unit{});
-  });
-  if (!done) fetched.error = done.error();
-  return fetched;
 }
 
 /// root/ with a few files, and outside/ with a secret beside it.

@@ -76,8 +76,8 @@ class SimWorkers final : public Workers {
   std::uint64_t next_ = 0;
 };
 
-/// Host memory whose copies can be made to fail.
-class SimDevice final : public DeviceMemory {
+/// Host memory, for devices that watch or break some of the calls.
+class ForwardingDevice : public DeviceMemory {
  public:
   [[nodiscard]] std::string_view kind() const noexcept override { return real_->kind(); }
   [[nodiscard]] Result<Unit> allocate(const SlotLayout& layout, std::uint32_t slots) override {
@@ -88,7 +88,6 @@ class SimDevice final : public DeviceMemory {
   }
   [[nodiscard]] Result<Unit> write_slot(std::uint32_t slot, const ImageManifest& manifest,
                                         std::span<const std::byte> image) override {
-    if (fails && fails()) return fail(Errc::kIo, "the device does not answer", 700);
     return real_->write_slot(slot, manifest, image);
   }
   [[nodiscard]] Result<Unit> wait_for_slot(std::uint32_t slot, void* stream) override {
@@ -102,10 +101,20 @@ class SimDevice final : public DeviceMemory {
     return real_->buffer(slice, side);
   }
 
-  std::function<bool()> fails;  // asked at each copy
-
  private:
   std::unique_ptr<DeviceMemory> real_ = make_host_memory_device();
+};
+
+/// Host memory whose copies can be made to fail.
+class SimDevice final : public ForwardingDevice {
+ public:
+  [[nodiscard]] Result<Unit> write_slot(std::uint32_t slot, const ImageManifest& manifest,
+                                        std::span<const std::byte> image) override {
+    if (fails && fails()) return fail(Errc::kIo, "the device does not answer", 700);
+    return ForwardingDevice::write_slot(slot, manifest, image);
+  }
+
+  std::function<bool()> fails;  // asked at each copy
 };
 
 }  // namespace loracle::testing

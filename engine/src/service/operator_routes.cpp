@@ -31,37 +31,28 @@ Json latency_json(const LatencyHistogram& latency) {
 
 void reply_stats(Api& api, HttpExchange& exchange) {
   const EngineStats stats = api.engine.stats();
-  const HierarchyCounts& counts = stats.counts;
-  const Json json = {{"adapters_known", stats.adapters_known},
-                     {"requests", stats.requests},
-                     {"requests_waiting", stats.requests_waiting},
-                     {"requests_failed", stats.requests_failed},
-                     {"leases", api.leases->size()},
-                     {"leases_expired", api.leases->expired()},
-                     {"uses", counts.uses},
-                     {"gpu_hits", counts.gpu_hits},
-                     {"host_to_device_loads", counts.host_to_device_loads},
-                     {"disk_loads", counts.disk_loads},
-                     {"gpu_evictions", counts.gpu_evictions},
-                     {"gpu_invalidations", counts.gpu_invalidations},
-                     {"host_evictions", counts.host_evictions},
-                     {"refused_requests", counts.refused_requests},
-                     {"refused_uses", counts.refused_uses},
-                     {"loads", stats.loads},
-                     {"loads_failed", stats.loads_failed},
-                     {"loads_in_flight", stats.loads_in_flight},
-                     {"loaded_bytes", stats.loaded_bytes},
-                     {"copies", stats.copies},
-                     {"copies_failed", stats.copies_failed},
-                     {"copied_bytes", stats.copied_bytes},
-                     {"prefetches", stats.prefetches},
-                     {"prefetches_dropped", stats.prefetches_dropped},
-                     {"arena_bytes", stats.arena_bytes},
-                     {"device", tier_json(stats.device)},
-                     {"host", tier_json(stats.host)},
-                     {"load_latency", latency_json(stats.load_latency)},
-                     {"copy_latency", latency_json(stats.copy_latency)},
-                     {"acquire_latency", latency_json(stats.acquire_latency)}};
+  Json json = {{"adapters_known", stats.adapters_known},
+               {"requests", stats.requests},
+               {"requests_waiting", stats.requests_waiting},
+               {"requests_failed", stats.requests_failed},
+               {"leases", api.leases->size()},
+               {"leases_expired", api.leases->expired()}};
+  for (const NamedCount& named : kTwoTierCounts) json[named.name] = stats.counts.*named.count;
+  json.update({{"loads", stats.loads},
+               {"loads_failed", stats.loads_failed},
+               {"loads_in_flight", stats.loads_in_flight},
+               {"loaded_bytes", stats.loaded_bytes},
+               {"copies", stats.copies},
+               {"copies_failed", stats.copies_failed},
+               {"copied_bytes", stats.copied_bytes},
+               {"prefetches", stats.prefetches},
+               {"prefetches_dropped", stats.prefetches_dropped},
+               {"arena_bytes", stats.arena_bytes},
+               {"device", tier_json(stats.device)},
+               {"host", tier_json(stats.host)},
+               {"load_latency", latency_json(stats.load_latency)},
+               {"copy_latency", latency_json(stats.copy_latency)},
+               {"acquire_latency", latency_json(stats.acquire_latency)}});
   exchange.reply({.body = dump(json)});
 }
 

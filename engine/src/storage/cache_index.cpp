@@ -42,6 +42,14 @@ Result<CacheIndex> CacheIndex::make(const std::string& policy, Capacity capacity
   return CacheIndex(rows, capacity, std::move(*made));
 }
 
+void CacheIndex::add_to(CacheStats& stats) const noexcept {
+  stats.entries = tier_.used().entries;
+  stats.entries_max = tier_.capacity().entries;
+  stats.bytes = tier_.used().bytes.value;
+  stats.bytes_max = tier_.capacity().bytes.value;
+  stats.evictions = evictions_;
+}
+
 Row CacheIndex::find(const std::string& key) const {
   const auto found = published_.find(key);
   return found == published_.end() ? kNoRow : found->second;

@@ -19,6 +19,7 @@
 #include "loracle/core/result.hpp"
 #include "loracle/policy/any_policy.hpp"
 #include "loracle/policy/tier.hpp"
+#include "loracle/storage/cache.hpp"
 
 namespace loracle {
 
@@ -34,7 +35,8 @@ class CacheIndex {
   [[nodiscard]] Tier<AnyPolicy>& tier() noexcept { return tier_; }
   [[nodiscard]] const Tier<AnyPolicy>& tier() const noexcept { return tier_; }
   [[nodiscard]] std::size_t rows() const noexcept { return keys_.size(); }
-  [[nodiscard]] std::uint64_t evictions() const noexcept { return evictions_; }
+  /// Sets what the tier knows: entries, bytes, their bounds, evictions.
+  void add_to(CacheStats& stats) const noexcept;
 
   /// Reserves a row: brings it into the tier, held once, evicting until it fits. `erase(victim)` deletes the
   /// victim's bytes, and answers false if somebody beyond this index still uses them: then another has to go.

@@ -1,41 +1,16 @@
 #pragma once
-/// What caches and fetches ask of the system: descriptors that close themselves, and errors that say what to
-/// do. Threads: any.
-
-#include <unistd.h>
+/// What caches and fetches ask of the system, with errors that say what to do. Threads: any.
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "loracle/core/result.hpp"
+#include "storage/unique_fd.hpp"
 
 namespace loracle {
-
-class UniqueFd {
- public:
-  UniqueFd() = default;
-  explicit UniqueFd(int fd) noexcept : fd_(fd) {}
-  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  UniqueFd& operator=(UniqueFd&& other) noexcept {
-    if (this != &other) reset(std::exchange(other.fd_, -1));
-    return *this;
-  }
-  ~UniqueFd() { reset(); }
-
-  [[nodiscard]] int get() const noexcept { return fd_; }
-  [[nodiscard]] bool is_open() const noexcept { return fd_ >= 0; }
-  void reset(int fd = -1) noexcept {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = fd;
-  }
-
- private:
-  int fd_ = -1;
-};
 
 /// "PATH: cannot WHAT: REASON", with a hint where the reason has a cure.
 [[nodiscard]] tl::unexpected<Error> io_failed(const std::string& path, std::string_view what, int error);

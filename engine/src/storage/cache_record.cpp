@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "loracle/engine/digest.hpp"
+#include "storage/storage_uri.hpp"
 
 namespace loracle {
 namespace {
@@ -32,13 +33,7 @@ bool is_utf8(const std::string& text) {
 bool is_inner_name(std::string_view name) {
   if (name.empty() || name.size() > kCacheKeyBytesMax || name == kRecordName) return false;
   if (name.find('\0') != std::string_view::npos) return false;
-  while (true) {
-    const std::size_t slash = name.find('/');
-    const std::string_view part = name.substr(0, slash);
-    if (part.empty() || part == "." || part == "..") return false;
-    if (slash == std::string_view::npos) return true;
-    name.remove_prefix(slash + 1);
-  }
+  return is_plain_path(name);
 }
 
 std::string body_of(const CacheRecord& record) {

@@ -557,12 +557,8 @@ Result<Unit> DiskStore::clear() {
 CacheStats DiskStore::stats() const {
   const std::lock_guard lock(mutex_);
   CacheStats stats = counts_;
-  const Tier<AnyPolicy>& tier = index_.tier();
-  stats.entries = tier.used().entries;
-  stats.entries_max = tier.capacity().entries;
-  stats.bytes = tier.used().bytes.value + excess_bytes_;
-  stats.bytes_max = tier.capacity().bytes.value;
-  stats.evictions = index_.evictions();
+  index_.add_to(stats);
+  stats.bytes += excess_bytes_;
   for (const auto& [name, row] : by_name_) {
     const Place& place = places_[index_of(row)];
     if (place.is_staging) stats.reserved_bytes += index_.size_of(row).value;

@@ -26,6 +26,8 @@ namespace loracle {
 
 class DiskStore : public std::enable_shared_from_this<DiskStore> {
  public:
+  static constexpr std::string_view kType = "disk";
+
   [[nodiscard]] static Result<std::shared_ptr<DiskStore>> open(const DiskCacheOptions& options);
   DiskStore(CacheIndex index, const DiskCacheOptions& options);
 

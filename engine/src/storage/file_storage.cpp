@@ -188,7 +188,7 @@ class FileStorage final : public StorageProvider {
                     fmt::format("{}/{}: more than {} folders deep", walk.path, below, kDepthMax));
       UniqueFd fd(::openat(directory.get(), std::string(name).c_str(),
                            O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-      if (fd.valid()) return add(std::move(fd), below + "/", depth + 1, walk);
+      if (fd.is_open()) return add(std::move(fd), below + "/", depth + 1, walk);
       if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
         return file_failure(walk.path + "/" + below, "list", errno);
     }

@@ -18,6 +18,7 @@
 #include "storage/cache_io.hpp"
 #include "storage/cache_record.hpp"
 #include "storage/disk_fill.hpp"
+#include "storage/store_cache.hpp"
 
 namespace loracle {
 namespace {
@@ -41,6 +42,8 @@ void sweep(const fs::path& temporary) {
 
 class MemoryStore : public std::enable_shared_from_this<MemoryStore> {
  public:
+  static constexpr std::string_view kType = "memory";
+
   MemoryStore(CacheIndex index, const MemoryCacheOptions& options)
       : index_(std::move(index)), places_(index_.rows()) {
     counts_.policy = options.policy;
@@ -292,14 +295,9 @@ Result<std::vector<CacheItem>> MemoryStore::list() {
 CacheStats MemoryStore::stats() const {
   const std::lock_guard lock(mutex_);
   CacheStats stats = counts_;
-  const Tier<AnyPolicy>& tier = index_.tier();
-  stats.entries = tier.used().entries;
-  stats.entries_max = tier.capacity().entries;
-  stats.bytes = tier.used().bytes.value;
-  stats.bytes_max = tier.capacity().bytes.value;
+  index_.add_to(stats);
   stats.reserved_bytes = reserved_bytes_;
   stats.leased = leased_;
-  stats.evictions = index_.evictions();
   return stats;
 }
 
@@ -326,31 +324,6 @@ Result<std::unique_ptr<CacheFill>> MemoryStore::begin(CacheContents contents) {
   return fill;
 }
 
-class MemoryCache final : public CacheBackend {
- public:
-  MemoryCache(std::shared_ptr<MemoryStore> store, bool preserve_permissions) : store_(std::move(store)) {
-    preserve_permissions_ = preserve_permissions;
-  }
-
-  [[nodiscard]] std::string_view type() const noexcept override { return "memory"; }
-  [[nodiscard]] Result<CachedCopy> get(const std::string& key) override {
-    return store_->get(key, /*is_counted=*/true);
-  }
-  [[nodiscard]] Result<Unit> remove(const std::string& key) override { return store_->remove(key); }
-  [[nodiscard]] Result<Unit> clear() override { return store_->clear(); }
-  [[nodiscard]] Result<CacheMetadata> metadata(const std::string& key) override {
-    return store_->metadata(key);
-  }
-  [[nodiscard]] Result<std::vector<CacheItem>> list() override { return store_->list(); }
-  [[nodiscard]] CacheStats stats() const override { return store_->stats(); }
-  [[nodiscard]] Result<std::unique_ptr<CacheFill>> begin(CacheContents contents) override {
-    return store_->begin(std::move(contents));
-  }
-
- private:
-  std::shared_ptr<MemoryStore> store_;
-};
-
 }  // namespace
 
 Result<std::unique_ptr<CacheBackend>> make_memory_cache(const MemoryCacheOptions& options) {
@@ -359,7 +332,7 @@ Result<std::unique_ptr<CacheBackend>> make_memory_cache(const MemoryCacheOptions
   if (!index) return fail(std::move(index.error()));
   auto store = std::make_shared<MemoryStore>(std::move(*index), options);
   if (Result<Unit> opened = store->open(); !opened) return fail(std::move(opened.error()));
-  return std::make_unique<MemoryCache>(std::move(store), options.preserve_permissions);
+  return std::make_unique<StoreCache<MemoryStore>>(std::move(store), options.preserve_permissions);
 }
 
 }  // namespace loracle

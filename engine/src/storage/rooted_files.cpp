@@ -63,18 +63,6 @@ tl::unexpected<Error> outside(const std::string& path) {
 
 }  // namespace
 
-UniqueFd& UniqueFd::operator=(UniqueFd&& other) noexcept {
-  if (this != &other) {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = std::exchange(other.fd_, -1);
-  }
-  return *this;
-}
-
-UniqueFd::~UniqueFd() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
 tl::unexpected<Error> file_failure(const std::string& path, std::string_view what, int error) {
   const bool absent = error == ENOENT || error == ENOTDIR;
   return fail(absent ? Errc::kNotFound : Errc::kIo,
@@ -93,7 +81,7 @@ Result<FileRoots> FileRoots::make(const FileStorageOptions& options) {
       if (error) return file_failure(given, "create this allowed directory", error.value());
     }
     root.directory = UniqueFd(::open(root.named.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!root.directory.valid()) {
+    if (!root.directory.is_open()) {
       const int error = errno;
       if (error != ENOENT) return file_failure(given, "use as an allowed directory", error);
       return fail(Errc::kNotFound,
@@ -127,7 +115,7 @@ Result<UniqueFd> FileRoots::locate(const std::string& path) const {
       const std::string_view rest = below(whole, *prefix);
       if (rest.empty()) continue;
       UniqueFd fd(open_beneath(root.directory.get(), rest));
-      if (fd.valid()) return fd;
+      if (fd.is_open()) return fd;
       // EXDEV: a link leads out of this root, maybe into another, or only looks like it. The others: a
       // kernel, or a sandbox, without openat2.
       if (errno != EXDEV && errno != ENOSYS && errno != EPERM && errno != EINVAL)
@@ -137,7 +125,7 @@ Result<UniqueFd> FileRoots::locate(const std::string& path) const {
     }
   }
   UniqueFd fd(::open(whole.c_str(), O_PATH | O_CLOEXEC));
-  if (!fd.valid()) {
+  if (!fd.is_open()) {
     const int error = errno;
     // Whether something outside exists is not for us to tell.
     if (!roots_.empty() && !named_inside) return outside(path);
@@ -154,7 +142,7 @@ Result<UniqueFd> FileRoots::locate(const std::string& path) const {
 Result<UniqueFd> reopen_for_reading(const UniqueFd& located, const std::string& path, int flags) {
   const std::string link = fmt::format("/proc/self/fd/{}", located.get());
   UniqueFd fd(::open(link.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags));
-  if (!fd.valid()) return file_failure(path, "read", errno);
+  if (!fd.is_open()) return file_failure(path, "read", errno);
   return fd;
 }
 

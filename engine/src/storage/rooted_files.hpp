@@ -8,31 +8,14 @@
 /// Threads: any. Errors: kInvalid (leads outside), kNotFound, kIo (detail: errno).
 
 #include <string>
-#include <utility>
+#include <string_view>
 #include <vector>
 
 #include "loracle/core/result.hpp"
 #include "loracle/storage/provider.hpp"
+#include "storage/unique_fd.hpp"
 
 namespace loracle {
-
-/// A file descriptor that is closed with its owner.
-class UniqueFd {
- public:
-  UniqueFd() = default;
-  explicit UniqueFd(int fd) noexcept : fd_(fd) {}
-  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  UniqueFd& operator=(UniqueFd&& other) noexcept;
-  UniqueFd(const UniqueFd&) = delete;
-  UniqueFd& operator=(const UniqueFd&) = delete;
-  ~UniqueFd();
-
-  [[nodiscard]] int get() const noexcept { return fd_; }
-  [[nodiscard]] bool valid() const noexcept { return fd_ >= 0; }
-
- private:
-  int fd_ = -1;
-};
 
 class FileRoots {
  public:

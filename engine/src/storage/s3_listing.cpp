@@ -6,21 +6,11 @@
 #include <pugixml.hpp>
 #include <string_view>
 
+#include "storage/storage_uri.hpp"
 #include "storage/utc_time.hpp"
 
 namespace loracle {
 namespace {
-
-/// True for a relative path that means itself: no empty part, no "." and no "..".
-bool is_plain_name(std::string_view name) noexcept {
-  while (true) {
-    const std::size_t slash = name.find('/');
-    const std::string_view part = name.substr(0, slash);
-    if (part.empty() || part == "." || part == "..") return false;
-    if (slash == std::string_view::npos) return true;
-    name.remove_prefix(slash + 1);
-  }
-}
 
 std::string quoted(std::string etag) {
   if (etag.empty() || etag.starts_with('"') || etag.starts_with("W/")) return etag;
@@ -58,7 +48,7 @@ Result<S3Page> add_s3_page(const std::string& body, const std::string& prefix, c
       return fail(Errc::kCorrupt, fmt::format("{}: the listing holds a key that lies elsewhere", uri));
     const std::string_view name = key.substr(prefix.size());
     if (name.empty()) page.marker = true;
-    if (!is_plain_name(name)) continue;
+    if (!is_plain_path(name)) continue;
     StoredObject object;
     object.name = name;
     const std::string_view size = node.child_value("Size");
@@ -76,7 +66,7 @@ Result<S3Page> add_s3_page(const std::string& body, const std::string& prefix, c
       return fail(Errc::kCorrupt, fmt::format("{}: the listing holds a folder that lies elsewhere", uri));
     std::string_view name = key.substr(prefix.size());
     if (name.ends_with('/')) name.remove_suffix(1);
-    if (is_plain_name(name)) listing.folders.emplace_back(name);
+    if (is_plain_path(name)) listing.folders.emplace_back(name);
   }
   if (std::string_view(root.child_value("IsTruncated")) == "true") {
     page.continuation = root.child_value("NextContinuationToken");

@@ -137,6 +137,16 @@ std::string shown_uri(std::string_view uri) {
   return fmt::format("{}{}{}", scheme, kSeparator, rest);
 }
 
+bool is_plain_path(std::string_view path) noexcept {
+  while (true) {
+    const std::size_t slash = path.find('/');
+    const std::string_view part = path.substr(0, slash);
+    if (part.empty() || part == "." || part == "..") return false;
+    if (slash == std::string_view::npos) return true;
+    path.remove_prefix(slash + 1);
+  }
+}
+
 std::string percent_encoded(std::string_view text, bool keep_slashes) {
   std::string encoded;
   for (const char c : text) {

@@ -39,6 +39,9 @@ struct HttpAddress {
 /// For people and logs: without user info, query and fragment, where secrets are.
 [[nodiscard]] std::string shown_uri(std::string_view uri);
 
+/// True for a relative path that means itself: no empty part, no "." and no "..".
+[[nodiscard]] bool is_plain_path(std::string_view path) noexcept;
+
 /// Everything but A-Z a-z 0-9 - . _ ~ as %XX, and slashes too unless they are kept.
 [[nodiscard]] std::string percent_encoded(std::string_view text, bool keep_slashes);
 

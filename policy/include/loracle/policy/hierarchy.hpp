@@ -21,6 +21,7 @@
 /// Errors: refusals are values (`Verdict`), each logged.
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -58,6 +59,29 @@ struct HierarchyCounts {
 
   friend bool operator==(const HierarchyCounts&, const HierarchyCounts&) = default;
 };
+
+/// A count under the name it has in every output.
+struct NamedCount {
+  const char* name;
+  std::uint64_t HierarchyCounts::*count;
+};
+
+inline constexpr std::array<NamedCount, 9> kTwoTierCounts = {{
+    {"uses", &HierarchyCounts::uses},
+    {"gpu_hits", &HierarchyCounts::gpu_hits},
+    {"host_to_device_loads", &HierarchyCounts::host_to_device_loads},
+    {"disk_loads", &HierarchyCounts::disk_loads},
+    {"gpu_evictions", &HierarchyCounts::gpu_evictions},
+    {"gpu_invalidations", &HierarchyCounts::gpu_invalidations},
+    {"host_evictions", &HierarchyCounts::host_evictions},
+    {"refused_requests", &HierarchyCounts::refused_requests},
+    {"refused_uses", &HierarchyCounts::refused_uses},
+}};
+/// What there is beside them where a disk tier lies below.
+inline constexpr std::array<NamedCount, 2> kDiskTierCounts = {{
+    {"origin_loads", &HierarchyCounts::origin_loads},
+    {"disk_evictions", &HierarchyCounts::disk_evictions},
+}};
 
 /// What was counted after `before`, an earlier reading.
 [[nodiscard]] HierarchyCounts since(HierarchyCounts now, const HierarchyCounts& before) noexcept;
