@@ -12,13 +12,16 @@ namespace loracle::app {
 
 void SettingsFlags::add_to(CLI::App& command) {
   command.add_option("--config", path_, "Settings file (TOML); default: LORACLE_CONFIG, or none");
-  for (const Setting& setting : all_settings()) {
+  for (const ShownSetting& shown : Settings().show()) {
+    const Setting& setting = *shown.setting;
     if (setting.flags.empty()) continue;
     // Without a variable of its own: CLI11 keeps the texts, and Settings knows what they mean.
     CLI::Option* const option =
         command.add_option(fmt::format("{}", fmt::join(setting.flags, ",")),
                            CLI::callback_t([](const CLI::results_t&) { return true; }), setting.help);
     option->type_name(setting.type);
+    if (!shown.value.empty() && shown.value != "\"\"" && shown.value != "[]")
+      option->default_str(shown.value);
     option->group("[" + setting.name.substr(0, setting.name.find('.')) + "]");
     if (setting.is_switch)
       option->expected(0, 1);

@@ -217,7 +217,7 @@ loracle_status loracle_engine_load_many(loracle_engine* engine, const char* cons
  * too. */
 loracle_status loracle_engine_pin(loracle_engine* engine, const char* name, loracle_tier tier,
                                   uint64_t timeout_ns, loracle_error* error);
-/* Lifts the pin of a tier and of those above it. */
+/* Lifts the pin of a tier and of those above it; a pin that still waits ends with LORACLE_CANCELLED. */
 loracle_status loracle_engine_unpin(loracle_engine* engine, const char* name, loracle_tier tier,
                                     loracle_error* error);
 

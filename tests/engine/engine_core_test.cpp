@@ -184,6 +184,28 @@ TEST(EngineCore, PinsThatFillTheDeviceRefuseAtOnce) {
   EXPECT_TRUE(scene.acquire({"a1"}));
 }
 
+// If this failed, an adapter that an operator had unpinned would be pinned a moment later, for good.
+TEST(EngineCore, UnpinEndsPinsThatStillWait) {
+  for (const bool for_room : {false, true}) {  // waits for room, or for its load
+    CoreScene scene(sizes(1, 2));
+    scene.know("a0", 1);
+    scene.know("a1", 1);
+    Result<Lease> held = scene.acquire({"a0"});
+    ASSERT_TRUE(held);
+    scene.core->pin_later("a1", 0);
+    scene.core->pin_later("a1", 1);
+    if (for_room) scene.workers.run_all();
+    ASSERT_TRUE(scene.core->unpin("a1", for_room ? 1 : 0));
+    held->let_go();
+    scene.workers.run_all();
+    const Result<AdapterStatus> status = scene.core->status("a1");
+    ASSERT_TRUE(status);
+    EXPECT_EQ(status->pinned, !for_room) << "the device's pin only was lifted";
+    EXPECT_FALSE(status->on_device);
+    EXPECT_EQ(scene.core->stats().requests_waiting, 0U);
+  }
+}
+
 // If this failed, a batch that can never be served would wait for its deadline.
 TEST(EngineCore, RefusesABatchLargerThanTheDeviceAtOnce) {
   CoreScene scene(sizes(2, 8));

@@ -35,6 +35,8 @@ class RawClient {
     }
     return true;
   }
+  /// Says that no more comes; what the other side sends can still be read.
+  void end_sending() { ::shutdown(socket_, SHUT_WR); }
   /// What comes until the other side closes, `until` has come, or nothing came for `timeout_ms`.
   std::string receive(std::string_view until = {}, int timeout_ms = 5000) {
     std::string text;

@@ -2,10 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <future>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 
+#include "raw_client.hpp"
 #include "service_scene.hpp"
 
 namespace loracle::testing {
@@ -83,6 +87,29 @@ TEST_F(AdapterRoutes, AnAcquireWithoutRoomWaitsForARelease) {
   EXPECT_EQ(release("alpha", first["lease"]), 200);
   EXPECT_EQ(waiting.get()["slot"], first["slot"]);
   EXPECT_EQ(release("beta", second["lease"]), 200);
+}
+
+TEST_F(AdapterRoutes, AClientThatHangsUpHoldsNothing) {
+  // If this failed, every client that lost patience would take a slot away for a lease's whole time.
+  for (const bool half : {false, true}) {
+    const json first = acquire("alpha");
+    const json second = acquire("beta");
+    auto impatient = std::make_unique<RawClient>(service_->port());
+    ASSERT_TRUE(
+        impatient->send("POST /v1/adapters/gamma/acquire HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"));
+    ASSERT_TRUE(eventually([&] { return engine_->stats().requests_waiting == 1; }));
+    if (half)
+      impatient->end_sending();
+    else
+      impatient.reset();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));  // until the front has seen it
+    EXPECT_EQ(release("alpha", first["lease"]), 200);
+    EXPECT_TRUE(eventually([&] { return engine_->stats().requests_waiting == 0; }));
+    EXPECT_TRUE(eventually([&] { return engine_->stats().leases == 1; })) << engine_->stats().leases;
+    if (half)
+      EXPECT_TRUE(impatient->receive("none is held").starts_with("HTTP/1.1 499 ")) << "it still reads";
+    EXPECT_EQ(release("beta", second["lease"]), 200);
+  }
 }
 
 TEST_F(AdapterRoutes, AnAcquireWithoutRoomEndsAtItsTime) {

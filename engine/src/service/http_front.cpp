@@ -42,6 +42,7 @@ class HttpConnection {
   std::uint64_t deadline_ns = kNoDeadline;
   std::uint32_t watched = 0;  // epoll's events
   std::atomic<bool> is_open = true;
+  std::atomic<bool> has_hung_up = false;  // while it was busy
 };
 
 struct HttpFront::Message {
@@ -142,6 +143,9 @@ bool HttpFront::push(const std::shared_ptr<HttpConnection>& connection, std::str
 void HttpFront::finish(const std::shared_ptr<HttpConnection>& connection) {
   tell({.kind = Message::Kind::kFinish, .connection = connection});
 }
+bool HttpFront::has_hung_up(const HttpConnection& connection) noexcept {
+  return connection.has_hung_up || !connection.is_open;
+}
 void HttpFront::begin_drain() { tell({.kind = Message::Kind::kDrain}); }
 
 bool HttpFront::wait_empty(std::uint32_t timeout_ms) {
@@ -171,7 +175,10 @@ void HttpFront::run() {
       const auto found = connections_.find(socket);
       if (found == connections_.end()) continue;
       const std::shared_ptr<HttpConnection> connection = found->second;
-      if ((what & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) read_some(*connection);
+      if (connection->state == HttpConnection::State::kBusy)
+        hung_up(*connection, (what & (EPOLLHUP | EPOLLERR)) != 0);
+      else if ((what & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
+        read_some(*connection);
       if (connection->is_open && (what & EPOLLOUT) != 0) write_some(*connection);
     }
     take_messages();
@@ -268,13 +275,14 @@ void HttpFront::add(int socket) {
 }
 
 /// Asks for what the state needs. Of a busy connection nothing is read: its client may send the next request
-/// whenever it likes, into its own socket's buffer. That it has gone is learnt when it is written to.
+/// whenever it likes, into its own socket's buffer. Only that it ends its side is noticed, once.
 void HttpFront::watch(HttpConnection& connection) {
   using State = HttpConnection::State;
   std::uint32_t events = 0;
   if (connection.state == State::kReading || connection.state == State::kStreaming ||
       connection.state == State::kLingering)
     events |= EPOLLIN | EPOLLRDHUP;
+  if (connection.state == State::kBusy && !connection.has_hung_up) events |= EPOLLRDHUP;
   if (connection.out_sent < connection.out.size()) events |= EPOLLOUT;
   if (events == connection.watched) return;
   connection.watched = events;
@@ -282,6 +290,13 @@ void HttpFront::watch(HttpConnection& connection) {
   event.events = events;
   event.data.fd = connection.socket;
   ::epoll_ctl(epoll_, EPOLL_CTL_MOD, connection.socket, &event);
+}
+
+/// Of a busy connection. A client that ended only its own side can still read an answer.
+void HttpFront::hung_up(HttpConnection& connection, bool both_sides) {
+  connection.has_hung_up = true;
+  if (both_sides) return drop(connection);
+  watch(connection);
 }
 
 void HttpFront::read_some(HttpConnection& connection) {

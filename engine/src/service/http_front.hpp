@@ -79,6 +79,8 @@ class HttpFront {
   /// False when the stream has ended: its client is gone, too slow, or `finish` was called.
   bool push(const std::shared_ptr<HttpConnection>& connection, std::string bytes);
   void finish(const std::shared_ptr<HttpConnection>& connection);
+  /// True if the client ended the connection, or its side of it, while its request was worked on.
+  [[nodiscard]] static bool has_hung_up(const HttpConnection& connection) noexcept;
 
   /// Idle connections are closed, others after their answer.
   void begin_drain();
@@ -94,6 +96,7 @@ class HttpFront {
   void take_messages();
   void take_message(Message& message);
   void add(int socket);
+  void hung_up(HttpConnection& connection, bool both_sides);
   void read_some(HttpConnection& connection);
   void take_requests(HttpConnection& connection);
   void refuse(HttpConnection& connection, int status, std::string_view message);

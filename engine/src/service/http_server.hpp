@@ -56,6 +56,8 @@ class HttpExchange : public std::enable_shared_from_this<HttpExchange> {
   void reply_with_stream(std::string first_bytes);
   /// As it was sent: printable ASCII.
   [[nodiscard]] const std::string& target() const noexcept { return request_.head.target; }
+  /// Its client waits no more: what was done for it may be undone.
+  [[nodiscard]] bool has_hung_up() const noexcept { return HttpFront::has_hung_up(*request_.connection); }
   [[nodiscard]] const std::shared_ptr<HttpConnection>& connection() const noexcept {
     return request_.connection;
   }

@@ -13,6 +13,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kBatchMax = 256;
+constexpr int kClientClosedRequest = 499;  // as nginx has it; for the log and the metrics
 
 std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
@@ -82,6 +83,13 @@ void acquire_known(Api& api, const std::shared_ptr<HttpExchange>& exchange,
   const std::vector<std::string_view> names(asked->names.begin(), asked->names.end());
   api.engine.acquire_async(names, asked->options, [&api, exchange, asked](Result<Lease> lease) {
     api.waiting.remove(asked->names);
+    if (lease && exchange->has_hung_up()) {
+      // Nobody would learn the lease's id: it would hold a slot until its time is over.
+      lease->let_go();
+      return exchange->reply(
+          error_reply(kClientClosedRequest, "ClientClosedRequest",
+                      "the connection was ended before the lease was there: none is held"));
+    }
     if (lease) return grant(api, *exchange, *asked, std::move(*lease));
     capture_refused(api, *asked, lease.error());
     exchange->reply(error_reply(lease.error()));

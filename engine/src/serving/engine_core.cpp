@@ -327,7 +327,10 @@ void EngineCore::pin_later(std::string_view name, std::size_t level) {
 Result<Unit> EngineCore::unpin(std::string_view name, std::size_t level) {
   Lock lock(mutex_);
   if (rows_.find(name) == nullptr) return fail(not_found(name));
-  if (const Row row = rows_.row_of(name); row != kNoRow) tiers_.unpin(row, level);
+  if (const Row row = rows_.row_of(name); row != kNoRow) {
+    cancel_pins(row, level);
+    tiers_.unpin(row, level);
+  }
   wake_room();
   flush(lock);
   return Unit{};

@@ -90,6 +90,7 @@ class EngineCore {
   [[nodiscard]] Result<Unit> pin(std::string_view name, std::size_t level, const AcquireOptions& options);
   /// The same without waiting; an adapter that cannot be had stays unpinned.
   void pin_later(std::string_view name, std::size_t level);
+  /// Also of pins that are not there yet: whoever waits for one gets kCancelled.
   [[nodiscard]] Result<Unit> unpin(std::string_view name, std::size_t level);
   [[nodiscard]] Result<Unit> deactivate(std::string_view name);
   [[nodiscard]] Result<Unit> set_policy(std::size_t level, std::string_view policy);
@@ -153,6 +154,7 @@ class EngineCore {
   void finish(const PendingPtr& request, Result<Lease> result);
   void leave_loading(PendingRequest& request);
   void cancel(const PendingPtr& request, Error error);
+  void cancel_pins(Row row, std::size_t level);
   [[nodiscard]] Error refusal(Verdict verdict, const PendingRequest& request) const;
   [[nodiscard]] Result<Lease> wait(Lock& lock, const PendingPtr& request, const AcquireOptions& options);
   [[nodiscard]] bool fits_without_eviction(Row row) const noexcept;

@@ -224,6 +224,18 @@ void EngineCore::cancel(const PendingPtr& request, Error error) {
   told_idle();
 }
 
+/// Those of tier `level` and of the tiers above it that still wait for the row.
+void EngineCore::cancel_pins(Row row, std::size_t level) {
+  std::vector<PendingPtr> waiting = waiters_[index_of(row)];
+  waiting.insert(waiting.end(), room_.begin(), room_.end());
+  for (const PendingPtr& request : waiting) {
+    if (request->purpose != Purpose::kPin || request->level > level || request->rows.front() != row) continue;
+    if (request->stage == Stage::kDone) continue;  // ended by what ended before it
+    cancel(request,
+           {Errc::kCancelled, fmt::format("'{}' was unpinned before it was there", rows_.name(row)), 0});
+  }
+}
+
 Error EngineCore::refusal(Verdict verdict, const PendingRequest& request) const {
   const std::string& first = rows_.name(request.rows.front());
   switch (verdict) {

@@ -214,7 +214,7 @@ class Engine {
   /// Brings an adapter into a tier and keeps it there, and in those below. Waits until it is there.
   [[nodiscard]] Result<Unit> pin(std::string_view name, EngineTier tier = EngineTier::kDevice,
                                  const AcquireOptions& options = {});
-  /// Lifts the pin of a tier and of those above it.
+  /// Lifts the pin of a tier and of those above it; a `pin` that still waits ends with kCancelled.
   [[nodiscard]] Result<Unit> unpin(std::string_view name, EngineTier tier = EngineTier::kHost);
 
   /// Makes the adapter at `uri` (a directory, file://, or what env.origins understand) known under `name`, or
