@@ -147,6 +147,11 @@ Result<Trace> TraceFlags::load() const {
   if (!trace) return trace;
   if (trace->skipped_lines > 0)
     say(fmt::format("loracle: {}: {} bad lines skipped\n", path, trace->skipped_lines));
+  if (trace->format == "openai" && trace->mapping == "lora")
+    say(fmt::format(
+        "loracle: {}: every model it names counts as an adapter; leave the base model out with --map "
+        "lora:base=NAME\n",
+        path));
   if (!catalog.empty()) {
     const Result<Dtype> dtype = parse_dtype(lora_dtype);
     if (!dtype) return fail(dtype.error());
@@ -154,9 +159,15 @@ Result<Trace> TraceFlags::load() const {
     if (!weights) return fail(weights.error());
     for (const std::string& rejected : weights->rejected)
       say(fmt::format("loracle: {}: adapter left out: {}\n", catalog, rejected));
-    if (add_weights(*trace, *weights) == 0)
+    const std::uint64_t matched = add_weights(*trace, *weights);
+    if (matched == 0)
       say(fmt::format("loracle: {}: none of its {} adapters is named in the trace\n", catalog,
                       weights->adapters.size()));
+    else if (matched < trace->rows())
+      say(fmt::format(
+          "loracle: {}: has {} of the trace's {} adapters; of the others only what the trace says "
+          "is known\n",
+          catalog, matched, trace->rows()));
   }
   return trace;
 }

@@ -23,6 +23,8 @@ struct PlanFlags {
   std::string gpu_memory;
   std::string target_disk_loads = "1%";
   std::string max_wait_probability = "1%";
+  std::string slot_load_time;
+  std::string disk_load_time;
   std::string policies;
   std::string html;
   std::string json;
@@ -43,6 +45,14 @@ Result<PlanOptions> plan_options(const PlanFlags& flags) {
   const Result<double> wait = parse_share(flags.max_wait_probability);
   if (!wait) return fail(wait.error());
   options.max_wait_probability = *wait;
+  for (const auto& [text, target] : {std::pair{&flags.slot_load_time, &options.slot_load_s},
+                                     std::pair{&flags.disk_load_time, &options.disk_load_s}}) {
+    if (text->empty()) continue;
+    const Result<double> seconds = parse_seconds(*text);
+    if (!seconds) return fail(seconds.error());
+    *target = *seconds;
+  }
+  options.load_times_measured = !flags.slot_load_time.empty() && !flags.disk_load_time.empty();
   TierOptions tiers;
   tiers.tiers = options.tiers;
   if (const Result<Unit> ok = check_tier_options(tiers); !ok) return fail(ok.error());
@@ -111,6 +121,16 @@ void add_plan_command(CLI::App& app, int& exit_code) {
       ->add_option("--max-wait-probability", flags->max_wait_probability,
                    "Requests that may find all slots busy: 1% or 0.01")
       ->capture_default_str();
+  const PlanOptions defaults;
+  command->add_option(
+      "--slot-load-time", flags->slot_load_time,
+      fmt::format("How long your server takes from host memory into a slot: 8ms (default: a guess, "
+                  "{:g}ms)",
+                  defaults.slot_load_s * 1e3));
+  command->add_option(
+      "--disk-load-time", flags->disk_load_time,
+      fmt::format("How long a load from disk takes before that: 100ms (default: a guess, {:g}ms)",
+                  defaults.disk_load_s * 1e3));
   command
       ->add_option("--tiers", flags->options.tiers, "Grid to plan on: lru/lru, vllm, or device/host policies")
       ->capture_default_str();

@@ -24,8 +24,9 @@ struct Running {
 
 class Pass {
  public:
-  explicit Pass(const Trace& trace)
+  Pass(const Trace& trace, double traffic)
       : trace_(trace),
+        traffic_(traffic),
         idle_(trace.rows()),
         holders_(trace.rows(), 0),
         was_used_(trace.rows(), false),
@@ -42,7 +43,8 @@ class Pass {
     count(arrivals_at_, active_);
     if (needs_idle) count(needed_, active_);
     const float held_s = trace_.duration_s[request];
-    running_.push_back({now_s + (held_s > 0 ? static_cast<double>(held_s) : 0.0), request});
+    // In units of arrivals' time: that they come sooner or that all is held longer is the same.
+    running_.push_back({now_s + (held_s > 0 ? static_cast<double>(held_s) * traffic_ : 0.0), request});
     std::push_heap(running_.begin(), running_.end(), std::greater<>());
     uses_ += batch.size();
     ++requests_;
@@ -101,6 +103,7 @@ class Pass {
   }
 
   const Trace& trace_;
+  double traffic_;
   StackDistance idle_;
   std::vector<std::uint32_t> holders_;  // [rows] running requests that hold it
   std::vector<bool> was_used_;          // [rows]
@@ -156,12 +159,14 @@ bool has_activity(const Trace& trace) noexcept {
          std::any_of(held_s.begin(), held_s.end(), [](float held) { return held > 0; });
 }
 
-Result<ActivityCurve> activity_curve(const Trace& trace) {
+Result<ActivityCurve> activity_curve(const Trace& trace, double traffic) {
+  if (!(traffic > 0))
+    return fail(Errc::kInvalid, fmt::format("traffic of {:g} times the trace's: must be above 0", traffic));
   if (trace.arrival_s.empty() || trace.duration_s.empty())
     return fail(Errc::kInvalid, fmt::format("{}: says not when requests arrive and how long they hold their "
                                             "adapters: give arrival_s and duration_s",
                                             trace.source));
-  Pass pass(trace);
+  Pass pass(trace, traffic);
   bool is_empty = true;
   for (std::uint64_t request = 0; request < trace.requests; ++request) {
     if (trace.batch(request).empty()) continue;

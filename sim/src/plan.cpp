@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <functional>
 #include <iterator>
 #include <limits>
@@ -129,6 +130,17 @@ Result<Unit> fill_memory(Plan& plan, const Trace& trace, const UseStream& stream
   return Unit{};
 }
 
+/// Slots for the largest request, for most requests' adapters in use, and for more than those in use on
+/// average.
+std::uint32_t floor_of(const Plan& plan, const ActivityCurve& activity) {
+  std::uint32_t floor = plan.largest_request;
+  if (plan.active.known) {
+    const auto above_mean = static_cast<std::uint32_t>(activity.active_mean()) + 1;
+    floor = std::max({floor, activity.active_quantile(1 - plan.max_wait_probability), above_mean});
+  }
+  return std::clamp(floor, 1U, static_cast<std::uint32_t>(plan.adapters));
+}
+
 /// How many slots and how many adapters in host memory fit the limits; not more than there are adapters.
 Result<Unit> fill_limits(Plan& plan) {
   const auto adapters = static_cast<std::uint32_t>(plan.adapters);
@@ -149,13 +161,7 @@ Result<Unit> fill_limits(Plan& plan) {
   }
   plan.host_limit = host;
   plan.slots_limit = std::min(static_cast<std::uint32_t>(slots), host);
-  plan.slots_floor = plan.largest_request;
-  if (plan.active.known) {
-    const auto above_mean = static_cast<std::uint32_t>(plan.active.mean) + 1;
-    const std::uint32_t in_use = plan.activity.active_quantile(1 - plan.max_wait_probability);
-    plan.slots_floor = std::max({plan.slots_floor, in_use, above_mean});
-  }
-  plan.slots_floor = std::clamp(plan.slots_floor, 1U, adapters);
+  plan.slots_floor = floor_of(plan, plan.activity);
   return Unit{};
 }
 
@@ -357,6 +363,49 @@ Result<Unit> simulate_slots(Plan& plan, const Trace& trace, Executor& executor) 
   return Unit{};
 }
 
+/// Up to which traffic the chosen slots meet the floor, and the floor at twice the traffic.
+Result<Unit> fill_headroom(Plan& plan, const Trace& trace, Executor& executor) {
+  if (!plan.active.known) return Unit{};
+  constexpr int kOctaves = 4;  // to either side
+  constexpr int kSteps = 2;    // an octave
+  constexpr int kFiner = 8;    // a step
+  const auto floors_at = [&](const std::vector<double>& traffic) -> Result<std::vector<std::uint32_t>> {
+    std::vector<Result<std::uint32_t>> floors(traffic.size(), fail(Errc::kInvalid, "not computed"));
+    executor.run(traffic.size(), [&](std::size_t i) {
+      const Result<ActivityCurve> activity = activity_curve(trace, traffic[i]);
+      floors[i] = activity ? Result<std::uint32_t>(floor_of(plan, *activity)) : fail(activity.error());
+    });
+    std::vector<std::uint32_t> all;
+    for (const Result<std::uint32_t>& floor : floors) {
+      if (!floor) return fail(floor.error());
+      all.push_back(*floor);
+    }
+    return all;
+  };
+  const auto last_met = [&](const std::vector<std::uint32_t>& floors) {
+    return std::find_if(floors.begin(), floors.end(),
+                        [&](std::uint32_t floor) { return floor > plan.chosen.max_loras; }) -
+           floors.begin() - 1;
+  };
+  std::vector<double> traffic;
+  for (int step = -kOctaves * kSteps; step <= kOctaves * kSteps; ++step)
+    traffic.push_back(std::exp2(static_cast<double>(step) / kSteps));
+  Result<std::vector<std::uint32_t>> floors = floors_at(traffic);
+  if (!floors) return fail(std::move(floors.error()));
+  plan.slots_at_twice = (*floors)[static_cast<std::size_t>((kOctaves + 1) * kSteps)];
+  const std::ptrdiff_t met = last_met(*floors);
+  plan.traffic_limit = met < 0 ? 0 : traffic[static_cast<std::size_t>(met)];
+  if (met < 0 || met + 1 == std::ssize(traffic)) return Unit{};
+  std::vector<double> finer;
+  for (int step = 1; step < kFiner; ++step)
+    finer.push_back(plan.traffic_limit * std::exp2(static_cast<double>(step) / (kSteps * kFiner)));
+  floors = floors_at(finer);
+  if (!floors) return fail(std::move(floors.error()));
+  if (const std::ptrdiff_t more = last_met(*floors); more >= 0)
+    plan.traffic_limit = finer[static_cast<std::size_t>(more)];
+  return Unit{};
+}
+
 void fill_advisory(Plan& plan) {
   const Grid& grid = plan.grid;
   for (const std::size_t g : around(grid.max_loras, plan.chosen.max_loras, plan.slots_floor)) {
@@ -441,6 +490,7 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   plan.slot_worth_time = options.slot_worth_time;
   plan.slot_load_s = options.slot_load_s;
   plan.disk_load_s = options.disk_load_s;
+  plan.load_times_measured = options.load_times_measured;
   plan.slot_worth = options.slot_worth;
   if (const auto filled = fill_trace(plan, trace, *stream); !filled) return fail(filled.error());
   const LruCurve lru = lru_curve(stream->uses);
@@ -458,6 +508,7 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
 
   choose(plan);
   plan.reason = reason_of(plan);
+  if (const auto known = fill_headroom(plan, trace, executor); !known) return fail(known.error());
   fill_advisory(plan);
   if (const auto simulated = simulate_slots(plan, trace, executor); !simulated)
     return fail(simulated.error());

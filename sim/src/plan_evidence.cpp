@@ -219,10 +219,13 @@ void fill_caveats(Plan& plan) {
         fmt::format("Requests wait for a slot whenever more than {} adapters are active at once; in this "
                     "trace arrivals find at most {} in 99 % and {} in 99.9 % of cases.",
                     plan.chosen.max_loras, plan.active.p99, plan.active.p999));
-    says.push_back(
-        fmt::format("UNCALIBRATED: a load from host memory into a slot is taken to last {:.3g} ms, one from "
-                    "disk {:.3g} ms before that; a further slot must save {} of the server's time.",
-                    plan.slot_load_s * 1e3, plan.disk_load_s * 1e3, share_text(plan.slot_worth_time)));
+    says.push_back(fmt::format(
+        "{}a load from host memory into a slot is taken to last {}, one from disk {} before that{}; "
+        "a further slot must save {} of the server's time.",
+        plan.load_times_measured ? "As given: " : "UNCALIBRATED: ", seconds_text(plan.slot_load_s),
+        seconds_text(plan.disk_load_s),
+        plan.load_times_measured ? "" : " (give yours: --slot-load-time, --disk-load-time)",
+        share_text(plan.slot_worth_time)));
   } else {
     wrong.emplace_back(
         "The trace has no durations: how many adapters are active at once is unknown. Check that it stays "

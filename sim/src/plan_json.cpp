@@ -122,6 +122,8 @@ Json recommendation_json(const Plan& plan) {
   made["slots_floor"] = plan.slots_floor;
   made["slots_limit"] = plan.slots_limit;
   made["host_limit"] = plan.host_limit;
+  made["traffic_limit"] = plan.traffic_limit < 0 ? Json() : Json(plan.traffic_limit);
+  made["slots_at_twice_the_traffic"] = plan.slots_at_twice == 0 ? Json() : Json(plan.slots_at_twice);
   return made;
 }
 

@@ -78,19 +78,44 @@ std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view wh
   }
   return fmt::format("At {} LRU misses {}, {} {}, Belady, which knows the future, {}: {}", what, lru,
                      gap.best_policy, share_text(gap.best, plan.uses), belady,
-                     gap.policy_matters ? fmt::format("{} closes {} of the gap.", gap.best_policy,
-                                                      closed_text(gap, gap.best))
+                     gap.policy_matters ? fmt::format("{} closes {} of the gap (vLLM itself has LRU only).",
+                                                      gap.best_policy, closed_text(gap, gap.best))
                                         : "the size matters here, the policy hardly.");
 }
 
 std::string effect_text(const Plan& plan) {
   const GridCell& cell = plan.chosen;
+  const double load_s = static_cast<double>(cell.host_to_device_loads) * plan.slot_load_s +
+                        static_cast<double>(cell.disk_loads) * plan.disk_load_s;
   return fmt::format(
-      "{} of {} uses hit a slot; {} load one from host memory, {} from disk ({} first uses, {} beyond).",
+      "{} of {} uses hit a slot; {} load one from host memory, {} from disk ({} first uses, {} beyond). "
+      "Loads "
+      "cost the mean request {}, at {} into a slot and {} more from disk.",
       share_text(cell.gpu_hits, plan.uses), count_text(plan.uses),
       share_text(cell.host_to_device_loads - cell.disk_loads, plan.uses),
       share_text(cell.disk_loads, plan.uses), share_text(plan.adapters, plan.uses),
-      share_text(excess_disk_loads(plan, cell)));
+      share_text(excess_disk_loads(plan, cell)),
+      seconds_text(load_s / static_cast<double>(plan.requests_with_adapter)), seconds_text(plan.slot_load_s),
+      seconds_text(plan.disk_load_s));
+}
+
+std::string headroom_text(const Plan& plan) {
+  constexpr double kLittleMargin = 1.25;
+  if (plan.traffic_limit < 0) return "unknown without durations";
+  if (plan.slots_floor == plan.adapters || plan.chosen.max_loras == plan.adapters)
+    return "at any traffic of these adapters: every one has a slot";
+  std::string text;
+  if (plan.traffic_limit == 0)
+    text = "not even at a sixteenth of this traffic";
+  else if (plan.traffic_limit >= 16)
+    text = "at 16 times this traffic and more";
+  else
+    text = fmt::format(
+        "up to about {:.3g} times this traffic; beyond, more than {} of requests find too many "
+        "adapters in use",
+        plan.traffic_limit, share_text(plan.max_wait_probability));
+  text += fmt::format(". Twice the traffic asks for {}", counted(plan.slots_at_twice, "slot"));
+  return text + (plan.traffic_limit < kLittleMargin ? ": the margin is small." : ".");
 }
 
 std::string vllm_text(const Plan& plan) {

@@ -10,6 +10,8 @@ namespace loracle::detail {
 
 [[nodiscard]] std::string verdict_text(const Plan& plan);
 [[nodiscard]] std::string effect_text(const Plan& plan);
+/// For how much more traffic the chosen slots are enough.
+[[nodiscard]] std::string headroom_text(const Plan& plan);
 [[nodiscard]] std::string memory_text(const Plan& plan);
 /// LRU, the best policy and Belady at one size; `what` names the size.
 [[nodiscard]] std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view what);

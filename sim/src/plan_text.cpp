@@ -117,6 +117,7 @@ std::string plan_text(const Plan& plan) {
   out += fmt::format("  {}\n\n", plan.flags);
   paragraph(out, "WHY", plan.reason);
   paragraph(out, "EFFECT", detail::effect_text(plan));
+  paragraph(out, "HOLDS", detail::headroom_text(plan));
   paragraph(out, "MEMORY", detail::memory_text(plan));
   paragraph(out, "POLICY", detail::gap_text(plan, plan.device_gap, counted(plan.device_gap.entries, "slot")));
   paragraph(
@@ -128,6 +129,10 @@ std::string plan_text(const Plan& plan) {
   out += fmt::format("\nSlots, with max_cpu_loras = {} (or max_loras where that is more)\n",
                      plan.chosen.max_cpu_loras);
   out += advisory(plan, plan.by_slots, true);
+  if (plan.active.known)
+    out +=
+        "  wait: requests that find every slot busy; p99 delay: 99 % start sooner after they arrive, slots\n"
+        "  and loads waited for\n";
   out += fmt::format("\nHost memory, with max_loras = {}\n", plan.chosen.max_loras);
   out += advisory(plan, plan.by_host, false);
   out += "\nPolicies, each ruling one tier of that size alone\n";

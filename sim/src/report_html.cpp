@@ -154,8 +154,9 @@ void head(std::string& out, const Plan& plan) {
 void decision(std::string& out, const Plan& plan) {
   out += fmt::format("<section class=\"card\">\n<span class=\"verdict {}\">{}</span>\n<pre>{}</pre>\n",
                      name_of(plan.verdict), escaped(detail::verdict_text(plan)), escaped(plan.flags));
-  out +=
-      fmt::format("<p class=\"why\">{}</p>\n</section>\n<section class=\"tiles\">\n", escaped(plan.reason));
+  out += fmt::format(
+      "<p class=\"why\">{}</p>\n<p class=\"why\">Holds {}</p>\n</section>\n<section class=\"tiles\">\n",
+      escaped(plan.reason), escaped(detail::headroom_text(plan)));
   tile(out, share_text(plan.chosen.gpu_hits, plan.uses), "of uses find their adapter in a slot");
   tile(out, share_text(plan.chosen.host_to_device_loads - plan.chosen.disk_loads, plan.uses),
        "load it from host memory");

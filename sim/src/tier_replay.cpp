@@ -91,8 +91,10 @@ Result<Unit> check_tier_options(const TierOptions& options) {
   if (Result<Unit> ok = check_sizes(options); !ok) return ok;
   if (options.tiers != "vllm") {
     Result<TierPolicies> policies = parse_tier_policies(options.tiers);
-    if (!policies) return fail(std::move(policies.error()));
-    return Unit{};
+    if (policies) return Unit{};
+    Error error = std::move(policies.error());
+    if (error.code == Errc::kNotFound) error.message += "; or 'vllm' for vLLM's own caches";
+    return fail(std::move(error));
   }
   if (options.gpu_memory.value != kUnlimited || options.cpu_memory.value != kUnlimited)
     return fail(Errc::kInvalid, "--tiers vllm counts adapters, never bytes: drop the memory limits");

@@ -50,8 +50,9 @@ Result<UseStream> make_use_stream(const Trace& trace) {
   for (std::size_t row = 0; row < std::min<std::size_t>(bytes.size(), rows); ++row)
     if (bytes[row] != 0) stream.size[row] = Bytes{bytes[row]};
   if (!bytes_countable(stream)) {
-    return fail(Errc::kTooLarge, trace.source + ": the bytes its requests ask for exceed 2^64: look for an "
-                                                "adapter of absurd size in the trace or its catalog");
+    return fail(Errc::kTooLarge, trace.source +
+                                     ": the bytes its requests ask for exceed 2^64: look for an "
+                                     "adapter of absurd size in the trace or its catalog");
   }
   return stream;
 }

@@ -135,6 +135,23 @@ TEST(ActivityCurve, CountsByHand) {
   EXPECT_EQ(curve->active_quantile(1), 3U);
 }
 
+// If this failed, a plan would say that it holds for more traffic than it does.
+TEST(ActivityCurve, MoreTrafficIsTheSameRequestsSooner) {
+  for (const double traffic : {0.25, 2.0, 4.0}) {  // powers of two: no rounding either way
+    Trace trace = with_durations(skewed_trace(3, 20, 400), 3, 8.0);
+    const auto scaled = activity_curve(trace, traffic);
+    std::vector<double> sooner;
+    for (std::uint64_t i = 0; i < trace.requests; ++i) sooner.push_back(trace.arrival_s[i] / traffic);
+    trace.arrival_s = Column<double>(std::move(sooner));
+    const auto direct = activity_curve(trace);
+    ASSERT_TRUE(scaled && direct);
+    EXPECT_EQ(scaled->misses_at, direct->misses_at);
+    EXPECT_EQ(scaled->waits_at, direct->waits_at);
+    EXPECT_EQ(scaled->arrivals_at, direct->arrivals_at);
+  }
+  EXPECT_FALSE(activity_curve(with_durations(skewed_trace(3, 20, 400), 3, 8.0), 0));
+}
+
 // If this failed, times that are missing would be taken for zero, and every slot count for feasible.
 TEST(ActivityCurve, NeedsTimes) {
   const Trace trace = trace_of({{0}, {1}});

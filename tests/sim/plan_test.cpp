@@ -133,6 +133,24 @@ TEST(Plan, CountsActiveAdaptersAsArrivalsFindThem) {
   EXPECT_EQ(unknown->slots_floor, 1U);
 }
 
+TEST(Plan, SaysHowMuchMoreTrafficItsSlotsHold) {
+  // One request a second, each of another adapter, holds its slot 2.5 s: at f times the traffic ceil(2.5 f) are
+  // in use. A figure that is off promises what the server cannot keep.
+  PlanOptions options = with_model();
+  options.slot_worth_time = 1;  // no slot beyond the floor is worth it
+  const auto plan = planned(cyclic_trace(12, 600, 2.5F), options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->chosen.max_loras, 3U);
+  EXPECT_LE(plan->traffic_limit, 1.2);  // 2.5 f <= 3
+  EXPECT_GT(plan->traffic_limit, 1.2 / 1.05);
+  EXPECT_EQ(plan->slots_at_twice, 5U);
+  EXPECT_NE(plan_text(*plan).find("the margin is small"), std::string::npos);
+  const auto unknown = planned(cyclic_trace(12, 600), with_model());
+  ASSERT_TRUE(unknown.has_value());
+  EXPECT_LT(unknown->traffic_limit, 0);
+  EXPECT_NE(plan_text(*unknown).find("unknown without durations"), std::string::npos);
+}
+
 TEST(Plan, NeverGivesFewerSlotsThanTheLargestRequestNeeds) {
   // vLLM refuses such a request outright.
   std::vector<std::vector<std::uint32_t>> requests(500, {0});

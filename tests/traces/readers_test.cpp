@@ -566,6 +566,7 @@ TEST_F(ReadText, RefusesServegenItCannotRealise) {
 // Broken: a user has to name a format that name or content tells.
 TEST(DetectFormat, TellsEveryFormatByNameOrContent) {
   EXPECT_EQ(detect_format("a/t.jsonl.gz", "{\"arrival_s\":1}\n"), "jsonl");
+  EXPECT_EQ(detect_format("t", "{\"adaptor\":\"a\"}"), "jsonl") << "its reader says what was meant";
   EXPECT_EQ(detect_format("t", "\xEF\xBB\xBF\n {\"type\":\"adapter\",\"adapter\":\"a\"}"), "jsonl");
   EXPECT_EQ(detect_format("t", "{\"timestamp\":0,\"input_length\":1,\"hash_ids\":[1,2,"), "mooncake")
       << "cut line";
@@ -600,6 +601,12 @@ TEST_F(ReadText, SaysWhatWasMeant) {
   options.columns = "adapter=1";
   EXPECT_EQ(refusal("t.csv", "a\n", options),
             "columns 'adapter=1': a column map is for csv, not azure: leave it out");
+  options.format = "auto";
+  EXPECT_EQ(refusal("t.jsonl", "{\"adapter\":\"a\"}\n", options).substr(0, 20), "columns 'adapter=1': ");
+  EXPECT_EQ(refusal("u.jsonl", "{\"adaptor\":\"a\"}\n"),
+            "u.jsonl:1: unknown key 'adaptor' (byte 1): did you mean 'adapter'?");
+  EXPECT_EQ(refusal("v.log", "INFO Received request x: lora_request: None.\n").substr(0, 26),
+            "v.log:1: vLLM's text log s");
   const Result<Trace> absent = read_trace((dir_ / "absent.jsonl").string(), {});
   ASSERT_FALSE(absent);
   EXPECT_EQ(absent.error().code, Errc::kNotFound);

@@ -2,6 +2,7 @@
 #include <array>
 #include <string>
 
+#include "loracle/core/nearest.hpp"
 #include "loracle/traces/json_cursor.hpp"
 #include "parse_values.hpp"
 #include "readers.hpp"
@@ -61,7 +62,8 @@ std::string_view json_format(std::string_view line) {
   if (json.enter_object()) {
     while (json.next_key(key)) {
       mooncake = mooncake || is_one_of(key, kMooncake);
-      ours = ours || is_one_of(key, kOurs);
+      // A slip of the pen is ours too: the reader says what was meant.
+      ours = ours || is_one_of(key, kOurs) || !nearest_name(key, kOurs).empty();
       log = log || is_one_of(key, kLog);
       json.skip();
     }

@@ -82,14 +82,34 @@ Result<const Format*> told_by_content(const std::string& path) {
   if (size == 0) return fail(Errc::kCorrupt, fmt::format("{}:1: the file is empty: give a trace", path));
   const Format* format = find_format(detect_format(path, head));
   if (format != nullptr) return format;
+  if (head.find("lora_request=") != std::string::npos || head.find("lora_request: ") != std::string::npos)
+    return fail(
+        Errc::kUnsupported,
+        fmt::format("{}:1: vLLM's text log says not how long requests took: log requests as JSON lines "
+                    "with model, arrival time and latency, and read those (format openai or jsonl)",
+                    path));
   return fail(Errc::kCorrupt,
               fmt::format("{}:1: neither name nor content tells the format: name it, one of {}", path,
                           join_names(trace_format_names())));
 }
 
+/// Whether the content is surely no table. What cannot be looked into may be one.
+bool is_no_table(const std::string& path) {
+  const Result<const Format*> told = told_by_content(path);
+  if (!told) return false;
+  const std::string_view name = (*told)->name;
+  return name == "jsonl" || name == "ltr" || name == "openai" || name == "mooncake" || name == "cache2k";
+}
+
 Result<const Format*> choose_format(const std::string& path, const ReadOptions& options) {
   if (options.format.empty() || options.format == "auto") {
-    if (!options.columns.empty()) return find_format("csv");  // a column map is for nothing else
+    if (!options.columns.empty()) {
+      if (is_no_table(path))
+        return fail(Errc::kInvalid,
+                    fmt::format("columns '{}': {} is no table: leave them out, or name the format",
+                                options.columns, path));
+      return find_format("csv");  // a column map is for nothing else
+    }
     return told_by_content(path);
   }
   const Format* format = find_format(options.format);

@@ -10,8 +10,8 @@
 
 #include "loracle/traces/atomic_file.hpp"
 #include "loracle/traces/check_trace.hpp"
-#include "loracle/traces/write.hpp"
 #include "loracle/traces/utf8.hpp"
+#include "loracle/traces/write.hpp"
 
 namespace loracle {
 namespace {

@@ -45,7 +45,9 @@ struct ActivityCurve {
 /// True if the trace says when requests arrive and how long they hold their adapters.
 [[nodiscard]] bool has_activity(const Trace& trace) noexcept;
 
-/// Errors: kInvalid (no arrival times or durations; no request names an adapter).
-[[nodiscard]] Result<ActivityCurve> activity_curve(const Trace& trace);
+/// At `traffic` times the rate of arrivals: the same requests in the same order, holding as long, sooner after
+/// one another. Errors: kInvalid (no arrival times or durations; no request names an adapter; traffic not
+/// above 0).
+[[nodiscard]] Result<ActivityCurve> activity_curve(const Trace& trace, double traffic = 1);
 
 }  // namespace loracle

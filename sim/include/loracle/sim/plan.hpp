@@ -15,7 +15,8 @@
 ///     hull of the curve: where the trace has times, if they take `slot_worth_time` of the server's time or
 ///     more, at `slot_load_s` each; else, if they are `slot_worth` per use or more. Ties: fewer slots.
 ///
-/// Where durations are known, the slot counts of the advisory table are also simulated in time (of the tiers
+/// Where durations are known, the floor is also computed for more and for less traffic (traffic_limit, to some
+/// 4 %), and the slot counts of the advisory table are also simulated in time (of the tiers
 /// asked for, or lru/lru where those are vLLM's own or know the future): who waits for a slot, and the delay
 /// by slots and loads. What it does not model: batches that slow each other down; and in the grid a slot held
 /// by a running request is evictable. The trace is taken to be typical: no confidence interval is given.
@@ -39,19 +40,20 @@
 namespace loracle {
 
 struct PlanOptions {
-  std::string model;             // table name or config.json; empty: memory is not computed
-  std::string targets = "auto";  // see target_modules()
-  std::string dtype = "auto";    // of the adapters as served
-  std::uint32_t max_lora_rank = 0;  // 0: the smallest vLLM accepts for the trace's largest; 16 if unknown
-  Bytes gpu_memory = Bytes::max();   // for LoRA slots
-  Bytes host_memory = Bytes::max();  // for adapters
-  double target_disk_loads = 0.01;   // per use, beyond first uses
+  std::string model;                   // table name or config.json; empty: memory is not computed
+  std::string targets = "auto";        // see target_modules()
+  std::string dtype = "auto";          // of the adapters as served
+  std::uint32_t max_lora_rank = 0;     // 0: the smallest vLLM accepts for the trace's largest; 16 if unknown
+  Bytes gpu_memory = Bytes::max();     // for LoRA slots
+  Bytes host_memory = Bytes::max();    // for adapters
+  double target_disk_loads = 0.01;     // per use, beyond first uses
   double max_wait_probability = 0.01;  // share of requests that may find more in use than there are slots
   double slot_worth_time = 0.0005;     // share of the server's time that one more slot must save
   double slot_load_s = 0.008;          // host memory into a slot; a figure of the literature for 8B models
   double disk_load_s = 0.1;            // disk into host memory: 84 MB at 840 MB/s
-  double slot_worth = 0.0025;  // loads per use that one more slot must save, where there are no times
-  std::string tiers = "lru/lru";     // device/host policies, or "vllm": see sweep_grid
+  bool load_times_measured = false;    // by the caller; else the plan says that they are guesses
+  double slot_worth = 0.0025;          // loads per use that one more slot must save, where there are no times
+  std::string tiers = "lru/lru";       // device/host policies, or "vllm": see sweep_grid
   std::vector<std::string> policies = {"lru",  "sieve", "s3fifo",   "arc",   "lfu",
                                        "gdsf", "slru",  "wtinylfu", "belady"};
   std::string trace_note;  // what was done to the trace: "folded onto 1 h"; repeated in every output
@@ -144,6 +146,7 @@ struct Plan {
   double slot_worth_time = 0;
   double slot_load_s = 0;
   double disk_load_s = 0;
+  bool load_times_measured = false;
   double slot_worth = 0;
 
   // what the trace is
@@ -178,6 +181,8 @@ struct Plan {
   std::uint32_t host_limit = 0;
   std::string flags;                  // "--enable-lora --max-loras 8 ..."
   std::string reason;                 // one sentence
+  double traffic_limit = -1;          // times the trace's up to which the slots meet the floor; < 0: unknown
+  std::uint32_t slots_at_twice = 0;   // the floor at twice the traffic; 0: unknown
   std::vector<AdvisoryRow> by_slots;  // at the chosen max_cpu_loras (or the smallest allowed)
   std::vector<AdvisoryRow> by_host;   // at the chosen max_loras
 
