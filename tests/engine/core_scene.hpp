@@ -105,6 +105,7 @@ class CoreScene {
   SimWorkers workers;
   std::set<std::string> broken;  // names whose loads fail
   std::uint64_t reads = 0;
+  std::map<std::string, int> reads_of;
   std::function<bool()> read_fails;  // asked at each read
   std::unique_ptr<EngineCore> core;  // goes first
 
@@ -113,6 +114,7 @@ class CoreScene {
                                                                   const AdapterSource& source,
                                                                   std::span<std::byte> image) {
     ++reads;
+    ++reads_of[name];
     if (broken.contains(name) || (read_fails && read_fails()))
       return fail(Errc::kCorrupt, name + ": does not load");
     const float version = std::stof(source.directory);

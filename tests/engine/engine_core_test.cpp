@@ -219,6 +219,117 @@ TEST(EngineCore, RefusesABatchLargerThanTheDeviceAtOnce) {
   EXPECT_EQ(twice->adapters().size(), 2U);
 }
 
+// If this failed, clients that went away would still have others' adapters evicted for them.
+TEST(EngineCore, WhoHasGoneMovesNothing) {
+  CoreScene scene(sizes(1, 2));
+  for (const char* name : {"held", "gone", "stays"}) scene.know(name, 1);
+  Result<Lease> held = scene.acquire({"held"});
+  ASSERT_TRUE(held);
+  const auto has_gone = std::make_shared<std::atomic<bool>>(false);
+  Errc code{};
+  const std::string_view gone[] = {"gone"};
+  scene.core->acquire_async(gone, {kNoDeadline, has_gone}, [&code](const Result<Lease>& lease) {
+    ASSERT_FALSE(lease);
+    code = lease.error().code;
+  });
+  bool served = false;
+  const std::string_view stays[] = {"stays"};
+  scene.core->acquire_async(stays, {}, [&served](const Result<Lease>& lease) { served = lease.has_value(); });
+  scene.workers.run_all();
+  *has_gone = true;
+  held->let_go();
+  scene.workers.run_all();
+  EXPECT_EQ(code, Errc::kCancelled);
+  EXPECT_TRUE(served);
+  EXPECT_FALSE(scene.core->status("gone")->on_device);
+  EXPECT_EQ(scene.core->stats().copies, 2U);
+}
+
+// If this failed, a batch that can never be served would wait, and once it had been passed often enough
+// everybody else behind it.
+TEST(EngineCore, ABatchTooLargeForTheHostIsRefusedThoughSlotsAreLeased) {
+  EngineConfig config = sizes(2, 8);
+  config.cpu_memory = Bytes{200};
+  CoreScene scene(config);
+  scene.know("small", 1);
+  scene.know("large0", 4);  // 128 bytes each
+  scene.know("large1", 4);
+  const Result<Lease> held = scene.acquire({"small"});
+  ASSERT_TRUE(held);
+  const Result<Lease> refused = scene.acquire({"large0", "large1"}, 1'000'000);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kTooLarge);
+  EXPECT_EQ(scene.reads, 1U);
+}
+
+// If this failed, prefetches would make those who wait read their adapters again.
+TEST(EngineCore, PrefetchesTakeNoStagingFromThoseWhoWait) {
+  EngineConfig config = sizes(1, 1);
+  config.loads_in_flight_max = 1;
+  CoreScene scene(config);
+  scene.know("held", 4);
+  Result<Lease> held = scene.acquire({"held"});
+  ASSERT_TRUE(held);
+  int served = 0;
+  const std::vector<std::string> waiting = {"w0", "w1", "w2"};  // all that staging has room for
+  for (const std::string& name : waiting) {
+    scene.know(name, 4);
+    const std::string_view names[] = {name};
+    scene.core->acquire_async(names, {}, [&served](const Result<Lease>& lease) { served += lease ? 1 : 0; });
+    scene.workers.run_all();
+    EXPECT_EQ(scene.reads_of[waiting[0]], 1);
+  }
+  for (int i = 0; i < 6; ++i) {
+    const std::string name = "p" + std::to_string(i);
+    scene.know(name, 4);
+    const std::string_view names[] = {name};
+    ASSERT_TRUE(scene.core->prefetch(names, 1));
+    scene.workers.run_all();
+  }
+  held->let_go();
+  scene.workers.run_all();
+  EXPECT_EQ(served, 3);
+  for (const std::string& name : waiting) EXPECT_EQ(scene.reads_of[name], 1) << name;
+}
+
+// If this failed, whoever pinned an adapter while it was replaced would believe it pinned.
+TEST(EngineCore, APinHoldsWhatItsNameMeansInTheEnd) {
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    CoreScene scene(sizes(2, 4), seed);
+    scene.workers.delay_max = 1000;
+    scene.know("a", 1);
+    scene.workers.submit_at(scene.time.now + 500, [&scene] { scene.know("a", 2); });
+    ASSERT_TRUE(scene.core->pin("a", 0, {}));
+    const Result<AdapterStatus> status = scene.core->status("a");
+    ASSERT_TRUE(status);
+    EXPECT_TRUE(status->pinned && status->on_device) << "seed " << seed;
+    scene.workers.run_all();  // the replacement may be still to come
+  }
+}
+
+// If this failed, a request would wait for a lease to end though there is a free slot.
+TEST(EngineCore, WhatIsRemovedMakesRoomForThoseWhoWait) {
+  for (const bool replaced : {false, true}) {
+    CoreScene scene(sizes(2, 4));
+    for (const char* name : {"pinned", "leased", "waits"}) scene.know(name, 1);
+    ASSERT_TRUE(scene.core->pin("pinned", 0, {}));
+    const Result<Lease> held = scene.acquire({"leased"});
+    ASSERT_TRUE(held);
+    bool served = false;
+    const std::string_view names[] = {"waits"};
+    scene.core->acquire_async(names, {},
+                              [&served](const Result<Lease>& lease) { served = lease.has_value(); });
+    scene.workers.run_all();
+    EXPECT_FALSE(served);
+    if (replaced)
+      scene.know("pinned", 2);
+    else
+      EXPECT_TRUE(scene.core->forget("pinned"));
+    scene.workers.run_all();
+    EXPECT_TRUE(served);
+  }
+}
+
 // If this failed, replacing an adapter would change the weights of a batch that is running.
 TEST(EngineCore, ALeaseKeepsItsVersionWhileNewRequestsGetTheNewOne) {
   CoreScene scene(sizes(2, 2));

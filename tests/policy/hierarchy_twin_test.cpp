@@ -149,10 +149,14 @@ class NaiveHierarchy {
       for (const Row row : batch) bytes += bytes_of(row);
       if (batch.size() > level.capacity.entries || bytes > level.capacity.bytes.value)
         return Verdict::kTooLarge;
+    }
+    for (std::size_t i = top; i < levels_.size(); ++i) {
+      if (!stays_in(i)) continue;
+      const NaiveLevel& level = levels_[i];
       std::set<Row> must_be_in(batch.begin(), batch.end());
       for (const Row row : level.rows)
         if (held(row)) must_be_in.insert(row);
-      bytes = 0;
+      std::uint64_t bytes = 0;
       for (const Row row : must_be_in) bytes += bytes_of(row);
       if (must_be_in.size() > level.capacity.entries || bytes > level.capacity.bytes.value)
         return Verdict::kAllHeld;

@@ -125,7 +125,7 @@ Result<AdapterBook> open_book(Catalog& catalog, const std::string& root, const A
     }
     Result<CatalogRecord> record = catalog.find(entry.name);
     if (!record) return fail(std::move(record.error()));
-    const bool is_added = scanned_roots.count(record->source) == 0 && scheme_of(record->source).empty();
+    const bool is_added = !scanned_roots.contains(record->source) && scheme_of(record->source).empty();
     if (!is_added) continue;
     source.is_scanned = false;
     source.directory = record->facts.directory;

@@ -24,6 +24,10 @@ std::map<std::string, std::uint64_t, std::less<>> AdapterRows::take_uses() {
   return std::exchange(untold_, {});
 }
 
+void AdapterRows::put_back_uses(const std::map<std::string, std::uint64_t, std::less<>>& uses) {
+  for (const auto& [name, count] : uses) untold_[name] += count;
+}
+
 void AdapterRows::detach(Row row) {
   set_untold_aside(row);
   by_name_.erase(by_name_.find(name_[index_of(row)]));

@@ -60,6 +60,8 @@ class AdapterRows {
   void describe(std::string_view name, const AdapterSource& source);
   /// Uses since the last call, by the name they were of; also of names that have lost their row since.
   [[nodiscard]] std::map<std::string, std::uint64_t, std::less<>> take_uses();
+  /// They could not be told: the next call tells them.
+  void put_back_uses(const std::map<std::string, std::uint64_t, std::less<>>& uses);
 
   /// All names, sorted.
   [[nodiscard]] const std::map<std::string, AdapterSource, std::less<>>& known() const noexcept {

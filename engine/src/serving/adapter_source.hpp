@@ -15,8 +15,8 @@ struct AdapterSource {
   std::string directory;
   bool is_scanned = true;  // found in the engine's directory, where a refresh looks again
   std::string uri;         // empty, or asked anew for the directory before each load
-  std::string content;  // of uri: a load of anything else is refused
-  FileStat config_stat;  // what was inspected: a load of anything else is refused
+  std::string content;     // of uri: a load of anything else is refused
+  FileStat config_stat;    // what was inspected: a load of anything else is refused
   FileStat weights_stat;
 };
 

@@ -134,12 +134,16 @@ struct Engine::Parts {
 
   /// Uses since the last call go into the catalog's history.
   Result<Unit> save_uses() {
+    const auto taken = core->take_uses();
     std::vector<UseCount> counts;
-    for (const auto& [name, uses] : core->take_uses()) {
+    for (const auto& [name, uses] : taken) {
       const Result<LoraId> id = catalog.id_of(name);
       if (id) counts.push_back({*id, uses, env.clock->unix_s()});
     }
-    return counts.empty() ? Result<Unit>(Unit{}) : catalog.record_uses(counts);
+    if (counts.empty()) return Unit{};
+    Result<Unit> saved = catalog.record_uses(counts);
+    if (!saved) core->put_back_uses(taken);  // the catalog is busy, say: they are told the next time
+    return saved;
   }
 
   Result<Unit> save_residency() {
@@ -161,7 +165,7 @@ struct Engine::Parts {
     Result<std::vector<Pin>> pins = catalog.pins();
     if (!pins) return fail(std::move(pins.error()));
     for (const Pin& pin : *pins) {
-      if (only != nullptr && only->count(pin.id.value) == 0) continue;
+      if (only != nullptr && !only->contains(pin.id.value)) continue;
       const Result<std::string> name = catalog.name_of(pin.id);
       if (name) core->pin_later(*name, pin.tier == Place::kDevice ? 0 : 1);
     }
@@ -170,7 +174,7 @@ struct Engine::Parts {
 
   /// Makes the core know what the catalog does. Also what an earlier call has failed to hand on. The ids of
   /// new content are answered.
-  std::set<std::uint32_t> hand_on(const AdapterBook& book) {
+  std::set<std::uint32_t> hand_on(const AdapterBook& book) const {
     std::set<std::uint32_t> fresh;
     std::map<std::string, AdapterSource, std::less<>> before;
     for (auto& [name, source] : core->known()) before.emplace(name, std::move(source));
@@ -185,7 +189,7 @@ struct Engine::Parts {
       }
     }
     for (const auto& [name, source] : before)
-      if (source.uri.empty() && book.adapters.count(name) == 0) static_cast<void>(core->forget(name));
+      if (source.uri.empty() && !book.adapters.contains(name)) static_cast<void>(core->forget(name));
     return fresh;
   }
 
@@ -452,8 +456,8 @@ Result<RefreshReport> Engine::refresh() {
   Result<AdapterBook> book =
       open_book(parts_->catalog, parts_->config.directory, parts_->rules, parts_->core->layout());
   if (!book) return fail(std::move(book.error()));
-  if (Result<Unit> saved = parts_->save_uses(); !saved) return fail(std::move(saved.error()));
   const std::set<std::uint32_t> fresh = parts_->hand_on(*book);
+  static_cast<void>(parts_->save_uses());  // what cannot be saved now is saved the next time
   if (Result<Unit> pinned = parts_->restore_pins(&fresh); !pinned) return fail(std::move(pinned.error()));
   parts_->take_rejections(*book, *outcome);
   RefreshReport report;
@@ -461,7 +465,7 @@ Result<RefreshReport> Engine::refresh() {
   report.rejected = rejected();
   const auto take = [&](const std::vector<CatalogChange>& changes, std::vector<std::string>& into) {
     for (const CatalogChange& change : changes)
-      if (book->adapters.count(change.name) != 0) into.push_back(change.name);  // else it fits no slot
+      if (book->adapters.contains(change.name)) into.push_back(change.name);  // else it fits no slot
   };
   take(outcome->added, report.added);
   take(outcome->returned, report.added);

@@ -152,7 +152,10 @@ Result<Unit> EngineCore::resolve(std::span<const std::string_view> names, std::v
 
 void EngineCore::know(std::string_view name, const AdapterSource& source) {
   Lock lock(mutex_);
-  if (const std::optional<Row> old = rows_.know(name, source)) doom(*old);
+  if (const std::optional<Row> old = rows_.know(name, source)) {
+    doom(*old);
+    wake_room();  // it may have had a slot that others wait for
+  }
   flush(lock);
 }
 
@@ -185,6 +188,7 @@ bool EngineCore::forget(std::string_view name) {
       if (request->stage == PendingRequest::Stage::kLoading)
         cancel(request, {Errc::kCancelled, fmt::format("'{}' was removed while it was loaded", name), 0});
     doom(*old);
+    wake_room();
   }
   flush(lock);
   return true;
@@ -219,14 +223,17 @@ void EngineCore::acquire_async(std::span<const std::string_view> names, const Ac
     done(std::move(lease));
     return;
   }
-  const PendingPtr request = begin(Purpose::kServe, kDeviceLevel, batch_, std::move(done));
+  const PendingPtr request = begin(Purpose::kServe, kDeviceLevel, batch_, std::move(done), options.abandoned);
   flush(lock);
   const std::uint64_t deadline_ns = deadline_of(*request, options);
   if (deadline_ns == kNoDeadline || request->stage == PendingRequest::Stage::kDone) return;
   lock.unlock();
-  env_.workers->submit_at(deadline_ns, [gate = gate_, request] {
+  // Weak: what has been answered need not be kept until then.
+  env_.workers->submit_at(deadline_ns, [gate = gate_, waiting = std::weak_ptr(request)] {
+    const PendingPtr late = waiting.lock();
+    if (!late) return;
     Lock entering(gate->mutex);
-    if (gate->core != nullptr) gate->core->expire(entering, request);
+    if (gate->core != nullptr) gate->core->expire(entering, late);
   });
 }
 
@@ -308,11 +315,18 @@ Result<Unit> EngineCore::bring(std::span<const std::string_view> names, std::siz
 Result<Unit> EngineCore::pin(std::string_view name, std::size_t level, const AcquireOptions& options) {
   Lock lock(mutex_);
   ++batches_;
-  Result<Row> row = stopping_ ? fail(Errc::kCancelled, "the engine is shutting down") : row_for(name);
-  if (!row) return fail(std::move(row.error()));
-  Result<Lease> done = wait(lock, begin(Purpose::kPin, level, {*row}, nullptr), options);
-  if (!done) return fail(std::move(done.error()));
-  return Unit{};
+  const std::uint64_t begun_ns = env_.clock->now_ns();
+  for (;;) {
+    Result<Row> row = stopping_ ? fail(Errc::kCancelled, "the engine is shutting down") : row_for(name);
+    if (!row) return fail(std::move(row.error()));
+    AcquireOptions left = options;
+    if (left.timeout_ns <= kTimeoutNsMax)
+      left.timeout_ns -= std::min(left.timeout_ns, env_.clock->now_ns() - begun_ns);
+    Result<Lease> done = wait(lock, begin(Purpose::kPin, level, {*row}, nullptr), left);
+    if (!done) return fail(std::move(done.error()));
+    if (rows_.row_of(name) == *row) return Unit{};  // else it was replaced meanwhile: pin what is there now
+    ++batches_;
+  }
 }
 
 void EngineCore::pin_later(std::string_view name, std::size_t level) {
@@ -451,6 +465,11 @@ std::vector<std::string> EngineCore::residents(std::size_t level) const {
 std::map<std::string, std::uint64_t, std::less<>> EngineCore::take_uses() {
   const std::lock_guard lock(mutex_);
   return rows_.take_uses();
+}
+
+void EngineCore::put_back_uses(const std::map<std::string, std::uint64_t, std::less<>>& uses) {
+  const std::lock_guard lock(mutex_);
+  rows_.put_back_uses(uses);
 }
 
 void EngineCore::shutdown() {

@@ -12,6 +12,7 @@
 /// a subset of device; a row being copied is leased and its block is fixed.
 /// Threads: any; one lock. Callbacks are collected under it and run without it.
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -47,7 +48,9 @@ struct PendingRequest {
   bool counted = false;           // in needed_
   std::uint64_t number = 0;       // in the order they came
   std::uint32_t outstanding = 0;  // loads, then copies, it waits for
-  std::uint32_t passed = 0;       // requests that went by while it waited for room
+  std::uint64_t passed = 0;       // requests that went by while it waited for room, but see passes_by_newest_
+  std::list<std::shared_ptr<PendingRequest>>::iterator place;  // in room_, while it is there
+  std::shared_ptr<const std::atomic<bool>> abandoned;          // may be null
   std::uint64_t begun_ns = 0;
   AcquireCallback done;  // or nobody: a thread waits on `changed`
   std::condition_variable changed;
@@ -103,6 +106,7 @@ class EngineCore {
   [[nodiscard]] std::vector<std::string> residents(std::size_t level) const;
   /// Uses of every name since the last call.
   [[nodiscard]] std::map<std::string, std::uint64_t, std::less<>> take_uses();
+  void put_back_uses(const std::map<std::string, std::uint64_t, std::less<>>& uses);
 
   /// See Engine::shutdown. Idempotent.
   void shutdown();
@@ -145,11 +149,14 @@ class EngineCore {
   [[nodiscard]] bool serve_resident(std::span<const Row> rows, Lease& lease) noexcept;
   [[nodiscard]] Lease lease_of(std::span<const Row> rows);
   [[nodiscard]] PendingPtr begin(Purpose purpose, std::size_t level, std::vector<Row> rows,
-                                 AcquireCallback done);
+                                 AcquireCallback done,
+                                 std::shared_ptr<const std::atomic<bool>> abandoned = nullptr);
   void start(const PendingPtr& request);
   void advance(const PendingPtr& request);
   void refuse(const PendingPtr& request, Verdict verdict);
   void wait_for_room(const PendingPtr& request);
+  void leave_room(PendingRequest& request);
+  [[nodiscard]] bool is_front_impatient() const noexcept;
   void move_in(const PendingPtr& request);
   void finish(const PendingPtr& request, Result<Lease> result);
   void leave_loading(PendingRequest& request);
@@ -215,9 +222,10 @@ class EngineCore {
   std::vector<std::shared_ptr<const ImageManifest>> manifests_;  // [rows] of rows with a block
   std::uint64_t batches_ = 0;
 
-  std::deque<Row> urgent_;                    // of loading_: not being read yet, in order
-  std::deque<Row> background_;                // likewise, for prefetches
-  std::list<PendingPtr> room_;                // ascending by number
+  std::deque<Row> urgent_;              // of loading_: not being read yet, in order
+  std::deque<Row> background_;          // likewise, for prefetches
+  std::list<PendingPtr> room_;          // ascending by number
+  std::uint64_t passes_by_newest_ = 0;  // moves of requests newer than all of room_: each passed them all
   std::vector<std::function<void()>> after_;  // to be run without the lock
   std::uint64_t telling_ = 0;                 // threads that run some of those now
   std::vector<Row> batch_;                    // scratch of acquire

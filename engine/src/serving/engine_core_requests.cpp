@@ -13,6 +13,10 @@ namespace {
 
 using Stage = PendingRequest::Stage;
 
+bool is_abandoned(const PendingRequest& request) noexcept { return request.abandoned && *request.abandoned; }
+
+Error abandoned_error() { return {Errc::kCancelled, "nobody waits for this request any more", 0}; }
+
 }  // namespace
 
 /// Everything is on the device already: no stage is needed, and nothing is allocated.
@@ -20,8 +24,8 @@ bool EngineCore::serve_resident(std::span<const Row> rows, Lease& lease) noexcep
   for (const Row row : rows)
     if (!ready_.contains(row)) return false;
   if (!room_.empty()) {
-    if (room_.front()->passed >= passes_max_) return false;
-    count_pass(request_number_ + 1);
+    if (is_front_impatient()) return false;
+    ++passes_by_newest_;
   }
   const Verdict verdict = tiers_.request(rows, Tick{tick_});
   tick_ += rows.size();
@@ -49,9 +53,10 @@ Lease EngineCore::lease_of(std::span<const Row> rows) {
   return lease;
 }
 
-PendingPtr EngineCore::begin(Purpose purpose, std::size_t level, std::vector<Row> rows,
-                             AcquireCallback done) {
+PendingPtr EngineCore::begin(Purpose purpose, std::size_t level, std::vector<Row> rows, AcquireCallback done,
+                             std::shared_ptr<const std::atomic<bool>> abandoned) {
   auto request = std::make_shared<PendingRequest>();
+  request->abandoned = std::move(abandoned);
   request->purpose = purpose;
   request->level = level;
   request->rows = std::move(rows);
@@ -74,13 +79,23 @@ Verdict EngineCore::ask(const PendingRequest& request) noexcept {
   return tiers_.would_serve(request.rows, request.level);
 }
 
+/// REQUIRES: somebody waits for room.
+bool EngineCore::is_front_impatient() const noexcept {
+  return room_.front()->passed + passes_by_newest_ >= passes_max_;
+}
+
 /// True if an older request has been passed often enough.
 bool EngineCore::must_queue(const PendingRequest& request) const noexcept {
-  return !room_.empty() && room_.front()->passed >= passes_max_ && room_.front()->number < request.number;
+  return !room_.empty() && is_front_impatient() && room_.front()->number < request.number;
 }
 
 /// A request moves in: those that came before it and still wait for room have been passed once more.
 void EngineCore::count_pass(std::uint64_t number) noexcept {
+  if (room_.empty()) return;
+  if (room_.back()->number < number) {
+    ++passes_by_newest_;
+    return;
+  }
   for (const PendingPtr& request : room_)
     if (request->number < number) ++request->passed;
 }
@@ -110,8 +125,11 @@ void EngineCore::advance(const PendingPtr& request) {
     ++request->outstanding;
   }
   if (request->outstanding != 0) return;
+  if (is_abandoned(*request)) return finish(request, fail(abandoned_error()));
   const Verdict verdict = ask(*request);
-  if (verdict == Verdict::kServed && !must_queue(*request)) {
+  if (verdict == Verdict::kTooManyAdapters || verdict == Verdict::kTooLarge) {
+    refuse(request, verdict);  // a tier has become smaller
+  } else if (verdict == Verdict::kServed && !must_queue(*request)) {
     if (!room_.empty()) count_pass(request->number);
     move_in(request);
   } else if (verdict == Verdict::kAllHeld && leases_total_ == 0 && copying_.empty()) {
@@ -141,7 +159,13 @@ void EngineCore::wait_for_room(const PendingPtr& request) {
   const auto later = std::find_if(room_.begin(), room_.end(), [&request](const PendingPtr& other) {
     return other->number > request->number;
   });
-  room_.insert(later, request);
+  request->place = room_.insert(later, request);
+  request->passed -= passes_by_newest_;  // wraps, and back again when they are added
+}
+
+void EngineCore::leave_room(PendingRequest& request) {
+  request.passed += passes_by_newest_;
+  room_.erase(request.place);
 }
 
 void EngineCore::move_in(const PendingPtr& request) {
@@ -209,7 +233,7 @@ void EngineCore::finish(const PendingPtr& request, Result<Lease> result) {
 void EngineCore::cancel(const PendingPtr& request, Error error) {
   const Stage stage = request->stage;
   if (stage == Stage::kRoom) {
-    room_.remove(request);
+    leave_room(*request);
     if (request->purpose == Purpose::kServe && ask(*request) == Verdict::kAllHeld) {
       static_cast<void>(
           tiers_.request(request->rows, Tick{tick_}));  // now it is a refusal, and logged as one
@@ -266,9 +290,15 @@ void EngineCore::wake_room() {
   for (const PendingPtr& request : round) {
     if (request->stage != Stage::kRoom) continue;  // cancelled by what happened before it in this round
     if (must_queue(*request)) break;
+    if (is_abandoned(*request)) {
+      leave_room(*request);
+      finish(request, fail(abandoned_error()));
+      for (const Row row : request->rows) bury_if_unused(row);
+      continue;
+    }
     const bool only_pins = leases_total_ == 0 && copying_.empty();
     if (ask(*request) == Verdict::kAllHeld && !only_pins) continue;
-    room_.remove(request);
+    leave_room(*request);
     advance(request);
   }
   pump_loads();

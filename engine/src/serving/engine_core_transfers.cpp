@@ -3,13 +3,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
+#include <limits>
+#include <map>
 #include <utility>
 
 #include "loracle/core/check.hpp"
 #include "serving/engine_core.hpp"
 
 namespace loracle {
-namespace {}  // namespace
+namespace {
+
+constexpr std::uint64_t kNobody = std::numeric_limits<std::uint64_t>::max();
+
+}  // namespace
 
 void EngineCore::lease_rows(std::span<const Row> rows) noexcept {
   tiers_.lease(rows);
@@ -119,18 +126,35 @@ void EngineCore::drop_staged(Row row) {
   manifests_[index_of(row)] = nullptr;
 }
 
-/// There is no room to read `row` into. While something is read or copied, that will make some. Else requests
-/// that wait for each other fill the staging memory: all of it that the first reader-to-be does not want is
-/// dropped, to be read again in its turn. The arena holds one whole batch beside the residents, so the first
-/// can always go on.
+/// There is no room to read `row` into. While something is read or copied, that will make some, and a prefetch
+/// has time. Else requests that wait for each other fill the staging memory: what the newest of them wants is
+/// dropped, and so on, until there is room; it is read again in its turn. The arena holds one whole batch
+/// beside the residents, so the reader-to-be can always go on.
 bool EngineCore::make_staging_room(Row row) {
-  if (!in_flight_.empty() || !copying_.empty()) return false;
-  std::vector<Row> keep;
-  if (!waiters_[index_of(row)].empty()) keep = waiters_[index_of(row)].front()->rows;
-  const std::vector<Row> staged(staged_.rows().begin(), staged_.rows().end());
-  for (const Row other : staged)
-    if (std::find(keep.begin(), keep.end(), other) == keep.end()) drop_staged(other);
-  return arena_.allocate(row, rows_.source(row).bytes);
+  if (!in_flight_.empty() || !copying_.empty() || waiters_[index_of(row)].empty()) return false;
+  std::map<Row, std::uint64_t> wanted_by;  // the oldest request that wants it
+  const auto note = [&wanted_by](const PendingRequest& request) {
+    for (const Row wanted : request.rows) {
+      const auto [at, is_first] = wanted_by.emplace(wanted, request.number);
+      if (!is_first) at->second = std::min(at->second, request.number);
+    }
+  };
+  for (const PendingPtr& request : room_) note(*request);
+  for (const Row loading : loading_.rows())
+    for (const PendingPtr& request : waiters_[index_of(loading)]) note(*request);
+  const std::vector<Row>& keep = waiters_[index_of(row)].front()->rows;
+  std::vector<std::pair<std::uint64_t, Row>> staged;
+  for (const Row other : staged_.rows()) {
+    if (std::find(keep.begin(), keep.end(), other) != keep.end()) continue;
+    const auto wanted = wanted_by.find(other);
+    staged.emplace_back(wanted == wanted_by.end() ? kNobody : wanted->second, other);
+  }
+  std::sort(staged.begin(), staged.end(), std::greater<>());
+  for (const auto& [number, other] : staged) {
+    drop_staged(other);
+    if (arena_.allocate(row, rows_.source(row).bytes)) return true;
+  }
+  return false;
 }
 
 /// Does what the hierarchy has just decided.
@@ -212,8 +236,6 @@ void EngineCore::doom(Row row) {
 void EngineCore::bury_if_unused(Row row) {
   if (!doomed_.contains(row) || leases_[index_of(row)] != 0 || needed_[index_of(row)] != 0) return;
   if (loading_.contains(row) || copying_.contains(row) || !waiters_[index_of(row)].empty()) return;
-  for (const PendingPtr& request : room_)
-    if (std::find(request->rows.begin(), request->rows.end(), row) != request->rows.end()) return;
   tiers_.unpin(row);
   if (tiers_.tier(kHostLevel).held(row)) return;
   if (staged_.contains(row)) drop_staged(row);

@@ -26,6 +26,7 @@
 /// or an adapter larger than a tier), kAllPinned (pins leave no room and no lease will end that), kDeadline,
 /// kCancelled (removed or shut down while waiting), kBusy (too many requests wait already).
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
@@ -49,18 +50,18 @@ namespace loracle {
 enum class EngineTier : std::uint8_t { kDevice = 0, kHost = 1 };
 
 struct EngineConfig {
-  std::string directory;                  // of adapters, one folder each; empty: adapters come by `add`
-  std::string database;                   // the catalog's file; empty: kept in memory, forgotten at the end
-  std::uint32_t max_loras = 1;            // slots on the device
-  std::uint32_t max_cpu_loras = 0;        // adapters in host memory; 0: as many as max_loras
-  Bytes gpu_memory = Bytes::max();        // for resident adapters, beside the counts
-  Bytes cpu_memory = Bytes::max();        // likewise; the arena has room for loads in flight on top of it
-  std::string policy = "lru";             // device/host
-  Dtype dtype = Dtype::kBf16;             // as served
+  std::string directory;            // of adapters, one folder each; empty: adapters come by `add`
+  std::string database;             // the catalog's file; empty: kept in memory, forgotten at the end
+  std::uint32_t max_loras = 1;      // slots on the device
+  std::uint32_t max_cpu_loras = 0;  // adapters in host memory; 0: as many as max_loras
+  Bytes gpu_memory = Bytes::max();  // for resident adapters, beside the counts
+  Bytes cpu_memory = Bytes::max();  // likewise; the arena has room for loads in flight on top of it
+  std::string policy = "lru";       // device/host
+  Dtype dtype = Dtype::kBf16;       // as served
   std::uint32_t max_lora_rank = 0;  // of a slot; 0: the largest found, as vLLM would round it; 16 if none is
-  std::vector<std::string> base_models;   // accepted names of the base model; empty: any
+  std::vector<std::string> base_models;  // accepted names of the base model; empty: any
   std::string model;  // its geometry: table name or config.json; empty: slots fit the adapters found at open
-  std::string lora_targets = "auto";      // with model: which of its layers slots have room for
+  std::string lora_targets = "auto";            // with model: which of its layers slots have room for
   std::vector<std::string> layout_directories;  // adapters that slots must have room for too, where possible
   std::uint32_t adapters_max = 0;         // that can be in memory or known to policies at once; 0: 4 x known
   std::uint32_t loads_in_flight_max = 4;  // storage reads at once
@@ -108,6 +109,9 @@ class Lease {
 
 struct AcquireOptions {
   std::uint64_t timeout_ns = kNoDeadline;  // from now
+  /// Of acquire_async: once it is true, nobody waits for the answer any more. A request that still waits then
+  /// ends with kCancelled in its turn, and moves nothing. May be null.
+  std::shared_ptr<const std::atomic<bool>> abandoned = nullptr;
 };
 
 using AcquireCallback = std::function<void(Result<Lease>)>;

@@ -228,30 +228,29 @@ class Hierarchy {
   /// Whether the batch could be made resident in `top` and below.
   [[nodiscard]] Verdict check(std::span<const Row> batch, std::size_t top) noexcept {
     if (batch.size() > levels_[top].tier.capacity().entries) return Verdict::kTooManyAdapters;
-    Verdict verdict = Verdict::kServed;
-    hold(batch);
+    // In every tier, before what is held in any: a batch that can never be served must not wait for room.
     for (std::size_t level = top; level < levels_.size(); ++level) {
       if (!settles_in(level)) continue;
-      const Tier<P>& tier = levels_[level].tier;
-      Occupancy missing;
       Occupancy all;
       for (const Row row : batch) {
         const Bytes size = table_->size_of(row);
-        if (!fits(all, size, tier.capacity())) {  // sums that could wrap are never formed
-          verdict = Verdict::kTooLarge;
-          break;
-        }
+        if (!fits(all, size, levels_[level].tier.capacity()))  // sums that could wrap are never formed
+          return Verdict::kTooLarge;
         all = {all.entries + 1, all.bytes + size};
-        if (!tier.contains(row)) missing = {missing.entries + 1, missing.bytes + size};
-      }
-      if (verdict != Verdict::kServed) break;
-      if (!tier.could_hold(missing)) {
-        verdict = Verdict::kAllHeld;
-        break;
       }
     }
+    bool is_room = true;
+    hold(batch);
+    for (std::size_t level = top; level < levels_.size() && is_room; ++level) {
+      if (!settles_in(level)) continue;
+      const Tier<P>& tier = levels_[level].tier;
+      Occupancy missing;
+      for (const Row row : batch)
+        if (!tier.contains(row)) missing = {missing.entries + 1, missing.bytes + table_->size_of(row)};
+      is_room = tier.could_hold(missing);
+    }
     let_go(batch);
-    return verdict;
+    return is_room ? Verdict::kServed : Verdict::kAllHeld;
   }
 
   [[nodiscard]] bool all_on_device(std::span<const Row> batch) const noexcept {
