@@ -141,6 +141,19 @@ TEST(Capture, AnEarlierRecordingIsKept) {
   EXPECT_EQ(old->adapters.name[0], "old");
 }
 
+TEST(Capture, RestartsWithoutTrafficKeepEveryRecording) {
+  // If this failed, a service that cannot start would rotate all recordings away, one at each try.
+  const TempDir folder;
+  CaptureConfig config;
+  config.path = folder.write("t.jsonl", "{\"adapter\":\"old\"}\n");
+  config.files_max = 2;
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(service::Capture::open(config, 0, [](const Error&) {}));
+  const Result<Trace> old = read_trace(config.path + ".1", as_jsonl());
+  ASSERT_TRUE(old);
+  EXPECT_EQ(old->adapters.name[0], "old");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 2);
+}
+
 TEST(Capture, WhatCannotBeWrittenIsToldOnceAndCostsNothing) {
   // If this failed, a full disk would end the service, or fill its log.
   const TempDir folder;

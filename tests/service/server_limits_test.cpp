@@ -149,6 +149,38 @@ TEST_F(ServiceLimits, UnknownRoutesAndMethodsSaySo) {
   EXPECT_EQ(get("/v1/adapters/%00%0a").status, 404);
 }
 
+TEST_F(ServiceLimits, PagesOfOthersMayNotChangeAnything) {
+  // If this failed, any page in an operator's browser could fill every slot.
+  const std::string body = "Host: here:1\r\nContent-Length: 0\r\n";
+  EXPECT_EQ(status_of("POST /v1/adapters/alpha/acquire HTTP/1.1\r\nOrigin: https://evil\r\n" + body + "\r\n"),
+            403);
+  EXPECT_EQ(status_of("POST /v1/adapters/alpha/acquire HTTP/1.1\r\nOrigin: null\r\n" + body + "\r\n"), 403);
+  EXPECT_EQ(
+      status_of("POST /v1/adapters/alpha/acquire HTTP/1.1\r\nOrigin: http://here:1\r\n" + body + "\r\n"),
+      200);
+  EXPECT_EQ(status_of("GET /v1/models HTTP/1.1\r\nOrigin: https://evil\r\nHost: here:1\r\n\r\n"), 200);
+}
+
+TEST_F(ServiceLimits, AnswersAreWhatTheySay) {
+  // If this failed, a client would wait for bytes that do not come, or take an answer's rest for the next one.
+  RawClient raw(service_->port());
+  raw.send(
+      "HEAD /v1/models HTTP/1.1\r\nHost: x\r\nAccept-Encoding: br, gzip\r\n\r\n"
+      "GET /healthz HTTP/1.0\r\nHost: x\r\n\r\n");
+  const std::string text = raw.receive();
+  const std::size_t second = text.find("HTTP/1.1 ", 1);
+  ASSERT_NE(second, std::string::npos) << text;
+  const std::string head = text.substr(0, second);
+  EXPECT_TRUE(head.ends_with("\r\n\r\n")) << "no body: " << head;
+  EXPECT_EQ(head.find("Content-Encoding"), std::string::npos) << head;
+  EXPECT_EQ(head.find("Content-Length: 0\r"), std::string::npos) << head;
+  EXPECT_NE(head.find("Connection: keep-alive\r\n"), std::string::npos) << head;
+  EXPECT_NE(text.find("Connection: close\r\n", second), std::string::npos) << text;
+  EXPECT_EQ(get("/v1/resolve?name=al%70ha&other=a+b%zz").status, 200);
+  EXPECT_EQ(get("/v1/adapters/al%70ha").status, 200);
+  EXPECT_EQ(get("/v1/adapters/alpha%2fbeta").status, 404) << "a name of its own, and no longer path";
+}
+
 TEST_F(ServiceLimits, KeysAreAskedForAndNotTold) {
   // If this failed, anybody who reaches the port could load adapters.
   config_.http.api_keys = {"first-secret", "second-secret"};

@@ -104,6 +104,19 @@ TEST_F(VllmRoutes, LoadInPlaceReplacesAndKeepsTheId) {
   EXPECT_EQ(engine_->status("alpha")->directory, path("elsewhere/gamma"));
 }
 
+TEST_F(VllmRoutes, ALoadInPlaceThatFailsLeavesWhatWasThere) {
+  // If this failed, one bad upload would take a working adapter away from everybody.
+  const std::uint32_t id = *engine_->adapter_id("alpha");
+  make(path("elsewhere"), {"hollow"});
+  files_.hollow = "hollow";
+  const json body = {{"lora_name", "alpha"}, {"lora_path", path("elsewhere/hollow")}, {"load_inplace", true}};
+  const httplib::Response answer = post("/v1/load_lora_adapter", body.dump());
+  EXPECT_EQ(answer.status, 500) << answer.body;
+  EXPECT_EQ(engine_->status("alpha")->directory, root() + "/alpha");
+  EXPECT_EQ(*engine_->adapter_id("alpha"), id);
+  EXPECT_EQ(post("/v1/adapters/alpha/acquire").status, 200);
+}
+
 TEST_F(VllmRoutes, UnknownKeysOfVllmsBodiesAreLetThrough) {
   // If this failed, clients with vLLM's newer fields would be refused.
   const json body = {{"lora_name", "gamma"},

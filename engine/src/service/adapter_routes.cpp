@@ -156,17 +156,19 @@ void load_batch(Api& api, HttpExchange& exchange) {
     else
       outcome.fail_one(name, found.error());
   }
-  // All at once, so that they are read in parallel; one by one only to learn which of them failed.
-  if (!known.empty() && api.engine.load_many(known, *timeout)) {
-    for (const std::string_view name : known) outcome.loaded.push_back(name);
-  } else {
-    for (const std::string_view name : known) {
-      const Result<Unit> loaded = api.engine.load_many({&name, 1}, *timeout);
-      if (loaded)
-        outcome.loaded.push_back(name);
-      else
-        outcome.fail_one(std::string(name), loaded.error());
-    }
+  // All at once, so that they are read in parallel; one by one only to learn which of them failed, in the time
+  // that is left.
+  const std::uint64_t begun_ns = api.clock.now_ns();
+  const bool all_loaded = !known.empty() && api.engine.load_many(known, *timeout);
+  for (const std::string_view name : known) {
+    Result<Unit> loaded = Unit{};
+    if (const Result<AdapterStatus> status = api.engine.status(name);
+        !all_loaded && !(status && status->on_host))
+      loaded = api.engine.load_many({&name, 1}, left_of(*timeout, api.clock.now_ns() - begun_ns));
+    if (loaded)
+      outcome.loaded.push_back(name);
+    else
+      outcome.fail_one(std::string(name), loaded.error());
   }
   const Json json = {{"loaded", outcome.loaded}, {"failed", outcome.failed}};
   HttpReply reply;
@@ -244,6 +246,7 @@ void add_adapter_routes(Api& api, std::vector<HttpRoute>& routes) {
   routes.push_back({.method = "POST",
                     .path = "/v1/adapters/{name}/unpin",
                     .handler = [&api](const auto& exchange) { unpin(api, *exchange); },
+                    .may_wait = true,  // the catalog is written
                     .summary = "Lifts the pin of a tier and of those above it",
                     .body = "Tier",
                     .answers = moved});

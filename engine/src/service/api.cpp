@@ -60,8 +60,6 @@ std::string BaseModels::of(const std::string& name) const {
 }
 
 Result<Unit> Api::resolve(const std::string& name) {
-  const auto lock = names.lock(name);
-  if (engine.status(name)) return Unit{};  // somebody else was quicker
   if (resolver == nullptr)
     return fail(Errc::kNotFound, fmt::format("adapter '{}': nobody has mentioned it, and no resolver is set "
                                              "up to look for it: load it, or refresh the discovery",
@@ -71,6 +69,8 @@ Result<Unit> Api::resolve(const std::string& name) {
     metrics.count_resolve(found.error().code == Errc::kNotFound ? "not_found" : "failed");
     return fail(found.error());
   }
+  const auto lock = names.lock(name);      // not before: those who ask for one name share one answer
+  if (engine.status(name)) return Unit{};  // somebody else was quicker
   const Result<std::uint32_t> id = engine.add(name, found->location);
   metrics.count_resolve(id ? "found" : "failed");
   if (!id) return fail(id.error());
@@ -130,6 +130,11 @@ Result<AcquireOptions> timeout_of(const Api& api, const JsonBody& body) {
   if (!seconds) return fail(seconds.error());
   if (!*seconds) return api.timeout();
   return AcquireOptions{static_cast<std::uint64_t>(**seconds * 1e9)};
+}
+
+AcquireOptions left_of(AcquireOptions options, std::uint64_t gone_ns) noexcept {
+  if (options.timeout_ns != kNoDeadline) options.timeout_ns -= std::min(options.timeout_ns, gone_ns);
+  return options;
 }
 
 Result<EngineTier> tier_of(const JsonBody& body, EngineTier otherwise) {

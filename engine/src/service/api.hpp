@@ -90,7 +90,7 @@ struct Api {
         discovery(service_parts.discovery),
         resolver(service_parts.resolver),
         log(std::move(service_log)),
-        events(engine),
+        events(engine, clock),
         request_timeout_ms(service_config.http.request_timeout_ms) {}
 
   ServiceConfig config;  // as it was at the start
@@ -148,6 +148,8 @@ template <class T>
 }
 /// `timeout_s` of a body, at most the service's own.
 [[nodiscard]] Result<AcquireOptions> timeout_of(const Api& api, const JsonBody& body);
+/// What is left of a time when this much is over.
+[[nodiscard]] AcquireOptions left_of(AcquireOptions options, std::uint64_t gone_ns) noexcept;
 /// `tier` of a body.
 [[nodiscard]] Result<EngineTier> tier_of(const JsonBody& body, EngineTier otherwise);
 [[nodiscard]] bool is_json_type(std::string_view content_type);

@@ -15,6 +15,7 @@ ApiKeys::Digest ApiKeys::digest_of(std::string_view key) {
 
 void ApiKeys::set(const std::vector<std::string>& keys) {
   std::vector<Digest> digests;
+  digests.reserve(keys.size());
   for (const std::string& key : keys) digests.push_back(digest_of(key));
   const std::lock_guard lock(mutex_);
   digests_ = std::move(digests);

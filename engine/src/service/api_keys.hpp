@@ -16,6 +16,10 @@ class ApiKeys {
   void set(const std::vector<std::string>& keys);
   /// `authorization` is the header's value: "Bearer KEY".
   [[nodiscard]] bool allow(std::string_view authorization) const;
+  [[nodiscard]] bool are_asked_for() const {
+    const std::lock_guard lock(mutex_);
+    return !digests_.empty();
+  }
 
  private:
   using Digest = std::array<unsigned char, 32>;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -118,11 +119,36 @@ CaptureCounts Capture::counts() const {
   return counts_;
 }
 
-/// Older files step back by one, the oldest goes, and an empty one takes `path`.
+/// Older files step back by one, the oldest goes, and an empty one takes `path`. What cannot be replaced is not
+/// moved: the new file is there before anything else happens.
 Result<Unit> Capture::open_file() {
   if (file_ >= 0) ::close(std::exchange(file_, -1));
   file_whole_bytes_ = 0;
   const std::string& path = config_.path;
+  const auto failed = [&path](const char* what) {
+    const int error = errno;
+    return fail(Errc::kIo, fmt::format("{}: cannot {}: {}", path, what, std::strerror(error)), error);
+  };
+  const std::string fresh = path + ".new";
+  static_cast<void>(::unlink(fresh.c_str()));
+  file_ = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
+  if (file_ < 0) return failed("record requests");
+  if (Result<Unit> rotated = rotate(); !rotated) {
+    ::close(std::exchange(file_, -1));
+    static_cast<void>(::unlink(fresh.c_str()));
+    return rotated;
+  }
+  if (::rename(fresh.c_str(), path.c_str()) == 0) return Unit{};
+  auto error = failed("record requests");
+  ::close(std::exchange(file_, -1));
+  return error;
+}
+
+Result<Unit> Capture::rotate() const {
+  const std::string& path = config_.path;
+  struct stat last {};
+  if (::lstat(path.c_str(), &last) != 0 && errno == ENOENT) return Unit{};
+  if (S_ISREG(last.st_mode) && last.st_size == 0) return Unit{};  // nothing was recorded: it is written over
   for (std::uint32_t i = config_.files_max; i-- > 0;) {
     const std::string from = i == 0 ? path : fmt::format("{}.{}", path, i);
     const std::string to = fmt::format("{}.{}", path, i + 1);
@@ -133,10 +159,7 @@ Result<Unit> Capture::open_file() {
     return fail(Errc::kIo, fmt::format("{}: cannot rotate the recording: {}", from, std::strerror(error)),
                 error);
   }
-  file_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
-  if (file_ >= 0) return Unit{};
-  const int error = errno;
-  return fail(Errc::kIo, fmt::format("{}: cannot record requests: {}", path, std::strerror(error)), error);
+  return Unit{};
 }
 
 Result<Unit> Capture::write(std::string_view lines) {
@@ -177,7 +200,10 @@ void Capture::run() {
     if (!done && !std::exchange(has_failed_, true)) on_error_(done.error());
     if (done && !lines.empty()) has_failed_ = false;
     lock.lock();
-    if (!done) ++counts_.failed_writes;
+    if (!done) {
+      ++counts_.failed_writes;
+      described_.clear();  // what was lost may have been what described them
+    }
   }
 }
 

@@ -68,6 +68,7 @@ class Capture {
   Capture(const CaptureConfig& config, std::uint64_t now_ns, std::function<void(const Error&)> on_error);
   void run();
   [[nodiscard]] Result<Unit> open_file();
+  [[nodiscard]] Result<Unit> rotate() const;
   [[nodiscard]] Result<Unit> write(std::string_view lines);
 
   CaptureConfig config_;

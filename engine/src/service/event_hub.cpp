@@ -19,6 +19,7 @@ void EventHub::publish(std::string_view event, std::string_view data) {
     const std::uint64_t id = ++last_id_;
     kept_.push_back({id, fmt::format("id: {}\nevent: {}\ndata: {}\n\n", id, event, data)});
     if (kept_.size() > kKept) kept_.pop_front();
+    if (streams_.empty()) return;
   }
   changed_.notify_all();
 }
@@ -27,7 +28,7 @@ bool EventHub::add(const std::shared_ptr<HttpConnection>& connection, std::uint6
   {
     const std::lock_guard lock(mutex_);
     if (ending_ || streams_.size() >= kStreamsMax) return false;
-    // An id from before a restart is none of ours: such a client begins anew.
+    // An id from the future is none of ours: such a client begins anew.
     streams_.push_back({connection, last_id == 0 || last_id > last_id_ ? last_id_ : last_id});
   }
   changed_.notify_all();
@@ -88,19 +89,26 @@ void EventHub::look() {
 
 void EventHub::run() {
   using std::chrono::milliseconds;
+  using Clock = std::chrono::steady_clock;  // of the machine: nothing that is told depends on it
   std::uint32_t quiet_ms = 0;
+  Clock::time_point next_look;
   std::unique_lock lock(mutex_);
   for (;;) {
     const bool is_last = ending_;  // what was published before `stop` is still sent
     const bool has_streams = !streams_.empty();
     lock.unlock();
-    if (has_streams && !is_last) look();
+    if (has_streams && !is_last && Clock::now() >= next_look) {
+      look();
+      next_look = Clock::now() + milliseconds(kLook_ms);
+    }
     if (!has_streams) has_looked_ = false;
     lock.lock();
     std::vector<std::pair<Stream*, std::string>> due;
     for (Stream& stream : streams_) {
       if (!stream.has_head) continue;  // what came before its head would be lost
       std::string text;
+      const std::uint64_t first_kept = kept_.empty() ? last_id_ + 1 : kept_.front().id;
+      if (stream.sent_id + 1 < first_kept) text = "event: gap\ndata: {}\n\n";
       for (const Event& event : kept_)
         if (event.id > stream.sent_id) text += event.text;
       stream.sent_id = last_id_;

@@ -4,7 +4,8 @@
 /// Events: loaded, unloaded, pinned, unpinned, leased, released, expired, policy, discovery, shutdown; and
 /// residency, whenever an adapter has come to another tier: looked for every kLook_ms while anybody listens,
 /// so that what came and went in between is not told.
-/// The last kKept events are kept: a client that comes back with Last-Event-ID gets what it missed of them.
+/// The last kKept events are kept: a client that comes back with Last-Event-ID gets what it missed of them,
+/// and, if that is not all, first the event gap.
 /// Threads: any; one of its own looks and sends.
 
 #include <condition_variable>
@@ -36,7 +37,8 @@ class EventHub {
   /// Sends bytes to a client; false when it is gone.
   using Push = std::function<bool(const std::shared_ptr<HttpConnection>&, std::string)>;
 
-  explicit EventHub(Engine& engine) : engine_(engine) {}
+  EventHub(Engine& engine, TimeSource& clock)
+      : engine_(engine), last_id_(static_cast<std::uint64_t>(clock.unix_s()) * 1'000'000) {}
   EventHub(const EventHub&) = delete;
   EventHub& operator=(const EventHub&) = delete;
   ~EventHub() { stop(); }
@@ -70,7 +72,8 @@ class EventHub {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Event> kept_;
-  std::uint64_t last_id_ = 0;
+  /// Later than any of an earlier run, so that who comes back after a restart misses nothing.
+  std::uint64_t last_id_;
   std::vector<Stream> streams_;
   std::uint64_t begun_ = 0;  // streams, ever
   bool ending_ = false;

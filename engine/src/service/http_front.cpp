@@ -42,16 +42,18 @@ class HttpConnection {
   std::uint64_t deadline_ns = kNoDeadline;
   std::uint32_t watched = 0;  // epoll's events
   std::atomic<bool> is_open = true;
-  std::atomic<bool> has_hung_up = false;  // while it was busy
+  std::atomic<bool> has_hung_up = false;
+  std::function<void()> lost = {};  // of the answer that is being written
 };
 
 struct HttpFront::Message {
-  enum class Kind : std::uint8_t { kAdopt, kAnswer, kStream, kPush, kFinish, kDrain };
-  Kind kind = Kind::kAdopt;
+  enum class Kind : std::uint8_t { kListen, kAnswer, kStream, kPush, kFinish, kDrain };
+  Kind kind = Kind::kListen;
   int socket = -1;
   std::shared_ptr<HttpConnection> connection = {};
   std::string bytes = {};
   bool keep_alive = false;
+  std::function<void()> lost = {};
 };
 
 std::string error_body(int status, std::string_view type, std::string_view message) {
@@ -103,7 +105,8 @@ void HttpFront::end() {
 HttpFront::~HttpFront() {
   end();
   for (const Message& message : messages_)
-    if (message.kind == Message::Kind::kAdopt) ::close(message.socket);
+    if (message.kind == Message::Kind::kListen) ::close(message.socket);
+  if (listener_ >= 0) ::close(listener_);
   for (const auto& [socket, connection] : connections_) {
     connection->is_open = false;
     ::close(socket);
@@ -124,13 +127,14 @@ void HttpFront::tell(Message message) {
   static_cast<void>(!::write(wake_, &one, sizeof one));  // can only fail by being full, and then it is awake
 }
 
-void HttpFront::adopt(int socket) { tell({.kind = Message::Kind::kAdopt, .socket = socket}); }
-void HttpFront::answer(const std::shared_ptr<HttpConnection>& connection, std::string bytes,
-                       bool keep_alive) {
+void HttpFront::listen(int socket) { tell({.kind = Message::Kind::kListen, .socket = socket}); }
+void HttpFront::answer(const std::shared_ptr<HttpConnection>& connection, std::string bytes, bool keep_alive,
+                       std::function<void()> lost) {
   tell({.kind = Message::Kind::kAnswer,
         .connection = connection,
         .bytes = std::move(bytes),
-        .keep_alive = keep_alive});
+        .keep_alive = keep_alive,
+        .lost = std::move(lost)});
 }
 void HttpFront::stream(const std::shared_ptr<HttpConnection>& connection, std::string bytes) {
   tell({.kind = Message::Kind::kStream, .connection = connection, .bytes = std::move(bytes)});
@@ -143,8 +147,9 @@ bool HttpFront::push(const std::shared_ptr<HttpConnection>& connection, std::str
 void HttpFront::finish(const std::shared_ptr<HttpConnection>& connection) {
   tell({.kind = Message::Kind::kFinish, .connection = connection});
 }
-bool HttpFront::has_hung_up(const HttpConnection& connection) noexcept {
-  return connection.has_hung_up || !connection.is_open;
+std::shared_ptr<const std::atomic<bool>> HttpFront::hung_up_flag(
+    const std::shared_ptr<HttpConnection>& connection) {
+  return {connection, &connection->has_hung_up};
 }
 void HttpFront::begin_drain() { tell({.kind = Message::Kind::kDrain}); }
 
@@ -172,10 +177,15 @@ void HttpFront::run() {
         static_cast<void>(!::read(wake_, &ignored, sizeof ignored));
         continue;
       }
+      if (socket == listener_) {
+        accept_some();
+        continue;
+      }
       const auto found = connections_.find(socket);
       if (found == connections_.end()) continue;
       const std::shared_ptr<HttpConnection> connection = found->second;
-      if (connection->state == HttpConnection::State::kBusy)
+      if (connection->state == HttpConnection::State::kBusy &&
+          (what & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
         hung_up(*connection, (what & (EPOLLHUP | EPOLLERR)) != 0);
       else if ((what & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
         read_some(*connection);
@@ -183,6 +193,7 @@ void HttpFront::run() {
     }
     take_messages();
     const std::uint64_t now_ns = clock_.now_ns();
+    if (now_ns >= accept_again_ns_) watch_listener(true);
     if (now_ns - looked_ns >= kTick_ms * kMs) {
       looked_ns = now_ns;
       drop_late(now_ns);
@@ -204,9 +215,16 @@ void HttpFront::take_messages() {
 
 void HttpFront::take_message(Message& message) {
   using State = HttpConnection::State;
-  if (message.kind == Message::Kind::kAdopt) return add(message.socket);
+  if (message.kind == Message::Kind::kListen) {
+    listener_ = message.socket;
+    epoll_event event{};
+    event.data.fd = listener_;
+    ::epoll_ctl(epoll_, EPOLL_CTL_ADD, listener_, &event);
+    return watch_listener(true);
+  }
   if (message.kind == Message::Kind::kDrain) {
     draining_ = true;
+    close_listener();
     std::vector<std::shared_ptr<HttpConnection>> idle;
     for (const auto& [socket, connection] : connections_)
       if (connection->state == State::kReading && connection->in.empty()) idle.push_back(connection);
@@ -214,13 +232,17 @@ void HttpFront::take_message(Message& message) {
     return;
   }
   HttpConnection& connection = *message.connection;
-  if (!connection.is_open) return;
+  if (!connection.is_open) {
+    if (message.lost) message.lost();
+    return;
+  }
   switch (message.kind) {
     case Message::Kind::kAnswer:
       connection.state = State::kWriting;
       connection.out = std::move(message.bytes);
       connection.out_sent = 0;
       connection.keep_alive = message.keep_alive && !draining_;
+      connection.lost = std::move(message.lost);
       break;
     case Message::Kind::kStream:
       connection.state = State::kStreaming;
@@ -234,15 +256,44 @@ void HttpFront::take_message(Message& message) {
       if (connection.out.size() > options_.stream_bytes_max) return drop(connection);
       break;
     case Message::Kind::kFinish:
+      connection.finished = true;  // also of a stream that is still to begin
       if (connection.state != State::kStreaming) return;
-      connection.finished = true;
       break;
-    case Message::Kind::kAdopt:
+    case Message::Kind::kListen:
     case Message::Kind::kDrain:
       return;
   }
   connection.deadline_ns = clock_.now_ns() + options_.write_timeout_ms * kMs;
   write_some(connection);
+}
+
+void HttpFront::accept_some() {
+  for (;;) {
+    const int socket = ::accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (socket >= 0) {
+      add(socket);
+      continue;
+    }
+    if (errno == EINTR || errno == ECONNABORTED) continue;
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+    // No descriptor or memory left: some connections may end meanwhile, and those who come wait in the queue.
+    watch_listener(false);
+    accept_again_ns_ = clock_.now_ns() + kTick_ms * kMs;
+    return;
+  }
+}
+
+void HttpFront::watch_listener(bool is_on) {
+  accept_again_ns_ = kNoDeadline;
+  if (listener_ < 0) return;
+  epoll_event event{};
+  event.events = is_on ? static_cast<std::uint32_t>(EPOLLIN) : 0U;
+  event.data.fd = listener_;
+  ::epoll_ctl(epoll_, EPOLL_CTL_MOD, listener_, &event);
+}
+
+void HttpFront::close_listener() {
+  if (listener_ >= 0) ::close(std::exchange(listener_, -1));
 }
 
 void HttpFront::add(int socket) {
@@ -386,6 +437,7 @@ void HttpFront::written(HttpConnection& connection) {
   using State = HttpConnection::State;
   connection.out.clear();
   connection.out_sent = 0;
+  connection.lost = {};
   if (connection.state == State::kLingering) return watch(connection);
   if (connection.state == State::kStreaming && !connection.finished) {
     connection.deadline_ns = kNoDeadline;  // a quiet stream is no late one
@@ -408,6 +460,8 @@ void HttpFront::written(HttpConnection& connection) {
 
 void HttpFront::drop(HttpConnection& connection) {
   if (!connection.is_open.exchange(false)) return;
+  connection.has_hung_up = true;
+  if (const std::function<void()> lost = std::exchange(connection.lost, {})) lost();
   connection.state = HttpConnection::State::kClosed;
   const std::shared_ptr<HttpConnection> kept = connections_.at(connection.socket);
   connections_.erase(connection.socket);

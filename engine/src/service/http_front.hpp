@@ -7,7 +7,7 @@
 /// `write_timeout_ms` from its last progress, an idle connection kIdle_ms. What breaks a limit is answered in
 /// vLLM's error form, and the connection ends.
 /// Cost: a connection is a socket and what it has sent so far, at most a head and a body.
-/// Threads: the front has its own; `adopt`, `answer`, `push`, `close` may be called from any.
+/// Threads: the front has its own; `listen`, `answer`, `push`, `finish` may be called from any.
 
 #include <atomic>
 #include <condition_variable>
@@ -70,19 +70,22 @@ class HttpFront {
   /// Ends the thread; what is told from then on has no effect.
   void end();
 
-  /// Takes over an accepted socket.
-  void adopt(int socket);
-  /// Writes the answer to a delivered request; then reads on, or ends the connection.
-  void answer(const std::shared_ptr<HttpConnection>& connection, std::string bytes, bool keep_alive);
+  /// Takes over a socket that listens and does not block, and accepts what comes.
+  void listen(int socket);
+  /// Writes the answer to a delivered request; then reads on, or ends the connection. `lost` is called, on the
+  /// front's thread, if the client is known not to have got it; it may have got less than all of it otherwise.
+  void answer(const std::shared_ptr<HttpConnection>& connection, std::string bytes, bool keep_alive,
+              std::function<void()> lost = {});
   /// The answer to a delivered request begins with `bytes` and goes on by `push`.
   void stream(const std::shared_ptr<HttpConnection>& connection, std::string bytes);
   /// False when the stream has ended: its client is gone, too slow, or `finish` was called.
   bool push(const std::shared_ptr<HttpConnection>& connection, std::string bytes);
   void finish(const std::shared_ptr<HttpConnection>& connection);
-  /// True if the client ended the connection, or its side of it, while its request was worked on.
-  [[nodiscard]] static bool has_hung_up(const HttpConnection& connection) noexcept;
+  /// True once the client has ended the connection, or its side of it: what is done for it may be undone.
+  [[nodiscard]] static std::shared_ptr<const std::atomic<bool>> hung_up_flag(
+      const std::shared_ptr<HttpConnection>& connection);
 
-  /// Idle connections are closed, others after their answer.
+  /// Nothing is accepted any more; idle connections are closed, others after their answer.
   void begin_drain();
   /// True when no connection is left.
   [[nodiscard]] bool wait_empty(std::uint32_t timeout_ms);
@@ -95,6 +98,9 @@ class HttpFront {
   void run();
   void take_messages();
   void take_message(Message& message);
+  void accept_some();
+  void watch_listener(bool is_on);
+  void close_listener();
   void add(int socket);
   void hung_up(HttpConnection& connection, bool both_sides);
   void read_some(HttpConnection& connection);
@@ -121,6 +127,8 @@ class HttpFront {
   // The front's thread only.
   std::map<int, std::shared_ptr<HttpConnection>> connections_;
   bool draining_ = false;
+  int listener_ = -1;
+  std::uint64_t accept_again_ns_ = kNoDeadline;  // there was no descriptor left, say
 
   std::thread thread_;
 };

@@ -116,22 +116,11 @@ Result<Unit> take_header(std::string_view line, const HeadLimits& limits, Reques
     return Unit{};
   }
   if (name == "host") framing.has_host = true;
-  // Parts of a response are of no use here, and many ranges are a known way to make a server work.
-  if (name == "range" || name == "if-range" || name == "upgrade" || name == "te" || name == "trailer")
-    return Unit{};
   head.headers.emplace_back(name, value);
   return Unit{};
 }
 
 }  // namespace
-
-std::string RequestHead::text() const {
-  std::string out = fmt::format("{} {} HTTP/1.1\r\n", method, target);
-  for (const auto& [name, value] : headers) out += fmt::format("{}: {}\r\n", name, value);
-  if (body_bytes > 0 || method == "POST" || method == "PUT" || method == "PATCH" || method == "DELETE")
-    out += fmt::format("content-length: {}\r\n", body_bytes);
-  return out + "\r\n";
-}
 
 Result<RequestHead> parse_head(std::string_view text, const HeadLimits& limits) {
   if (text.size() > limits.head_bytes_max)
@@ -172,6 +161,8 @@ std::string_view reason_of(int status) noexcept {
       return "Bad Request";
     case 401:
       return "Unauthorized";
+    case 403:
+      return "Forbidden";
     case 404:
       return "Not Found";
     case 405:

@@ -3,7 +3,6 @@
 ///
 /// Refused are: lines that end in a bare LF, folded headers, control characters, two Content-Lengths, chunked
 /// and compressed bodies (their size is not known before they are read), and heads over the limits.
-/// Range, Expect and hop-by-hop headers are not handed on.
 /// Errors: kInvalid or kTooLarge; `detail` is the HTTP status.
 
 #include <cstddef>
@@ -31,10 +30,7 @@ struct RequestHead {
   bool keep_alive = true;
   bool expects_continue = false;
   std::uint64_t body_bytes = 0;
-  std::vector<std::pair<std::string, std::string>> headers;  // to hand on; names in lower case
-
-  /// What was understood, as the text of a head again.
-  [[nodiscard]] std::string text() const;
+  std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
 };
 
 /// `text` ends with the empty line.

@@ -1,6 +1,6 @@
 #pragma once
-/// Requests to routes and answers back. The front reads whole requests, cpp-httplib takes them apart, finds
-/// the route and writes the answer; a handler may answer later, from any thread.
+/// Requests to routes and answers back. The front reads whole requests and writes the answers; a handler may
+/// answer later, from any thread.
 ///
 /// A route that may wait for storage or for other requests has its own threads (`may_wait`): what is quick,
 /// and above all what ends a lease, is never behind what waits.
@@ -14,13 +14,13 @@
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "loracle/core/result.hpp"
 #include "loracle/service/config.hpp"
 #include "service/http_front.hpp"
+#include "service/http_routes.hpp"
 #include "service/work_pool.hpp"
 
 namespace loracle::service {
@@ -30,6 +30,8 @@ struct HttpReply {
   std::string body;
   std::string type = "application/json";
   std::vector<std::pair<std::string, std::string>> headers = {};
+  /// Called if the client is known not to have got the answer: it undoes what only the client could have ended.
+  std::function<void()> lost = {};
 };
 
 class HttpServer;
@@ -56,8 +58,6 @@ class HttpExchange : public std::enable_shared_from_this<HttpExchange> {
   void reply_with_stream(std::string first_bytes);
   /// As it was sent: printable ASCII.
   [[nodiscard]] const std::string& target() const noexcept { return request_.head.target; }
-  /// Its client waits no more: what was done for it may be undone.
-  [[nodiscard]] bool has_hung_up() const noexcept { return HttpFront::has_hung_up(*request_.connection); }
   [[nodiscard]] const std::shared_ptr<HttpConnection>& connection() const noexcept {
     return request_.connection;
   }
@@ -132,24 +132,21 @@ class HttpServer {
 
  private:
   friend class HttpExchange;
-  class Router;  // httplib's server
-  HttpServer(HttpHooks hooks, TimeSource& clock);
+  HttpServer(const std::vector<HttpRoute>& routes, HttpHooks hooks, TimeSource& clock);
   void deliver(WholeRequest request);
   void serve(const std::shared_ptr<HttpExchange>& exchange);
-  void call_handler(const std::shared_ptr<HttpExchange>& exchange);
-  void write_answer(const std::shared_ptr<HttpExchange>& exchange);
+  void call_handler(const std::shared_ptr<HttpExchange>& exchange, const std::string& allowed);
+  void write_answer(HttpExchange& exchange);
 
+  HttpRoutes routes_;
   HttpHooks hooks_;
   TimeSource& clock_;
   std::uint16_t port_ = 0;
   std::atomic<std::uint64_t> queue_refusals_ = 0;
-  std::unique_ptr<Router> router_;
   std::unique_ptr<HttpFront> front_;
   std::unique_ptr<WorkPool> quick_;
   std::unique_ptr<WorkPool> waiting_;
-  std::thread listener_;
   std::atomic<bool> listening_ = false;
-  std::atomic<bool> listener_ended_ = false;
 };
 
 /// "Please try again": 503 with Retry-After.

@@ -44,6 +44,7 @@ Result<std::string> LeaseBook::add(Lease lease, LeaseRecord record, double ttl_s
   std::string id = random_hex(16);
   if (id.empty()) return fail(Errc::kIo, "no random numbers to be had for a lease's id");
   record.granted_ns = clock_.now_ns();
+  bool ends_first = false;
   {
     const std::lock_guard lock(mutex_);
     if (closed_) return fail(Errc::kCancelled, "the service is shutting down");
@@ -53,10 +54,11 @@ Result<std::string> LeaseBook::add(Lease lease, LeaseRecord record, double ttl_s
     entry.lease = std::move(lease);
     entry.ends_ns = after(record.granted_ns, ttl_s);
     entry.record = std::move(record);
-    by_end_.emplace(entry.ends_ns, id);
+    const auto place = by_end_.emplace(entry.ends_ns, id).first;
+    ends_first = place == by_end_.begin();
     entries_.emplace(id, std::move(entry));
   }
-  changed_.notify_all();
+  if (ends_first) changed_.notify_all();
   return id;
 }
 
@@ -143,6 +145,7 @@ void LeaseBook::run() {
     lock.unlock();
     ended.lease.let_go();
     on_end_(id, ended.record, LeaseEnd::kExpired);
+    ended = {};
     lock.lock();
   }
 }

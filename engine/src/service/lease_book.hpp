@@ -21,6 +21,7 @@
 
 #include "loracle/core/result.hpp"
 #include "loracle/engine/engine.hpp"
+#include "service/capture.hpp"
 
 namespace loracle::service {
 
@@ -29,6 +30,7 @@ enum class LeaseEnd : std::uint8_t { kReleased, kExpired, kClosed };
 /// What was leased, and when; told when it ends.
 struct LeaseRecord {
   std::vector<std::string> names;
+  std::vector<CapturedAdapter> adapters;  // of the names, as they were when they were leased
   std::string tenant;
   std::uint64_t arrived_ns = 0;  // of the request
   std::uint64_t granted_ns = 0;

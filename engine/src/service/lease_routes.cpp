@@ -52,6 +52,7 @@ void capture_refused(Api& api, const Asked& asked, const Error& error) {
 
 void grant(Api& api, HttpExchange& exchange, const Asked& asked, Lease lease) {
   Json adapters = Json::array();
+  LeaseRecord record;
   const std::span<const LeasedAdapter> leased = lease.adapters();
   for (std::size_t i = 0; i < leased.size(); ++i) {
     const Result<AdapterStatus> status = api.engine.status(asked.names[i]);
@@ -59,8 +60,8 @@ void grant(Api& api, HttpExchange& exchange, const Asked& asked, Lease lease) {
     if (status) known = *status;
     known.name = asked.names[i];  // it may have been unloaded a moment ago; the lease is still good
     adapters.push_back(leased_json(known, leased[i]));
+    record.adapters.push_back({known.name, known.bytes, leased[i].rank});
   }
-  LeaseRecord record;
   record.names = asked.names;
   record.tenant = asked.tenant;
   record.arrived_ns = asked.arrived_ns;
@@ -73,7 +74,10 @@ void grant(Api& api, HttpExchange& exchange, const Asked& asked, Lease lease) {
     json["adapters"] = std::move(adapters);
   const Json event = {{"lease", id->substr(0, 8)}, {"names", asked.names}};
   api.events.publish("leased", dump(event));
-  exchange.reply({.body = dump(json)});
+  HttpReply reply;
+  reply.body = dump(json);
+  reply.lost = [&api, id = *id] { static_cast<void>(api.leases->release(id, {})); };
+  exchange.reply(std::move(reply));
 }
 
 /// All names are known. Answers when the lease is there; no thread waits for it.
@@ -81,11 +85,14 @@ void acquire_known(Api& api, const std::shared_ptr<HttpExchange>& exchange,
                    const std::shared_ptr<const Asked>& asked) {
   api.waiting.add(asked->names);
   const std::vector<std::string_view> names(asked->names.begin(), asked->names.end());
-  api.engine.acquire_async(names, asked->options, [&api, exchange, asked](Result<Lease> lease) {
+  AcquireOptions options = left_of(asked->options, api.clock.now_ns() - asked->arrived_ns);
+  options.abandoned = HttpFront::hung_up_flag(exchange->connection());
+  const auto abandoned = options.abandoned;
+  api.engine.acquire_async(names, options, [&api, exchange, asked, abandoned](Result<Lease> lease) {
     api.waiting.remove(asked->names);
-    if (lease && exchange->has_hung_up()) {
+    if (*abandoned) {
       // Nobody would learn the lease's id: it would hold a slot until its time is over.
-      lease->let_go();
+      if (lease) lease->let_go();
       return exchange->reply(
           error_reply(kClientClosedRequest, "ClientClosedRequest",
                       "the connection was ended before the lease was there: none is held"));
@@ -190,6 +197,7 @@ void add_lease_routes(Api& api, std::vector<HttpRoute>& routes) {
       {404, "Error", "There is no such adapter, and no resolver found it"},
       {409, "Error", "Pins leave no room, and no lease will end that"},
       {413, "Error", "More than a tier can hold"},
+      {499, "Error", "The client ended the connection while it waited: no lease is held"},
       {422, "Error", "The adapter's files are damaged or of a kind that is not served"},
       {503, "Error", "Too many wait already: try again after Retry-After"},
       {504, "Error", "There was no room in time"}};

@@ -32,6 +32,16 @@ bool is_request_id(std::string_view text) noexcept {
   return true;
 }
 
+/// True for a page from elsewhere in somebody's browser, which may send simple requests to any address. Where
+/// keys are asked for, such a page has none.
+bool is_from_another_page(const Api& api, const HttpExchange& exchange) {
+  if (exchange.method == "GET" || exchange.method == "HEAD" || api.keys.are_asked_for()) return false;
+  const std::string_view origin = exchange.header("origin");
+  const std::size_t authority = origin.find("://");
+  return !origin.empty() &&
+         (authority == std::string_view::npos || origin.substr(authority + 3) != exchange.header("host"));
+}
+
 /// What every request goes through: a request id, an API key.
 bool admit(Api& api, HttpExchange& exchange, HttpReply& refusal) {
   const std::string_view given = exchange.header("x-request-id");
@@ -40,6 +50,13 @@ bool admit(Api& api, HttpExchange& exchange, HttpReply& refusal) {
     refusal.status = 401;
     refusal.body = R"({"error":"Unauthorized"})";  // vLLM's
     refusal.headers.emplace_back("WWW-Authenticate", "Bearer");
+    return false;
+  }
+  if (is_from_another_page(api, exchange)) {
+    refusal =
+        service::error_reply(403, "ForbiddenError",
+                             "a page of another origin may not change this service: set API keys to allow "
+                             "those who have one");
     return false;
   }
   return true;
@@ -72,10 +89,7 @@ void note_end(Api& api, const std::string& id, const service::LeaseRecord& recor
                    {{"lease", std::string_view(id).substr(0, 8)}, {"adapter", record.names.front()}});
   if (!api.capture) return;
   service::CapturedRequest request;
-  for (const std::string& name : record.names) {
-    const Result<AdapterStatus> status = api.engine.status(name);
-    request.adapters.push_back({name, status ? status->bytes : 0, status ? status->rank : 0});
-  }
+  request.adapters = record.adapters;
   request.tenant = record.tenant;
   request.arrived_ns = record.arrived_ns;
   request.held_ns = api.clock.now_ns() - record.granted_ns;

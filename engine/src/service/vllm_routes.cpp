@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <nlohmann/json.hpp>
 
 #include "service/api.hpp"
@@ -104,9 +105,13 @@ void load_adapter(Api& api, HttpExchange& exchange) {
                     "in place, set 'load_inplace' to True.",
                     name));
   }
+  const Result<AdapterStatus> before = api.engine.status(name);
   const auto failed = [&](const Error& error) {
     api.log->write(LogLevel::kWarning, "load failed",
                    {{"id", exchange.request_id}, {"adapter", name}, {"error", error.message}});
+    if (error.code == Errc::kCancelled) return exchange.reply(error_reply(error));
+    if (error.code == Errc::kInvalid && error.detail == EACCES)
+      return reply_user_error(exchange, error.message);
     if (error.code == Errc::kNotFound) {
       return exchange.reply(error_reply(
           404, "NotFoundError", fmt::format("Loading lora {} failed: No adapter found for {}", name, path)));
@@ -121,7 +126,14 @@ void load_adapter(Api& api, HttpExchange& exchange) {
     const Errc code = loaded.error().code;
     const bool is_room = code == Errc::kAllPinned || code == Errc::kDeadline || code == Errc::kBusy;
     if (!is_room) {
-      static_cast<void>(api.engine.remove(name));
+      // What was there before goes on being served.
+      const bool is_back =
+          before && api.engine.add(name, before->uri.empty() ? before->directory : before->uri).has_value();
+      if (!is_back) {
+        static_cast<void>(api.engine.remove(name));
+        api.base_models.forget(name);
+        if (before) api.tell("unloaded", name);
+      }
       return failed(loaded.error());
     }
   }

@@ -1,12 +1,17 @@
 #include "service/work_pool.hpp"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 namespace loracle::service {
 
 WorkPool::WorkPool(unsigned threads, std::size_t queue_max) : queue_max_(queue_max) {
-  for (unsigned i = 0; i < std::max(threads, 1U); ++i) threads_.emplace_back([this] { run(); });
+  try {
+    for (unsigned i = 0; i < std::max(threads, 1U); ++i) threads_.emplace_back([this] { run(); });
+  } catch (const std::system_error&) {
+    if (threads_.empty()) throw;  // else those that there are do the work
+  }
 }
 
 void WorkPool::end() {
@@ -47,10 +52,11 @@ void WorkPool::run() {
   for (;;) {
     changed_.wait(lock, [&] { return ending_ || !queue_.empty(); });
     if (queue_.empty()) return;
-    const std::function<void()> task = std::move(queue_.front());
+    std::function<void()> task = std::move(queue_.front());
     queue_.pop_front();
     lock.unlock();
     task();
+    task = nullptr;  // what it holds ends without the lock
     lock.lock();
   }
 }
