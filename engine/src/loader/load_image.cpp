@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -34,21 +36,24 @@ const LoraModule* find_module(const AdapterFiles& adapter, std::string_view name
   return found == adapter.modules.end() || found->name != name ? nullptr : &*found;
 }
 
+using Slices = std::unordered_map<std::string_view, const SlotSlice*>;
+
 /// Which rows of the fused module's B its part is. REQUIRES: `slice` is a part of `fused`.
-std::uint64_t first_row(std::string_view fused, const SlotSlice& slice, const SlotLayout& layout) {
+std::uint64_t first_row(std::string_view fused, const SlotSlice& slice, const Slices& slices) {
   std::uint64_t row = 0;
   for (const std::string& part : parts_of_fused(fused)) {
     if (part == slice.module) return row;
-    const auto found = std::find_if(layout.slices.begin(), layout.slices.end(),
-                                    [&part](const SlotSlice& other) { return other.module == part; });
-    LORACLE_CHECK(found != layout.slices.end());
-    row += found->out;
+    const auto found = slices.find(part);
+    LORACLE_CHECK(found != slices.end());
+    row += found->second->out;
   }
   return row;
 }
 
 std::vector<Piece> pieces_of(const AdapterFiles& adapter, const SlotLayout& layout,
                              const ImageManifest& manifest) {
+  Slices slices;
+  for (const SlotSlice& slice : layout.slices) slices.emplace(slice.module, &slice);
   std::vector<Piece> pieces;
   pieces.reserve(manifest.tensors.size() * 2);
   for (const ImageTensor& tensor : manifest.tensors) {
@@ -59,7 +64,7 @@ std::vector<Piece> pieces_of(const AdapterFiles& adapter, const SlotLayout& layo
       const std::string fused = fused_of_part(slice.module);
       module = find_module(adapter, fused);
       LORACLE_CHECK(module != nullptr);
-      row = first_row(fused, slice, layout);
+      row = first_row(fused, slice, slices);
     }
     LORACLE_CHECK(module->rank == tensor.rank && module->in == slice.in && row + slice.out <= module->out);
     const std::uint64_t rank = tensor.rank;

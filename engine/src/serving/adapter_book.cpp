@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <set>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -32,6 +34,16 @@ AdapterFiles as_adapter(const CatalogShape& shape) {
   return adapter;
 }
 
+/// Its modules' names and sizes, in the order of the names.
+std::string sizes_of(const AdapterFiles& adapter) {
+  std::vector<std::string> modules;
+  modules.reserve(adapter.modules.size());
+  for (const LoraModule& module : adapter.modules)
+    modules.push_back(fmt::format("{} {} {}\n", module.name, module.in, module.out));
+  std::sort(modules.begin(), modules.end());
+  return fmt::format("{}", fmt::join(modules, ""));
+}
+
 }  // namespace
 
 Result<SlotLayout> layout_of(Catalog& catalog, std::span<const LoraModule> model,
@@ -57,17 +69,20 @@ Result<SlotLayout> layout_of(Catalog& catalog, std::span<const LoraModule> model
     whole.modules.assign(model.begin(), model.end());
     agreed.push_back(&whole);
   }
+  // Ranks do not matter to a layout, and asking for one is not free: modules of the same sizes are asked for
+  // once, whatever their ranks.
+  std::map<std::string, bool> fits;
   const auto take = [&](const AdapterFiles& adapter) {
-    agreed.push_back(&adapter);
-    if (!layout_for(agreed, kLoraRankMax, dtype))
-      agreed.pop_back();
-    else
-      rank = std::max(rank, adapter.rank_max);
+    const auto [known, is_new] = fits.emplace(sizes_of(adapter), true);
+    if (is_new) {
+      agreed.push_back(&adapter);
+      known->second = layout_for(agreed, kLoraRankMax, dtype).has_value();
+      if (!known->second) agreed.pop_back();
+    }
+    if (known->second) rank = std::max(rank, adapter.rank_max);
   };
   for (const CatalogShape& shape : *shapes) take(adapters.emplace_back(as_adapter(shape)));
-  std::set<std::string> seen;  // most are of a few shapes, and asking for the layout is not free
-  for (const AdapterFiles& adapter : others)
-    if (seen.insert(shape_of(adapter).digest).second) take(adapter);
+  for (const AdapterFiles& adapter : others) take(adapter);
   if (max_rank == 0) max_rank = rank == 0 ? kRankDefault : std::max(rank, vllm_lora_rank_for(rank));
   return layout_for(agreed, max_rank, dtype);
 }

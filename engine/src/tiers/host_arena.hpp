@@ -26,8 +26,8 @@ class HostArena {
 
   explicit HostArena(std::span<std::byte> memory) : memory_(memory), free_(memory.size()) {}
 
-  /// A block for `row`, fixed until `release_fixed`. nullopt: not enough free bytes, or fixed blocks are in
-  /// the way. REQUIRES: the row has none; bytes > 0.
+  /// A block for `row`, fixed until `release`. False: not enough free bytes, or fixed blocks are in the way.
+  /// REQUIRES: the row has none; bytes > 0.
   [[nodiscard]] bool allocate(Row row, std::uint64_t bytes);
   /// REQUIRES: the row has a block.
   void free(Row row) noexcept;
