@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""What others' tools make of `loracle serve`: schemathesis of its description, a Prometheus parser of its
+metrics.
+
+    foreign_clients.py <folder for the venv> <loracle>
+
+schemathesis sends what /openapi.json allows and what it forbids, and checks status codes, content types and
+bodies against it. Exits with 77 where PyPI cannot be reached.
+"""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import venv
+from pathlib import Path
+
+PACKAGES = ("schemathesis==4.32.5", "prometheus-client")
+EXAMPLES = 25  # of each route
+
+
+def skip(why):
+    print(f"SKIPPED: {why}")
+    sys.exit(77)
+
+
+def install(home):
+    binary = home / "bin" / "schemathesis"
+    if binary.exists():
+        return binary
+    venv.create(home, with_pip=True, clear=True)
+    done = subprocess.run([home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", "--retries",
+                           "1", "--timeout", "20", *PACKAGES], capture_output=True, text=True)
+    if done.returncode != 0:
+        skip(f"schemathesis cannot be installed from PyPI: {done.stderr.strip()[-300:]}")
+    return binary
+
+
+def serve(loracle, folder):
+    subprocess.run([loracle, "make-adapters", folder / "adapters", "--count", "4", "--model", "tiny"], check=True,
+                   stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([loracle, "serve", "--lora-dir-prefix", folder / "adapters", "--port", "0",
+                                "--max-loras", "2", "--max-cpu-loras", "3", "--log-level", "warning",
+                                "--request-timeout-ms", "2000"], stdout=subprocess.PIPE, text=True)
+    line = process.stdout.readline()
+    found = re.search(r"http://\S+", line)
+    if not found:
+        sys.exit(f"FAILED: serve did not start: {line}")
+    return process, found.group(0)
+
+
+PARSE = """
+import sys
+from prometheus_client.parser import text_string_to_metric_families
+text = sys.stdin.read()
+bare = []
+for family in text_string_to_metric_families(text):
+    if not family.documentation or family.type == "unknown":
+        bare.append(family.name)
+sys.exit(f"without HELP or TYPE: {bare}" if bare else 0)
+"""
+
+
+def main(arguments):
+    if len(arguments) != 3:
+        print(__doc__, file=sys.stderr)
+        return 2
+    home, loracle = Path(arguments[1]).resolve(), arguments[2]
+    binary = install(home)
+    with tempfile.TemporaryDirectory() as name:
+        process, url = serve(loracle, Path(name))
+        try:
+            done = subprocess.run([binary, "run", f"{url}/openapi.json", "--max-examples", str(EXAMPLES),
+                                   "--exclude-path", "/v1/events", "--seed", "26", "--no-color",
+                                   "--request-timeout", "30", "--workers", "2",
+                                   "--phases", "examples,coverage,fuzzing"], cwd=name)
+            metrics = urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode()
+            parsed = subprocess.run([home / "bin" / "python", "-c", PARSE], input=metrics, text=True,
+                                    capture_output=True)
+            health = json.loads(urllib.request.urlopen(f"{url}/healthz", timeout=10).read())
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(timeout=60)
+    print(f"schemathesis: {done.returncode}, metrics: {parsed.returncode} {parsed.stderr.strip()}, "
+          f"health after it: {health}, exit code: {code}")
+    return 1 if done.returncode or parsed.returncode or health != {"status": "ok"} or code else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
