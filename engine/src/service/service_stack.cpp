@@ -199,7 +199,10 @@ struct ServiceStack::Parts {
     world.files = files.get();
     world.storage = storage;
     world.base_models = config.engine.base_models;
-    if (loop != nullptr) world.catalog = [this](const std::string& name) { return loop->location_of(name); };
+    // A catalog that is forgotten with the process knows no more than the engine. One that is kept does: of
+    // adapters that a client has unloaded, it says that they are gone.
+    if (!config.engine.database.empty())
+      world.catalog = [this](const std::string& name) { return engine->location_of(name); };
     const ResolverRegistry registry;
     Result<std::vector<std::shared_ptr<AdapterResolver>>> chain = registry.make_chain(config.resolver, world);
     if (!chain) return fail(std::move(chain.error()));

@@ -441,6 +441,14 @@ Result<std::uint32_t> Engine::adapter_id(std::string_view name) const {
   return id->value;
 }
 
+Result<std::string> Engine::location_of(std::string_view name) const {
+  Result<CatalogRecord> record = parts_->catalog.find(name);
+  if (!record) return fail(std::move(record.error()));
+  if (record->state != AdapterState::kAvailable)
+    return fail(Errc::kNotFound, fmt::format("adapter '{}' is {}", name, name_of(record->state)));
+  return scheme_of(record->source).empty() ? std::move(record->facts.directory) : std::move(record->source);
+}
+
 Result<RefreshReport> Engine::refresh() {
   if (Result<Unit> open = parts_->check_open(); !open) return fail(std::move(open.error()));
   const std::lock_guard lock(parts_->changing);
