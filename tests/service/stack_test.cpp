@@ -107,5 +107,108 @@ TEST_F(ServiceStackTest, WhatAClientUnloadsStaysAway) {
   }
 }
 
+/// A prefix in a bucket that is not there.
+class StackOnAStorageThatFails : public ServiceStackTest {
+ protected:
+  StackOnAStorageThatFails() {
+    config_.engine.model = "tiny";
+    config_.discovery.prefixes = {"s3://bucket/adapters"};
+    config_.s3_storage.anonymous = true;
+    config_.s3_storage.path_style = true;
+    config_.s3_storage.retry.attempts_max = 1;
+    config_.s3_storage.retry.connect_timeout_ms = 500;
+    config_.s3_storage.retry.stall_timeout_ms = 1000;
+  }
+};
+
+TEST_F(StackOnAStorageThatFails, IsAliveAndNotReady) {
+  // If this failed, requests would be sent to a server that has nothing, or the server would be killed for
+  // what its bucket does.
+  config_.s3_storage.endpoint = "http://127.0.0.1:1";
+  begin();
+  ASSERT_TRUE(eventually(
+      [this] { return get("/readyz").body.find("no prefix can be listed") != std::string::npos; }))
+      << get("/readyz").body;
+  EXPECT_EQ(get("/readyz").status, 503);
+  EXPECT_NE(get("/readyz").body.find("s3://bucket/adapters"), std::string::npos);
+  EXPECT_EQ(get("/healthz").status, 200);
+  EXPECT_EQ(get("/health").status, 200) << "vLLM's name for it";
+  EXPECT_NE(get("/metrics").body.find("loracle_ready 0"), std::string::npos);
+}
+
+TEST_F(StackOnAStorageThatFails, ListensWhileItLooksAndEndsWhenItIsTold) {
+  // If this failed, probes would find no port while a large bucket is listed, and kill the server for it.
+  const int silent = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  ASSERT_EQ(::bind(silent, reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(::getsockname(silent, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  ASSERT_EQ(::listen(silent, 8), 0);
+  config_.s3_storage.endpoint = "http://127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+  begin();
+  EXPECT_EQ(get("/readyz").status, 503);
+  EXPECT_NE(get("/readyz").body.find("looking for adapters"), std::string::npos) << get("/readyz").body;
+  EXPECT_EQ(get("/healthz").status, 200);
+  const auto told = std::chrono::steady_clock::now();
+  stack_.reset();
+  EXPECT_LT(std::chrono::steady_clock::now() - told, std::chrono::seconds(8));
+  ::close(silent);
+}
+
+TEST_F(ServiceStackTest, TellsWhatDiscoveryDoes) {
+  // If this failed, adapters would come and go, or be refused, and nobody would learn of it.
+  config_.log.level = "info";
+  make(path("adapters"), {"alpha"});
+  fs::create_directories(path("adapters/broken"));
+  folder_.write("adapters/broken/adapter_config.json", "{");
+  ::testing::internal::CaptureStderr();
+  start();
+  RawClient raw(stack_->port());
+  raw.send("GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_TRUE(raw.receive(": hello\n\n").starts_with("HTTP/1.1 200 "));
+  EXPECT_EQ(post("/v1/refresh_lora_discovery").status, 200);
+  make(path("adapters"), {"beta"});
+  EXPECT_EQ(post("/v1/refresh_lora_discovery").status, 200);
+  fs::remove_all(path("adapters/alpha"));
+  EXPECT_EQ(post("/v1/refresh_lora_discovery").status, 200);
+  const std::string events = raw.receive("event: unloaded\ndata: {\"name\":\"alpha\"}");
+  EXPECT_NE(events.find("event: loaded\ndata: {\"name\":\"beta\"}"), std::string::npos) << events;
+  EXPECT_NE(events.find("event: discovery\ndata: {\"discovered_adapters\":[\"beta\"]"), std::string::npos)
+      << events;
+  EXPECT_NE(get("/metrics").body.find("loracle_discoveries_total{outcome=\"ok\"}"), std::string::npos);
+  EXPECT_EQ(get("/metrics").body.find("loracle_discoveries_total{outcome=\"ok\"} 0"), std::string::npos);
+  stack_.reset();
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("info adapters discovered added=1 changed=0 removed=0 total=1"), std::string::npos)
+      << log;
+  EXPECT_NE(log.find("added=1 changed=0 removed=0 total=2"), std::string::npos) << log;
+  EXPECT_NE(log.find("added=0 changed=0 removed=1 total=1"), std::string::npos) << log;
+  const std::size_t first = log.find("warning adapter left out reason=\"broken: ");
+  ASSERT_NE(first, std::string::npos) << log;
+  EXPECT_EQ(log.find("left out", first + 20), std::string::npos) << "once, not in every round: " << log;
+}
+
+TEST_F(ServiceStackTest, OutlivesAResolverThatHangs) {
+  // If this failed, a plugin that comes back after the shutdown would use what is gone.
+  make(path("adapters"), {"alpha"});
+  config_.resolver.plugins = {FAULTY_RESOLVER_PATH};
+  config_.resolver.deadline_ms = 50;
+  start();
+  EXPECT_GE(acquire("hangs-and-finds"), 400);
+  stack_.reset();
+  void* const plugin = ::dlopen(FAULTY_RESOLVER_PATH, RTLD_NOW);
+  ASSERT_NE(plugin, nullptr);
+  const auto let_go = reinterpret_cast<void (*)(bool)>(::dlsym(plugin, "faulty_release"));
+  const auto hanging = reinterpret_cast<unsigned (*)()>(::dlsym(plugin, "faulty_calls_hanging"));
+  ASSERT_TRUE(let_go != nullptr && hanging != nullptr);
+  EXPECT_EQ(hanging(), 1U);
+  let_go(true);
+  EXPECT_TRUE(eventually([hanging] { return hanging() == 0; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));  // it reads files now
+  ::dlclose(plugin);
+}
+
 }  // namespace
 }  // namespace loracle::testing

@@ -99,7 +99,7 @@ MetricsReading Api::reading() {
   reading.leases_expired = leases->expired();
   reading.event_streams = events.streams();
   if (capture) reading.capture = capture->counts();
-  reading.ready = !draining;
+  reading.ready = trouble().empty();
   reading.unix_s = clock.unix_s();
   return reading;
 }

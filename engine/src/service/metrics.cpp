@@ -130,7 +130,7 @@ void add_engine(Page& page, const EngineStats& stats) {
 }
 
 void add_service(Page& page, const MetricsReading& reading) {
-  page.gauge("loracle_ready", "1 while requests are served.");
+  page.gauge("loracle_ready", "1 while /readyz says that requests should be sent here.");
   page.value(reading.ready ? 1.0 : 0.0);
   page.gauge("loracle_leases", "Leases that clients hold.");
   page.value(reading.leases);

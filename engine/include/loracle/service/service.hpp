@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "loracle/core/result.hpp"
 #include "loracle/engine/engine.hpp"
@@ -28,12 +29,15 @@
 
 namespace loracle {
 
+struct DiscoveryRound;
+
 /// Borrowed; must outlive the service.
 struct ServiceParts {
   Engine* engine = nullptr;
   TimeSource* clock = nullptr;
-  Discovery* discovery = nullptr;  // null: /v1/refresh_lora_discovery says that there is none
-  Resolver* resolver = nullptr;    // null: unknown names are not looked for
+  Discovery* discovery = nullptr;   // null: /v1/refresh_lora_discovery says that there is none
+  Resolver* resolver = nullptr;     // null: unknown names are not looked for
+  bool awaits_discovery = false;    // not ready before note_round has told of a round that saw a prefix
 };
 
 inline constexpr double kLeaseTtlDefault_s = 60;
@@ -52,6 +56,13 @@ class Service {
 
   /// The one that was bound, where 0 was asked for.
   [[nodiscard]] std::uint16_t port() const noexcept;
+
+  /// What discovery has done goes into metrics, log and events: in the log what is new only, not in every
+  /// round again. The first round in which a prefix could be listed makes /readyz answer 200.
+  void note_round(const DiscoveryRound& round);
+  /// A line for whoever runs the service, in the log and its format.
+  void note(std::string_view text);
+  void warn(std::string_view text);
 
   /// Takes over what can change while serving: API keys, log level, time limits of requests. What would need
   /// a restart is left as it is, and logged.
