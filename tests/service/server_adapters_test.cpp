@@ -106,8 +106,9 @@ TEST_F(AdapterRoutes, AClientThatHangsUpHoldsNothing) {
     EXPECT_EQ(release("alpha", first["lease"]), 200);
     EXPECT_TRUE(eventually([&] { return engine_->stats().requests_waiting == 0; }));
     EXPECT_TRUE(eventually([&] { return engine_->stats().leases == 1; })) << engine_->stats().leases;
-    if (half)
+    if (half) {
       EXPECT_TRUE(impatient->receive("none is held").starts_with("HTTP/1.1 499 ")) << "it still reads";
+    }
     EXPECT_EQ(release("beta", second["lease"]), 200);
   }
 }
