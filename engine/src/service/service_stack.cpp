@@ -44,12 +44,6 @@ Result<std::string> directory_of(const std::string& location) {
   return absolute.lexically_normal().string();
 }
 
-Result<std::unique_ptr<DeviceMemory>> device_of(const std::string& device) {
-  if (device == "host") return make_host_memory_device();
-  if (device == "cuda") return make_cuda_device(0);
-  return make_best_device();
-}
-
 std::string environment(const char* name) {
   const char* const value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody sets it
   return value == nullptr ? std::string() : std::string(value);
@@ -154,7 +148,7 @@ struct ServiceStack::Parts {
   }
 
   Result<Unit> make_engine() {
-    Result<std::unique_ptr<DeviceMemory>> memory = device_of(config.device);
+    Result<std::unique_ptr<DeviceMemory>> memory = make_device(config.device);
     if (!memory) return fail(std::move(memory.error()));
     device = std::move(*memory);
     workers = make_thread_workers(config.engine.loads_in_flight_max + 1);
