@@ -1,7 +1,5 @@
 // The whole service, put together as `loracle serve` does it: discovery, resolvers, HTTP.
 
-#include "loracle/service/service_stack.hpp"
-
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
@@ -20,6 +18,7 @@
 #include <vector>
 
 #include "loracle/engine/make_adapters.hpp"
+#include "loracle/service/service_stack.hpp"
 #include "raw_client.hpp"
 #include "support/temp_dir.hpp"
 
@@ -126,9 +125,9 @@ TEST_F(StackOnAStorageThatFails, IsAliveAndNotReady) {
   // what its bucket does.
   config_.s3_storage.endpoint = "http://127.0.0.1:1";
   begin();
-  ASSERT_TRUE(eventually(
-      [this] { return get("/readyz").body.find("no prefix can be listed") != std::string::npos; }))
-      << get("/readyz").body;
+  ASSERT_TRUE(eventually([this] {
+    return get("/readyz").body.find("no prefix can be listed") != std::string::npos;
+  })) << get("/readyz").body;
   EXPECT_EQ(get("/readyz").status, 503);
   EXPECT_NE(get("/readyz").body.find("s3://bucket/adapters"), std::string::npos);
   EXPECT_EQ(get("/healthz").status, 200);
@@ -190,6 +189,55 @@ TEST_F(ServiceStackTest, TellsWhatDiscoveryDoes) {
   EXPECT_EQ(log.find("left out", first + 20), std::string::npos) << "once, not in every round: " << log;
 }
 
+TEST_F(ServiceStackTest, WithoutRuntimeUpdatingNoResolverIsAsked) {
+  // If this failed, clients could bring in adapters where their operator has forbidden just that.
+  make(path("adapters"), {"alpha"});
+  make(path("more"), {"found"});
+  config_.resolver.cache_dir = path("more");
+  for (const bool allowed : {false, true}) {
+    config_.runtime_updating = allowed;
+    start();
+    EXPECT_EQ(acquire("found"), allowed ? 200 : 404);
+    const std::string asked = "loracle_resolver_asked_total{resolver=\"filesystem\"} ";
+    EXPECT_NE(get("/metrics").body.find(asked + (allowed ? "1" : "0")), std::string::npos);
+    EXPECT_NE(get("/metrics").body.find("loracle_cache_bytes_max 1"), std::string::npos);
+    stack_.reset();
+  }
+}
+
+TEST_F(ServiceStackTest, ModulesHaveTheBaseModelTheyAreGiven) {
+  // If this failed, base_model_name of --lora-modules would be taken and never shown.
+  make(path("adapters"), {"alpha", "beta"});
+  config_.discovery.prefixes.clear();
+  config_.base_model = "served";
+  config_.lora_modules = {{"alpha", path("adapters/alpha"), "other"}, {"beta", path("adapters/beta"), ""}};
+  start();
+  std::map<std::string, std::string> parents;
+  const json models = json::parse(get("/v1/models").body);
+  for (const json& card : models["data"])
+    if (card["id"] != "served") parents[card["id"]] = card["parent"];
+  EXPECT_EQ(parents, (std::map<std::string, std::string>{{"alpha", "other"}, {"beta", "served"}}));
+}
+
+TEST_F(ServiceStackTest, SaysWhichSettingsNeedARestart) {
+  // If this failed, somebody would change a setting, reload, and believe that it is in force.
+  make(path("adapters"), {"alpha"});
+  start();
+  ServiceConfig changed = config_;
+  changed.log.level = "warning";
+  changed.http.api_keys = {"key"};
+  changed.http.request_timeout_ms = 7;
+  changed.cache.max_items = 5;
+  changed.discovery.exclude = {"*-draft"};
+  changed.log.format = "json";
+  ::testing::internal::CaptureStderr();
+  EXPECT_TRUE(stack_->apply(changed));
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  for (const char* const name : {"cache.max_items", "discovery.exclude", "log.format"})
+    EXPECT_NE(log.find(std::string("needs a restart to change setting=") + name), std::string::npos) << log;
+  EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 3) << log;
+}
+
 TEST_F(ServiceStackTest, OutlivesAResolverThatHangs) {
   // If this failed, a plugin that comes back after the shutdown would use what is gone.
   make(path("adapters"), {"alpha"});
@@ -197,6 +245,7 @@ TEST_F(ServiceStackTest, OutlivesAResolverThatHangs) {
   config_.resolver.deadline_ms = 50;
   start();
   EXPECT_GE(acquire("hangs-and-finds"), 400);
+  EXPECT_NE(get("/metrics").body.find("loracle_resolver_hung{resolver=\"faulty\"} 1"), std::string::npos);
   stack_.reset();
   void* const plugin = ::dlopen(FAULTY_RESOLVER_PATH, RTLD_NOW);
   ASSERT_NE(plugin, nullptr);

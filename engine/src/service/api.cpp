@@ -60,6 +60,10 @@ std::string BaseModels::of(const std::string& name) const {
 }
 
 Result<Unit> Api::resolve(const std::string& name) {
+  if (!config.runtime_updating)  // vLLM asks its resolvers only where clients may change adapters
+    return fail(Errc::kNotFound, fmt::format("adapter '{}': is not known, and engine.runtime_updating is "
+                                             "false: no resolver is asked",
+                                             name));
   const auto lock = names.lock(name);
   if (engine.status(name)) return Unit{};  // somebody else was quicker
   if (resolver == nullptr)
@@ -99,6 +103,7 @@ MetricsReading Api::reading() {
   reading.leases_expired = leases->expired();
   reading.event_streams = events.streams();
   if (capture) reading.capture = capture->counts();
+  if (count_sources) reading.sources = count_sources();
   reading.ready = trouble().empty();
   reading.unix_s = clock.unix_s();
   return reading;

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -109,6 +110,7 @@ struct Api {
         resolver(service_parts.resolver),
         log(std::move(service_log)),
         events(engine),
+        count_sources(service_parts.count_sources),
         readiness(service_parts.awaits_discovery ? "looking for adapters" : ""),
         request_timeout_ms(service_config.http.request_timeout_ms) {}
 
@@ -126,6 +128,7 @@ struct Api {
   WaitingNames waiting;
   NameLocks names;
   BaseModels base_models;
+  std::function<SourceCounts()> count_sources;
   Readiness readiness;
   std::atomic<std::uint32_t> request_timeout_ms;
   std::atomic<bool> draining = false;

@@ -64,8 +64,7 @@ void reply_metrics(Api& api, HttpExchange& exchange) {
 }
 
 void reply_ready(Api& api, HttpExchange& exchange) {
-  if (const std::string trouble = api.trouble(); !trouble.empty())
-    return exchange.reply(busy_reply(trouble));
+  if (const std::string trouble = api.trouble(); !trouble.empty()) return exchange.reply(busy_reply(trouble));
   exchange.reply({.body = R"({"status":"ready"})"});
 }
 

@@ -13,6 +13,7 @@
 
 #include "loracle/service/discovery_loop.hpp"
 #include "service/api.hpp"
+#include "service/settings_table.hpp"
 
 namespace loracle {
 namespace {
@@ -115,10 +116,10 @@ struct Service::Parts {
   std::uint32_t drain_timeout_ms = 0;
   std::mutex draining;
   bool drained = false;
-};
   std::mutex noting;
   std::set<std::string> told;  // what the last round of discovery had to complain of
   bool has_seen_prefix = false;
+};
 
 Service::Service(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
@@ -135,6 +136,8 @@ Result<std::unique_ptr<Service>> Service::start(const ServiceConfig& config, con
   parts->drain_timeout_ms = config.http.drain_timeout_ms;
   api.keys.set(config.http.api_keys);
   api.config.http.api_keys.clear();  // digests are enough
+  for (const LoraModuleSetting& module : config.lora_modules)
+    api.base_models.set(module.name, module.base_model);
   if (!config.capture.path.empty()) {
     Result<std::unique_ptr<service::Capture>> capture =
         service::Capture::open(config.capture, api.clock.now_ns(), [&api](const Error& error) {
@@ -177,19 +180,16 @@ Result<Unit> Service::apply(const ServiceConfig& config) {
   if (Result<Unit> set = api.log->set_level(config.log.level); !set) return set;
   api.keys.set(config.http.api_keys);
   api.request_timeout_ms = config.http.request_timeout_ms;
-  const ServiceConfig& old = api.config;
-  const std::pair<std::string_view, bool> fixed[] = {
-      {"http.host", config.http.host != old.http.host},
-      {"http.port", config.http.port != old.http.port},
-      {"http.threads", config.http.threads != old.http.threads},
-      {"engine.max_loras", config.engine.max_loras != old.engine.max_loras},
-      {"engine.max_cpu_loras", config.engine.max_cpu_loras != old.engine.max_cpu_loras},
-      {"engine.max_lora_rank", config.engine.max_lora_rank != old.engine.max_lora_rank},
-      {"engine.database", config.engine.database != old.engine.database},
-      {"base_model", config.base_model != old.base_model},
-      {"capture.path", config.capture.path != old.capture.path}};
-  for (const auto& [name, differs] : fixed)
-    if (differs) api.log->write(LogLevel::kWarning, "needs a restart to change", {{"setting", name}});
+  constexpr std::string_view kApplied[] = {"http.api_keys", "log.level", "http.request_timeout_ms"};
+  for (const service::SettingRow& row : service::setting_rows()) {
+    if (std::find(std::begin(kApplied), std::end(kApplied), row.name) != std::end(kApplied)) continue;
+    if (service::toml_value(config, row) != service::toml_value(api.config, row))
+      api.log->write(LogLevel::kWarning, "needs a restart to change", {{"setting", row.name}});
+  }
+  api.log->write(LogLevel::kInfo, "configuration reloaded");
+  return Unit{};
+}
+
 void Service::note_round(const DiscoveryRound& round) {
   Api& api = *parts_->api;
   const std::lock_guard lock(parts_->noting);
@@ -233,10 +233,6 @@ void Service::note_round(const DiscoveryRound& round) {
 void Service::note(std::string_view text) { parts_->api->log->write(LogLevel::kInfo, text); }
 
 void Service::warn(std::string_view text) { parts_->api->log->write(LogLevel::kWarning, text); }
-
-  api.log->write(LogLevel::kInfo, "configuration reloaded");
-  return Unit{};
-}
 
 Result<Unit> Service::drain() {
   const std::lock_guard lock(parts_->draining);

@@ -213,10 +213,20 @@ struct ServiceStack::Parts {
     return Unit{};
   }
 
+  [[nodiscard]] SourceCounts count_sources() const {
+    SourceCounts counts;
+    if (resolver != nullptr) counts.resolvers = resolver->stats();
+    if (cache != nullptr) counts.cache = cache->stats();
+    for (std::size_t i = 0; i < origins.size(); ++i)
+      counts.origins.emplace_back(providers[i]->scheme(), origins[i]->stats());
+    return counts;
+  }
+
   /// Looking for adapters begins last: it may take long, and /readyz tells of it.
   Result<Unit> make_service() {
     ServiceParts given{engine.get(), &posix_clock(), loop.get(), resolver.get()};
     given.awaits_discovery = loop != nullptr;
+    given.count_sources = [this] { return count_sources(); };
     Result<std::unique_ptr<Service>> started = Service::start(config, given);
     if (!started) return fail(std::move(started.error()));
     service = std::move(*started);

@@ -14,30 +14,45 @@
 ///  2. Everything that can pile up has a limit: connections, heads, bodies, queues, leases, event streams. At
 ///     the limit a client gets 413, 431 or 503 with Retry-After, at once.
 ///  3. API keys are compared in constant time; no key is in a log line or an answer.
-/// Keys protect what begins with /v1, as in vLLM; /healthz, /readyz, /metrics and /openapi.json are open.
+/// Keys protect what begins with /v1, as in vLLM; probes, /metrics and /openapi.json are open.
 /// Threads: any may call. Errors: kInvalid (names the setting), kIo (cannot listen, cannot record).
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "loracle/core/result.hpp"
 #include "loracle/engine/engine.hpp"
 #include "loracle/service/config.hpp"
 #include "loracle/service/ports.hpp"
+#include "loracle/service/resolver.hpp"
+#include "loracle/storage/cache.hpp"
+#include "loracle/storage/remote_origin.hpp"
 
 namespace loracle {
 
 struct DiscoveryRound;
 
+/// What is counted where adapters come from.
+struct SourceCounts {
+  ResolverChainStats resolvers;
+  std::optional<CacheStats> cache;                                 // of what is remote
+  std::vector<std::pair<std::string, RemoteOriginStats>> origins;  // by scheme
+};
+
 /// Borrowed; must outlive the service.
 struct ServiceParts {
   Engine* engine = nullptr;
   TimeSource* clock = nullptr;
-  Discovery* discovery = nullptr;   // null: /v1/refresh_lora_discovery says that there is none
-  Resolver* resolver = nullptr;     // null: unknown names are not looked for
-  bool awaits_discovery = false;    // not ready before note_round has told of a round that saw a prefix
+  Discovery* discovery = nullptr;  // null: /v1/refresh_lora_discovery says that there is none
+  Resolver* resolver = nullptr;    // null: unknown names are not looked for
+  bool awaits_discovery = false;   // not ready before note_round has told of a round that saw a prefix
+  std::function<SourceCounts()> count_sources = {};  // at each scrape, on any thread; may be empty
 };
 
 inline constexpr double kLeaseTtlDefault_s = 60;
