@@ -74,11 +74,6 @@ void serve_until_told(ServiceStack& stack, const ServeFlags& flags, const sigset
   }
 }
 
-int report_start(const Error& error) {
-  const bool is_usage = error.code == Errc::kInvalid || error.code == Errc::kTooLarge;
-  return is_usage ? report_usage(error) : report_input(error);
-}
-
 int run_serve(const ServeFlags& flags) {
   const Result<Asked> asked = read_settings(flags);
   if (!asked)
@@ -94,7 +89,7 @@ int run_serve(const ServeFlags& flags) {
     const Progress progress("opening");
     return ServiceStack::start(config);
   }();
-  if (!stack) return report_start(stack.error());
+  if (!stack) return report_start(stack.error(), config.device);
   print(fmt::format("loracle: serving on http://{}:{}\n", config.http.host, (*stack)->port()));
   std::fflush(stdout);  // whoever started us waits for this line
   (*stack)->note((*stack)->summary());

@@ -64,7 +64,11 @@ bool is_same_content(const AdapterSource& a, const AdapterSource& b) noexcept {
 Result<std::vector<LoraModule>> model_of(const EngineConfig& config) {
   if (config.model.empty()) return std::vector<LoraModule>();
   const Result<ModelGeometry> geometry = load_model_geometry(config.model);
-  if (!geometry) return fail(geometry.error());
+  if (!geometry) {
+    const Error& error = geometry.error();  // a name that nobody knows is a mistake in the setting
+    return fail(error.code == Errc::kNotFound ? Errc::kInvalid : error.code, "model: " + error.message,
+                error.detail);
+  }
   const Result<std::vector<LinearModule>> targets = target_modules(*geometry, config.lora_targets);
   if (!targets) return fail(targets.error());
   return modules_of(*geometry, *targets);
