@@ -61,12 +61,7 @@ void add_config_command(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<ConfigShowFlags>();
   CLI::App* show = config->add_subcommand("show", "Every setting, its value, and where that came from");
   show->add_flag("--example", flags->example, "Print a commented file of all settings and their defaults");
-  show->add_option("--format", flags->format, "Output: text or json")
-      ->transform(
-          CLI::CheckedTransformer(
-              std::vector<std::pair<std::string, Format>>{{"text", Format::kText}, {"json", Format::kJson}},
-              CLI::ignore_case)
-              .description("text|json"));
+  add_format_flag(*show, flags->format, kTextOrJson);
   flags->settings.add_to(*show);
   show->footer(
       "Examples:\n"

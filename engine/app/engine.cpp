@@ -72,12 +72,6 @@ Result<EngineConfig> config_of(const EngineRunFlags& flags, const Trace& trace, 
   return config;
 }
 
-Result<std::unique_ptr<DeviceMemory>> device_of(const EngineRunFlags& flags) {
-  if (flags.device == "host") return make_host_memory_device();
-  if (flags.device == "cuda") return make_cuda_device(0);
-  return make_best_device();
-}
-
 /// Every request in turn: on the device, then let go.
 RunCounts drive(Engine& engine, const Trace& trace) {
   RunCounts counts;
@@ -187,8 +181,8 @@ int run_engine(const EngineRunFlags& flags) {
       return report(opened.error(), kExitInput);
     config->decisions = &log;
   }
-  const Result<std::unique_ptr<DeviceMemory>> device = device_of(flags);
-  if (!device) return report_usage(device.error());
+  const Result<std::unique_ptr<DeviceMemory>> device = make_device(flags.device);
+  if (!device) return report_start(device.error(), flags.device);
   const std::unique_ptr<Workers> workers = make_thread_workers(threads);
   if (workers == nullptr)
     return report({Errc::kIo, "no thread could be started: raise the limit of processes (ulimit -u)", 0},
@@ -201,10 +195,7 @@ int run_engine(const EngineRunFlags& flags) {
     const Progress progress("opening " + flags.trace.catalog);
     return Engine::open(*config, env);
   }();
-  if (!engine)
-    return engine.error().code == Errc::kInvalid || engine.error().code == Errc::kTooLarge
-               ? report_usage(engine.error())
-               : report_input(engine.error());
+  if (!engine) return report_start(engine.error(), flags.device);
   for (const std::string& rejected : (*engine)->rejected())
     say(fmt::format("loracle: {}: adapter left out: {}\n", flags.trace.catalog, rejected));
   for (const std::string& name : flags.pins)

@@ -39,16 +39,26 @@ Result<std::vector<std::string>> read_keys(const std::string& path) {
   return keys;
 }
 
-/// The configuration that file, environment and flags mean; files are read anew.
-Result<ServiceConfig> config_of(const ServeFlags& flags) {
+struct Asked {
+  ServiceConfig config;
+  bool chose_max_loras = false;
+};
+
+/// What file, environment and flags mean; files are read anew.
+Result<Asked> read_settings(const ServeFlags& flags) {
   const Result<Settings> settings = flags.settings.load();
   if (!settings) return fail(settings.error());
   Result<ServiceConfig> config = settings->finish();
-  if (!config || flags.api_key_file.empty()) return config;
-  Result<std::vector<std::string>> keys = read_keys(flags.api_key_file);
-  if (!keys) return fail(std::move(keys.error()));
-  config->http.api_keys.insert(config->http.api_keys.end(), keys->begin(), keys->end());
-  return config;
+  if (!config) return fail(std::move(config.error()));
+  Asked asked{std::move(*config)};
+  for (const ShownSetting& shown : settings->show())
+    if (shown.setting->name == "engine.max_loras") asked.chose_max_loras = shown.origin != "default";
+  if (flags.api_key_file.empty()) return asked;
+  const Result<std::vector<std::string>> keys = read_keys(flags.api_key_file);
+  if (!keys) return fail(keys.error());
+  std::vector<std::string>& all = asked.config.http.api_keys;
+  all.insert(all.end(), keys->begin(), keys->end());
+  return asked;
 }
 
 /// Waits for signals until one of them says to stop. They are blocked in every thread, so that none is ever
@@ -58,23 +68,18 @@ void serve_until_told(ServiceStack& stack, const ServeFlags& flags, const sigset
     int signal = 0;
     if (::sigwait(&signals, &signal) != 0) continue;
     if (signal != SIGHUP) return;
-    const Result<ServiceConfig> config = config_of(flags);
-    const Result<Unit> applied = config ? stack.apply(*config) : Result<Unit>(fail(config.error()));
-    if (!applied)
-      say(fmt::format("loracle: the configuration stays as it was: {}\n", applied.error().message));
+    const Result<Asked> asked = read_settings(flags);
+    const Result<Unit> applied = asked ? stack.apply(asked->config) : Result<Unit>(fail(asked.error()));
+    if (!applied) stack.warn(fmt::format("the configuration stays as it was: {}", applied.error().message));
   }
 }
 
-int report_start(const Error& error) {
-  const bool is_usage = error.code == Errc::kInvalid || error.code == Errc::kTooLarge;
-  return is_usage ? report_usage(error) : report_input(error);
-}
-
 int run_serve(const ServeFlags& flags) {
-  const Result<ServiceConfig> config = config_of(flags);
-  if (!config)
-    return config.error().code == Errc::kIo ? report(config.error(), kExitInput)
-                                            : report_settings(config.error());
+  const Result<Asked> asked = read_settings(flags);
+  if (!asked)
+    return asked.error().code == Errc::kIo ? report(asked.error(), kExitInput)
+                                           : report_settings(asked.error());
+  const ServiceConfig& config = asked->config;
   sigset_t signals;
   ::sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&signals, signal);
@@ -82,13 +87,14 @@ int run_serve(const ServeFlags& flags) {
 
   Result<std::unique_ptr<ServiceStack>> stack = [&] {
     const Progress progress("opening");
-    return ServiceStack::start(*config);
+    return ServiceStack::start(config);
   }();
-  if (!stack) return report_start(stack.error());
-  for (const std::string& rejected : (*stack)->rejected())
-    say(fmt::format("loracle: adapter left out: {}\n", rejected));
-  print(fmt::format("loracle: serving on http://{}:{}\n", config->http.host, (*stack)->port()));
+  if (!stack) return report_start(stack.error(), config.device);
+  print(fmt::format("loracle: serving on http://{}:{}\n", config.http.host, (*stack)->port()));
   std::fflush(stdout);  // whoever started us waits for this line
+  (*stack)->note((*stack)->summary());
+  if (!asked->chose_max_loras)
+    (*stack)->note("max_loras 1 is vLLM's default, one adapter at a time: --max-loras sets it");
   serve_until_told(**stack, flags, signals);
   const Result<Unit> drained = (*stack)->drain();
   return drained ? kExitOk : report_input(drained.error());

@@ -45,4 +45,19 @@ Result<Bytes> parse_bytes(std::string_view text) {
   return Bytes{static_cast<std::uint64_t>(std::llround(parts->first * *factor))};
 }
 
+std::string human_bytes(Bytes bytes) {
+  static constexpr std::array<std::string_view, 5> kUnits = {" B", " KiB", " MiB", " GiB", " TiB"};
+  auto value = static_cast<double>(bytes.value);
+  std::size_t unit = 0;
+  while (value >= 1023.95 && unit + 1 < kUnits.size()) {  // which would be shown as 1024.0
+    value /= 1024;
+    ++unit;
+  }
+  if (unit == 0) return std::to_string(bytes.value) + std::string(kUnits[0]);
+  std::array<char, 32> digits{};
+  const auto end =
+      std::to_chars(digits.data(), digits.data() + digits.size(), value, std::chars_format::fixed, 1);
+  return std::string(digits.data(), end.ptr).append(kUnits[unit]);
+}
+
 }  // namespace loracle

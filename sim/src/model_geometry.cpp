@@ -13,6 +13,8 @@
 #include <optional>
 #include <utility>
 
+#include "loracle/core/nearest.hpp"
+
 namespace loracle {
 namespace {
 
@@ -151,29 +153,6 @@ std::string plain_name(std::string_view text) {
   return name;
 }
 
-/// Levenshtein distance, one row at a time.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j < row.size(); ++j) row[j] = j;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0U : 1U);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
-
-std::string_view nearest(std::string_view name) {
-  const auto closer = [name](const KnownModel& a, const KnownModel& b) {
-    return edit_distance(name, a.name) < edit_distance(name, b.name);
-  };
-  return std::min_element(kModels.begin(), kModels.end(), closer)->name;
-}
-
 /// The first of `keys` that is a positive number of sane size; nothing if none is there.
 std::optional<std::uint32_t> number(const nlohmann::json& json, std::initializer_list<const char*> keys) {
   for (const char* key : keys) {
@@ -215,11 +194,11 @@ Result<ModelGeometry> known_model(std::string_view name) {
   const auto found = std::find_if(kModels.begin(), kModels.end(),
                                   [&wanted](const KnownModel& model) { return model.name == wanted; });
   if (found == kModels.end()) {
-    return fail(
-        Errc::kNotFound,
-        fmt::format("unknown model '{}'; the nearest known is '{}'. For any other model give the path of "
-                    "its config.json",
-                    name, nearest(wanted)));
+    const std::vector<std::string_view> names(known_model_names().begin(), known_model_names().end());
+    const std::string_view nearest = nearest_name(wanted, names);
+    return fail(Errc::kNotFound,
+                fmt::format("unknown model '{}'{}; for any other model give the path of its config.json",
+                            name, nearest.empty() ? "" : fmt::format("; did you mean '{}'?", nearest)));
   }
   ModelGeometry model;
   model.name = std::string(found->name);

@@ -95,7 +95,12 @@ TEST_F(Cli, TheEngineSaysWhatItCouldNotServe) {
   EXPECT_EQ(outcome.exit_code, 5);
   EXPECT_NE(outcome.err.find("no adapter is called 'a'"), std::string::npos) << outcome.err;
   expect_error("engine run " + trace + " --catalog " + (dir_ / "none").string(), 3, "none");
+  EXPECT_EQ(run("engine run " + trace + " --catalog " + adapters + " --format JSON").out.front(), '{')
+      << "not text without a word";
   expect_error("engine run " + trace + " --catalog " + adapters + " --device gpu", 2, "auto");
+  const Outcome cuda = run("engine run " + trace + " --catalog " + adapters + " --device cuda");
+  EXPECT_TRUE(cuda.exit_code == 0 || (cuda.exit_code == 5 && cuda.err.find("CUDA") != std::string::npos))
+      << "well put, and impossible where there is no GPU: " << cuda.exit_code << ' ' << cuda.err;
   expect_error("engine run " + trace + " --catalog " + adapters + " --policy belady", 2, "future");
   expect_error("engine run " + trace + " --catalog " + adapters + " --max-loras 4 --max-cpu-loras 2", 2,
                "max_cpu_loras");

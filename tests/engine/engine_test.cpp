@@ -147,8 +147,12 @@ TEST_F(EngineTest, ActivatesDeactivatesPinsAddsAndRemoves) {
   ASSERT_TRUE(id) << id.error().message;
   EXPECT_EQ(*id, 3U);
   EXPECT_TRUE(engine_->acquire("extra"));
+  EXPECT_EQ(*engine_->location_of("extra"), elsewhere.string());
+  EXPECT_EQ(*engine_->location_of("a"), root() + "/a");
   ASSERT_TRUE(engine_->remove("extra"));
   EXPECT_EQ(engine_->acquire("extra").error().code, Errc::kNotFound);
+  EXPECT_EQ(engine_->location_of("extra").error().code, Errc::kNotFound) << "known, and removed";
+  EXPECT_EQ(engine_->location_of("nobody").error().code, Errc::kNotFound);
 }
 
 // If this failed, an adapter that an operator pinned would lose its place when its files are replaced.
@@ -272,6 +276,7 @@ TEST_F(EngineTest, RemoteAdaptersAreFetchedAnewForEveryLoad) {
   config.directory = root();
   open(config);
   ASSERT_TRUE(engine_->add("remote", "fake://a"));
+  EXPECT_EQ(*engine_->location_of("remote"), "fake://a");
   EXPECT_EQ(origin.asked, 1);
   ASSERT_TRUE(engine_->acquire("remote"));
   EXPECT_EQ(origin.asked, 2);

@@ -11,6 +11,7 @@
 #include "loracle/core/adapter_table.hpp"
 #include "loracle/core/check.hpp"
 #include "loracle/core/nearest.hpp"
+#include "loracle/core/parse_bytes.hpp"
 #include "loracle/core/result.hpp"
 #include "loracle/core/rng.hpp"
 #include "loracle/core/units.hpp"
@@ -207,6 +208,16 @@ TEST(AdapterTable, AnEmptyColumnMeansTheSameForAll) {
   EXPECT_EQ(table.size_of(Row{12}), Bytes{1});
   EXPECT_EQ(table.reload_cost_of(Row{12}), 1.0F);
   EXPECT_EQ(table.next_use_of(Row{12}), kNever);
+}
+
+TEST(HumanBytes, AreRoundedAndReadable) {
+  // If this failed, tables would show sizes that nobody reads, such as 1024.0 KiB.
+  EXPECT_EQ(human_bytes(Bytes{0}), "0 B");
+  EXPECT_EQ(human_bytes(Bytes{1023}), "1023 B");
+  EXPECT_EQ(human_bytes(Bytes{1536}), "1.5 KiB");
+  EXPECT_EQ(human_bytes(Bytes{(1U << 20U) - 1}), "1.0 MiB");
+  EXPECT_EQ(human_bytes(Bytes{13'207'024'435}), "12.3 GiB");
+  EXPECT_EQ(human_bytes(Bytes{5'000ULL << 40U}), "5000.0 TiB");
 }
 
 }  // namespace

@@ -7,7 +7,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -29,6 +31,7 @@ class FakeTarget final : public DiscoveryTarget {
  public:
   [[nodiscard]] Result<Unit> add(const std::string& name, const std::string& location) override {
     log.push_back("add " + name);
+    if (on_add) on_add();
     if (const auto refused = refusals.find(location); refused != refusals.end()) return fail(refused->second);
     known[name] = location;
     return Unit{};
@@ -38,7 +41,11 @@ class FakeTarget final : public DiscoveryTarget {
     if (known.erase(name) == 0) return fail(Errc::kNotFound, name);
     return Unit{};
   }
-  [[nodiscard]] bool knows(const std::string& name) override { return known.contains(name); }
+  [[nodiscard]] std::optional<std::string> location(const std::string& name) override {
+    const auto found = known.find(name);
+    return found == known.end() ? std::nullopt : std::optional(found->second);
+  }
+  [[nodiscard]] bool knows(const std::string& name) const { return known.contains(name); }
 
   /// What it was told since the last call.
   Strings told() { return std::exchange(log, {}); }
@@ -46,6 +53,7 @@ class FakeTarget final : public DiscoveryTarget {
   Strings log;
   std::map<std::string, std::string> known;
   std::map<std::string, Error> refusals;  // by location
+  std::function<void()> on_add;
 };
 
 class DiscoveryLoopTest : public ::testing::Test {
@@ -102,8 +110,7 @@ TEST_F(DiscoveryLoopTest, AddsRemovesAndReplacesAsTheFilesAre) {
   EXPECT_EQ(second.changed, Strings{"b"});
   EXPECT_EQ(second.added, Strings{"c"});
   EXPECT_EQ(target_.told(), (Strings{"remove a", "add b", "add c"}));
-  EXPECT_EQ(*loop().location_of("c"), (dir_ / "c").string());
-  EXPECT_FALSE(loop().location_of("a"));
+  EXPECT_EQ(target_.known["c"], (dir_ / "c").string());
 }
 
 TEST_F(DiscoveryLoopTest, RefreshAnswersAsTheRouteDoes) {
@@ -127,6 +134,7 @@ TEST_F(DiscoveryLoopTest, RefreshWithoutAPrefixOrWithNoneThatWorksSaysSo) {
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error().code, Errc::kIo);
   EXPECT_NE(none.error().message.find("/nowhere/1"), std::string::npos);
+  EXPECT_NE(none.error().message.find("--lora-dir-prefix"), std::string::npos) << "it says what to do";
   options_.discovery.prefixes.clear();
   loop_.reset();
   const Result<DiscoveryReport> unset = loop().refresh();
@@ -212,7 +220,7 @@ TEST_F(DiscoveryLoopTest, ExplicitModulesWinAndAreRetried) {
   target_.refusals.clear();
   now = round();
   EXPECT_EQ(now.added, Strings{"m"});
-  EXPECT_EQ(*loop().location_of("m"), "/named/m");
+  EXPECT_EQ(target_.known["m"], "/named/m");
 }
 
 TEST_F(DiscoveryLoopTest, WhatClientsDoIsLeftAlone) {
@@ -233,6 +241,86 @@ TEST_F(DiscoveryLoopTest, WhatClientsDoIsLeftAlone) {
   dir_.write("a/adapter_model.safetensors", "newer weights");
   round();
   EXPECT_TRUE(target_.knows("a")) << "new files are a new adapter";
+}
+
+TEST_F(DiscoveryLoopTest, WhatAClientLoadsInPlaceIsTheClients) {
+  // If this failed, an adapter that a client has put under a discovered name would be overwritten when the
+  // old files change, and removed when they go.
+  make(dir_, "a");
+  make(dir_, "b@1");
+  EXPECT_EQ(round().added, (Strings{"a", "b", "b@1"}));
+  target_.known["a"] = "/loaded/in/place";
+  target_.known["b"] = "/loaded/in/place/too";
+  dir_.write("a/adapter_model.safetensors", "newer weights");
+  make(dir_, "b@2");
+  target_.told();
+  DiscoveryRound now = round();
+  EXPECT_EQ(target_.told(), Strings{"add b@2"});
+  ASSERT_EQ(now.clashes.size(), 2U);
+  EXPECT_EQ(now.clashes[0], "a: an adapter that a client has loaded has that name; " + (dir_ / "a").string() +
+                                " is left out");
+  EXPECT_TRUE(now.clashes[1].starts_with("b: an adapter that a client has loaded has that name"));
+  fs::remove_all(dir_ / "a");
+  fs::remove_all(dir_ / "b@1");
+  fs::remove_all(dir_ / "b@2");
+  now = round();
+  EXPECT_EQ(now.removed, (Strings{"b@1", "b@2"}));
+  EXPECT_EQ(target_.known["a"], "/loaded/in/place");
+  EXPECT_EQ(target_.known["b"], "/loaded/in/place/too");
+}
+
+TEST_F(DiscoveryLoopTest, AClientMayTakeTheOneThatWasLeftOut) {
+  // If this failed, a client could not choose the other of two adapters of one name.
+  const TempDir other;
+  options_.discovery.prefixes.push_back(other.path().string());
+  make(dir_, "a");
+  make(other, "a");
+  EXPECT_EQ(round().added, Strings{"a"});
+  target_.known["a"] = (other / "a").string();
+  target_.told();
+  EXPECT_EQ(round().clashes.size(), 2U);
+  EXPECT_EQ(round().clashes.size(), 2U) << "and it stays so";
+  EXPECT_TRUE(target_.told().empty());
+}
+
+TEST_F(DiscoveryLoopTest, WhatIsLoadedInTheMiddleOfARoundIsTheClients) {
+  // If this failed, a client that is quicker than a long round would lose its adapter to it.
+  make(dir_, "a");
+  make(dir_, "b");
+  target_.on_add = [this] { target_.known.try_emplace("b", "/loaded/meanwhile"); };
+  const DiscoveryRound now = round();
+  EXPECT_EQ(now.added, Strings{"a"});
+  EXPECT_EQ(now.clashes,
+            Strings{"b: an adapter that a client has loaded has that name now; it is left alone"});
+  EXPECT_EQ(target_.known["b"], "/loaded/meanwhile");
+}
+
+TEST_F(DiscoveryLoopTest, WhatACatalogKeptFromThePrefixIsTheLoops) {
+  // If this failed, adapters that were discovered before a restart would be taken for a client's: neither
+  // replaced nor removed any more.
+  make(dir_, "a");
+  make(dir_, "s@1");
+  target_.known["a"] = (dir_ / "a").string();
+  target_.known["s"] = (dir_ / "s@1").string();
+  DiscoveryRound now = round();
+  EXPECT_TRUE(now.clashes.empty()) << now.clashes[0];
+  EXPECT_EQ(now.found_total, 3U);
+  fs::remove_all(dir_ / "a");
+  EXPECT_EQ(round().removed, Strings{"a"});
+}
+
+TEST_F(DiscoveryLoopTest, EndsAfterTheAdapterItIsAt) {
+  // If this failed, a signal would wait until ten thousand adapters have been examined.
+  make(dir_, "a");
+  make(dir_, "b");
+  bool told = false;
+  options_.on_round = [&told](const DiscoveryRound&) { told = true; };
+  target_.on_add = [this] { loop().cancel(); };
+  const Result<DiscoveryReport> report = loop().refresh();
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().code, Errc::kCancelled);
+  EXPECT_EQ(target_.told(), Strings{"add a"});
+  EXPECT_FALSE(told) << "it has not seen all";
 }
 
 TEST_F(DiscoveryLoopTest, ServesTheLatestVersionThatIsSound) {
@@ -398,7 +486,9 @@ TEST_F(DiscoveryOnEngineTest, TakesOverWhatTheEngineHasFound) {
       return target.add(name, location);
     }
     [[nodiscard]] Result<Unit> remove(const std::string& name) override { return target.remove(name); }
-    [[nodiscard]] bool knows(const std::string& name) override { return target.knows(name); }
+    [[nodiscard]] std::optional<std::string> location(const std::string& name) override {
+      return target.location(name);
+    }
     DiscoveryTarget& target;
     int adds = 0;
   } counting(*target_);
@@ -417,6 +507,8 @@ TEST_F(DiscoveryOnEngineTest, TakesOverWhatTheEngineHasFound) {
   make(root, {"c"});
   EXPECT_EQ(loop.run_round().added, Strings{"c"});
   EXPECT_EQ(counting.adds, 1);
+  EXPECT_TRUE(local_adapter_directories(options, posix_files()).empty()) << "the engine reads them itself";
+  options.engine_directory.clear();
   EXPECT_EQ(local_adapter_directories(options, posix_files()),
             (Strings{root + "/a", root + "/b", root + "/c"}));
 }

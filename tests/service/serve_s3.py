@@ -70,6 +70,12 @@ class Server:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
+    def wait_ready(self):
+        for _ in range(600):
+            if self.call("GET", "/readyz")[0] == 200:
+                return
+            time.sleep(0.1)
+
     def names(self):
         return {card["id"] for card in json.loads(self.call("GET", "/v1/models")[1])["data"]}
 
@@ -99,6 +105,7 @@ def main():
 
         server = Server(folder, "--lora-dir-prefix", "s3://served/adapters")
         wanted = {adapter.name for adapter in adapters[:3]}
+        server.wait_ready()
         check("a prefix of a bucket is discovered", wanted <= server.names(), server.names())
         for adapter in wanted:
             status, text = server.use(adapter)

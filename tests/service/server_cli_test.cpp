@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "loracle/engine/device.hpp"
 #include "loracle/engine/make_adapters.hpp"
 #include "raw_client.hpp"
 #include "support/temp_dir.hpp"
@@ -158,6 +159,16 @@ TEST_F(ServeCommand, CurlLoadsAcquiresAndUnloads) {
   EXPECT_EQ(requests, 5) << "probes are not logged";
 }
 
+TEST_F(ServeCommand, SaysWhatItServes) {
+  // If this failed, somebody would wonder why his server holds one adapter at a time.
+  serve({"--max-cpu-loras", "7"});
+  const std::string said = "2 adapters are known so far; max_loras 1 (slots in host memory), max_cpu_loras 7";
+  for (int i = 0; i < 400 && server_->err().find("--max-loras") == std::string::npos; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_NE(server_->err().find(said), std::string::npos) << server_->err();
+  EXPECT_NE(server_->err().find("max_loras 1 is vLLM's default"), std::string::npos) << server_->err();
+}
+
 TEST_F(ServeCommand, SigtermDrains) {
   // If this failed, every restart would break the requests under way.
   serve({"--max-loras", "1"});
@@ -232,6 +243,15 @@ TEST_F(ServeCommand, MistakesAreExplained) {
   EXPECT_NE(host_text.find("192.0.2.1"), std::string::npos) << host_text;
   EXPECT_EQ(run({"--log-level", "loud", "--device", "host", "--lora-dir-prefix", good}).first, 2);
   EXPECT_EQ(run({"--policy", "seive", "--device", "host", "--lora-dir-prefix", good}).first, 2);
+  const auto [model_code, model_text] =
+      run({"--model", "lama-3.1-8b", "--device", "host", "--lora-dir-prefix", good});
+  EXPECT_EQ(model_code, 2);
+  EXPECT_NE(model_text.find("did you mean 'llama-3.1-8b'?"), std::string::npos) << model_text;
+  if (!make_device("cuda")) {
+    const auto [cuda_code, cuda_text] = run({"--device", "cuda", "--lora-dir-prefix", good});
+    EXPECT_EQ(cuda_code, 5) << "well put, and impossible here";
+    EXPECT_NE(cuda_text.find("CUDA"), std::string::npos) << cuda_text;
+  }
 }
 
 }  // namespace

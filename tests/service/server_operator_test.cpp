@@ -166,6 +166,7 @@ TEST_F(OperatorRoutes, TheDescriptionIsWhatIsServed) {
                                         "get /v1/resolve",
                                         "get /v1/stats",
                                         "get /v1/events",
+                                        "get /health",
                                         "get /healthz",
                                         "get /readyz",
                                         "get /metrics",

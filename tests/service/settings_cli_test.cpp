@@ -62,6 +62,16 @@ TEST_F(ConfigCli, TakesTheFlagsAsVllmDoes) {
   EXPECT_EQ(shown(outcome, "http.port"), "8000 (--http-port)");
 }
 
+TEST_F(ConfigCli, TheLastOfARepeatedFlagWins) {
+  // If this failed, nobody could override one flag of a command line that somebody else has put together.
+  const Outcome outcome =
+      run("--format json --max-loras 2 --max-loras 4 --lora-exclude a --lora-exclude b --discovery-watch");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(shown(outcome, "engine.max_loras"), "4 (--max-loras)");
+  EXPECT_EQ(shown(outcome, "discovery.exclude"), "[\"a\", \"b\"] (--lora-exclude)") << "lists are joined";
+  EXPECT_EQ(shown(outcome, "discovery.watch"), "true (--discovery-watch)");
+}
+
 TEST_F(ConfigCli, TheExampleIsAFileItAccepts) {
   // If this failed, the first step of the manual would end in an error.
   const Outcome example = run("--example");

@@ -151,6 +151,17 @@ TEST(Settings, PluginsUnsetMeansAllAndEmptyMeansNone) {
   EXPECT_TRUE(settings.finish()->resolver.chain.empty());
 }
 
+TEST(Settings, PluginsThatOnlyVllmHasAreLeftToIt) {
+  // If this failed, a machine set up for vLLM with a resolver of vLLM's own could not start loracle.
+  Settings settings;
+  ASSERT_TRUE(
+      read_environment(settings, {"VLLM_PLUGINS=lora_hf_hub_resolver,lora_http_resolver,my_resolver"}));
+  EXPECT_EQ(settings.finish()->resolver.chain, (std::vector<std::string>{"http", "my_resolver"}));
+  ASSERT_EQ(settings.warnings().size(), 1U);
+  EXPECT_TRUE(
+      says(settings.warnings()[0], {"VLLM_PLUGINS", "lora_hf_hub_resolver", "LORACLE_RESOLVER_CHAIN"}));
+}
+
 TEST(Settings, ListsOfVariablesAreCommaSeparatedOrJson) {
   // If this failed, a path with a comma in it could not be given by a variable.
   Settings settings;
@@ -290,6 +301,15 @@ TEST(Settings, SettingsThatDoNotGoTogetherAreNamedWithTheirOrigins) {
   EXPECT_TRUE(
       says(mistake_of_all("[resolver]\nhttp_prefix = '/x'\n"), {"resolver.http_prefix", "https://host"}));
   EXPECT_TRUE(says(mistake_of_all("[resolver]\nplugins = ['x.so']\n"), {"resolver.plugins", "./x.so"}));
+  EXPECT_TRUE(says(mistake_of_all("[resolver]\nhttp_prefix = 'https://h/x'\n"),
+                   {"resolver.http_prefix (loracle.toml:2)", "http_storage.allowed_hosts"}));
+  for (const char* const remote :
+       {"[discovery]\nprefixes = ['s3://b/x?key']\n", "[discovery]\nlora_modules = ['a=s3://b/x?key']\n",
+        "[resolver]\ns3_prefix = 's3://b/x?key'\n"}) {
+    EXPECT_TRUE(says(mistake_of_all(std::string("[cache]\ntype = 'none'\n") + remote),
+                     {"cache.type (loracle.toml:2)", "'s3://b/x?***'", "disk or memory"}))
+        << remote;
+  }
 }
 
 TEST(Settings, TheBaseModelIsOneOfItsOwnNames) {

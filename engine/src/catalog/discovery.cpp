@@ -10,12 +10,11 @@
 #include <mutex>
 #include <optional>
 #include <span>
-#include <system_error>
-#include <thread>
 #include <unordered_map>
 #include <utility>
 
 #include "loracle/engine/digest.hpp"
+#include "loracle/engine/run_on_threads.hpp"
 
 namespace loracle {
 namespace {
@@ -92,7 +91,7 @@ Result<AdapterStamp> stamp_of(Files& files, const std::string& directory, std::i
 struct Look {
   enum class Kind : std::uint8_t { kPassedOver, kFound, kUnchanged, kRejected };
   Kind kind = Kind::kPassedOver;
-  HeaderFacts facts;        // kFound
+  HeaderFacts facts;         // kFound
   std::string shape_digest;  // kFound
   Rejection rejection;       // kRejected
 };
@@ -124,22 +123,11 @@ class Scan {
 
   Result<ScanResult> run() {
     if (Result<Unit> listed = list(); !listed) return fail(std::move(listed.error()));
-    std::atomic<std::size_t> next{0};
     std::atomic<std::size_t> done{0};
-    const auto work = [&] {
-      for (std::size_t i = next.fetch_add(1); i < names_.size(); i = next.fetch_add(1)) {
-        looks_[i] = look(names_[i]);
-        if (options_.progress) options_.progress(done.fetch_add(1) + 1, names_.size());
-      }
-    };
-    const std::size_t wanted = options_.threads == 0 ? std::thread::hardware_concurrency() : options_.threads;
-    std::vector<std::thread> helpers;
-    try {
-      for (std::size_t i = 1; i < std::min(wanted, names_.size()); ++i) helpers.emplace_back(work);
-    } catch (const std::system_error&) {  // no more threads to be had: those there are do the work
-    }
-    work();
-    for (std::thread& helper : helpers) helper.join();
+    run_on_threads(names_.size(), options_.threads, [&](std::size_t i) {
+      looks_[i] = look(names_[i]);
+      if (options_.progress) options_.progress(done.fetch_add(1) + 1, names_.size());
+    });
     return collect();
   }
 

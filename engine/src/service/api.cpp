@@ -60,6 +60,10 @@ std::string BaseModels::of(const std::string& name) const {
 }
 
 Result<Unit> Api::resolve(const std::string& name) {
+  if (!config.runtime_updating)  // vLLM asks its resolvers only where clients may change adapters
+    return fail(Errc::kNotFound, fmt::format("adapter '{}': is not known, and engine.runtime_updating is "
+                                             "false: no resolver is asked",
+                                             name));
   if (resolver == nullptr)
     return fail(Errc::kNotFound, fmt::format("adapter '{}': nobody has mentioned it, and no resolver is set "
                                              "up to look for it: load it, or refresh the discovery",
@@ -99,7 +103,8 @@ MetricsReading Api::reading() {
   reading.leases_expired = leases->expired();
   reading.event_streams = events.streams();
   if (capture) reading.capture = capture->counts();
-  reading.ready = !draining;
+  if (count_sources) reading.sources = count_sources();
+  reading.ready = trouble().empty();
   reading.unix_s = clock.unix_s();
   return reading;
 }

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -69,6 +70,24 @@ class NameLocks {
   std::set<std::string> held_;
 };
 
+/// Why requests should not be sent here yet; nothing: they should.
+class Readiness {
+ public:
+  explicit Readiness(std::string trouble) : trouble_(std::move(trouble)) {}
+  void set(std::string trouble) {
+    const std::lock_guard lock(mutex_);
+    trouble_ = std::move(trouble);
+  }
+  [[nodiscard]] std::string trouble() const {
+    const std::lock_guard lock(mutex_);
+    return trouble_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string trouble_;
+};
+
 /// Base models of adapters that were told one.
 class BaseModels {
  public:
@@ -91,6 +110,8 @@ struct Api {
         resolver(service_parts.resolver),
         log(std::move(service_log)),
         events(engine, clock),
+        count_sources(service_parts.count_sources),
+        readiness(service_parts.awaits_discovery ? "looking for adapters" : ""),
         request_timeout_ms(service_config.http.request_timeout_ms) {}
 
   ServiceConfig config;  // as it was at the start
@@ -107,6 +128,8 @@ struct Api {
   WaitingNames waiting;
   NameLocks names;
   BaseModels base_models;
+  std::function<SourceCounts()> count_sources;
+  Readiness readiness;
   std::atomic<std::uint32_t> request_timeout_ms;
   std::atomic<bool> draining = false;
   std::vector<HttpRoute> routes;
@@ -119,6 +142,10 @@ struct Api {
   /// Makes the engine know the adapter, if a resolver finds it. May take long.
   /// Errors: kNotFound, and those of the resolver and of Engine::add.
   [[nodiscard]] Result<Unit> resolve(const std::string& name);
+  /// Why not to send requests here; empty: do.
+  [[nodiscard]] std::string trouble() const {
+    return draining ? "the service is shutting down" : readiness.trouble();
+  }
   /// `event` with the adapter's name.
   void tell(std::string_view event, std::string_view name);
   [[nodiscard]] MetricsReading reading();

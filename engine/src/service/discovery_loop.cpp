@@ -175,7 +175,11 @@ class EngineTarget final : public DiscoveryTarget {
     return Unit{};
   }
   [[nodiscard]] Result<Unit> remove(const std::string& name) override { return engine_.remove(name); }
-  [[nodiscard]] bool knows(const std::string& name) override { return engine_.status(name).has_value(); }
+  [[nodiscard]] std::optional<std::string> location(const std::string& name) override {
+    const Result<AdapterStatus> status = engine_.status(name);
+    if (!status) return std::nullopt;
+    return status->uri.empty() ? status->directory : status->uri;
+  }
 
  private:
   Engine& engine_;
@@ -192,6 +196,7 @@ struct DiscoveryLoop::Parts {
   struct Served {
     std::string location;
     std::string stamp;
+    std::string engine_location;  // as the target tells it: another one is a client's doing
   };
   struct Refused {
     std::string stamp;
@@ -200,7 +205,9 @@ struct DiscoveryLoop::Parts {
   struct Prefix {
     std::string text;
     Location location;
-    std::vector<Candidate> found;  // in the last round that could list it
+    std::vector<Candidate> found = {};  // in the last round that could list it
+    bool was_listed = false;
+    bool is_news = false;  // this round is the first that could list it
   };
   struct Requirements {
     std::string stamp;
@@ -213,7 +220,7 @@ struct DiscoveryLoop::Parts {
     for (const std::string& text : options.discovery.prefixes) {
       const Result<Location> location = service::location_of(text);
       if (location)
-        prefixes.push_back({text, *location, {}});
+        prefixes.push_back({text, *location});
       else
         broken_prefixes.push_back(location.error().message);
     }
@@ -252,10 +259,12 @@ struct DiscoveryLoop::Parts {
                           ? list_storage(world.storage, prefix.location.place, options.discovery)
                           : list_directory(*world.files, prefix.location.place, options.discovery);
     round.failures.insert(round.failures.end(), listing.failures.begin(), listing.failures.end());
+    prefix.is_news = !listing.failed && !prefix.was_listed;
     if (listing.failed) {
       ++round.prefixes_failed;
       return;
     }
+    prefix.was_listed = true;
     std::vector<Candidate> found;
     for (const Folder& folder : listing.folders) {
       Candidate candidate;
@@ -280,7 +289,7 @@ struct DiscoveryLoop::Parts {
   /// --lora-modules: once each; one that failed is tried again in every round.
   void load_modules(DiscoveryRound& round) {
     for (const auto& [name, path] : modules) {
-      if (modules_loaded.contains(name)) continue;
+      if (stopping || modules_loaded.contains(name)) continue;
       if (const Result<Unit> added = world.target->add(name, path); added) {
         modules_loaded.insert(name);
         served.erase(name);
@@ -294,14 +303,45 @@ struct DiscoveryLoop::Parts {
 
   /// True if the engine's own discovery has it, from here, as it is now.
   bool can_take_over(const std::string& name, const Candidate& candidate) {
-    return number == 1 && !engine_directory.empty() && !candidate.is_fresh &&
-           candidate.location == fmt::format("{}/{}", engine_directory, name) && world.target->knows(name);
+    return engine_found.contains(name) && !candidate.is_fresh &&
+           candidate.location == fmt::format("{}/{}", engine_directory, name);
   }
 
+  /// Who else has the name; empty: nobody, it is the loop's.
   std::string owner_of(const std::string& name) {
     if (modules.contains(name)) return "--lora-modules";
-    if (served.contains(name) || engine_found.contains(name)) return {};
-    return world.target->knows(name) ? "an adapter that a client has loaded" : std::string();
+    const std::optional<std::string> location = world.target->location(name);
+    if (!location) return {};
+    const auto ours = served.find(name);
+    const bool is_ours =
+        ours != served.end()
+            ? ours->second.engine_location == *location
+            : places.contains({name, *location}) ||
+                  (engine_found.contains(name) && *location == fmt::format("{}/{}", engine_directory, name));
+    return is_ours ? std::string() : "an adapter that a client has loaded";
+  }
+
+  /// Reports a name that has come to belong to somebody else, and forgets it. False: it is the loop's.
+  bool let_go_of_others(const std::string& name, DiscoveryRound& round) {
+    const std::string owner = owner_of(name);
+    if (owner.empty()) return false;
+    round.clashes.push_back(fmt::format("{}: {} has that name now; it is left alone", name, owner));
+    served.erase(name);
+    engine_found.erase(name);
+    return true;
+  }
+
+  /// Where adapters lie that a catalog may have kept since an earlier process discovered them. Once a prefix:
+  /// after that, what the engine has from there is the loop's or a client's.
+  void note_places() {
+    places.clear();
+    for (const Prefix& prefix : prefixes) {
+      if (!prefix.is_news) continue;
+      for (const Candidate& candidate : prefix.found) {
+        places.emplace(candidate.name, candidate.location);
+        places.emplace(service::split_version(candidate.name).base, candidate.location);
+      }
+    }
   }
 
   /// Names the engine has by itself from its directory: the loop's to keep or to remove.
@@ -310,11 +350,14 @@ struct DiscoveryLoop::Parts {
     const Result<std::vector<std::string>> names = folder_names(*world.files, engine_directory);
     if (!names) return;
     for (const std::string& name : *names)
-      if (!modules.contains(name) && world.target->knows(name)) engine_found.insert(name);
+      if (!modules.contains(name) &&
+          world.target->location(name) == fmt::format("{}/{}", engine_directory, name))
+        engine_found.insert(name);
   }
 
   /// Makes the engine have a name as its first choice that can be had; what stands in the way is reported.
   void serve(const Wanted& wanted, DiscoveryRound& round) {
+    if (let_go_of_others(wanted.name, round)) return;
     for (const Candidate* const choice : wanted.choices) {
       const auto now = served.find(wanted.name);
       const bool is_served = now != served.end();
@@ -342,7 +385,8 @@ struct DiscoveryLoop::Parts {
       if (added) {
         refused.erase(key);
         (is_served ? round.changed : round.added).push_back(wanted.name);
-        served[wanted.name] = {choice->location, choice->stamp};
+        served[wanted.name] = {choice->location, choice->stamp,
+                               world.target->location(wanted.name).value_or(choice->location)};
         return;
       }
       std::string reason = without_secrets(added.error().message);
@@ -359,14 +403,17 @@ struct DiscoveryLoop::Parts {
   /// The first requirement that is not there; empty if all are.
   std::string missing_for(const Candidate& candidate) {
     for (const std::string& need : candidate.required)
-      if (!served.contains(need) && !world.target->knows(need)) return need;
+      if (!served.contains(need) && !world.target->location(need)) return need;
     return {};
   }
 
   /// Takes a name of this loop from the engine, if it has it.
   void drop(const std::string& name, DiscoveryRound& round) {
-    const bool was_served = served.erase(name) != 0;
-    if (!was_served && engine_found.erase(name) == 0) return;
+    const bool was_served = served.contains(name);
+    if (!was_served && !engine_found.contains(name)) return;
+    if (let_go_of_others(name, round)) return;
+    served.erase(name);
+    engine_found.erase(name);
     const Result<Unit> removed = world.target->remove(name);
     if (!removed && removed.error().code != Errc::kNotFound)
       round.failures.push_back(fmt::format("{}: cannot be removed: {}", name, removed.error().message));
@@ -377,13 +424,20 @@ struct DiscoveryLoop::Parts {
     const std::lock_guard lock(rounds);
     DiscoveryRound round;
     round.number = ++number;
+    round.prefixes_total = options.discovery.prefixes.size();
     round.prefixes_failed = broken_prefixes.size();
     round.failures = broken_prefixes;
     round.failures.insert(round.failures.end(), unwatched.begin(), unwatched.end());
     note_engine_directory();
-    for (Prefix& prefix : prefixes) look_at(prefix, round);
+    for (Prefix& prefix : prefixes)
+      if (!stopping) look_at(prefix, round);
+    if (stopping) return round;  // what was not looked at is not gone
+    some_failed = round.prefixes_failed != 0;
     std::vector<Candidate> found;
     for (const Prefix& prefix : prefixes) found.insert(found.end(), prefix.found.begin(), prefix.found.end());
+    note_places();
+    // What clients have put under names of ours is theirs: the plan reports it.
+    std::erase_if(served, [this](const auto& adapter) { return !owner_of(adapter.first).empty(); });
     load_modules(round);
     const service::DiscoveryPlan plan =
         service::plan_discovery(found, [this](const std::string& name) { return owner_of(name); });
@@ -396,20 +450,20 @@ struct DiscoveryLoop::Parts {
       if (!wanted.contains(name)) gone.push_back(name);
     for (const std::string& name : engine_found)
       if (!wanted.contains(name) && !served.contains(name)) gone.push_back(name);
-    for (const std::string& name : gone) drop(name, round);
-    for (const Wanted& adapter : plan.wanted) serve(adapter, round);
+    for (const std::string& name : gone)
+      if (!stopping) drop(name, round);
+    for (const Wanted& adapter : plan.wanted)
+      if (!stopping) serve(adapter, round);
+    if (stopping) return round;
     std::erase_if(refused, [&](const auto& entry) { return !wanted.contains(entry.first.first); });
     engine_found.clear();
     round.found_total = served.size() + modules_loaded.size();
     for (std::vector<std::string>* const names :
-         {&round.added, &round.changed, &round.removed, &round.rejected})
+         {&round.added, &round.changed, &round.removed, &round.rejected, &round.clashes})
       std::sort(names->begin(), names->end());
     {
       const std::lock_guard seen(state);
       last = round;
-      locations.clear();
-      for (const auto& [name, adapter] : served) locations[name] = adapter.location;
-      for (const std::string& name : modules_loaded) locations[name] = modules[name];
     }
     if (options.on_round) options.on_round(round);
     return round;
@@ -439,7 +493,8 @@ struct DiscoveryLoop::Parts {
   [[nodiscard]] std::uint64_t interval_ms() const {
     if (options.interval_ms != 0) return options.interval_ms;
     if (options.discovery.interval_s != 0) return std::uint64_t{options.discovery.interval_s} * 1000;
-    return options.discovery.watch && !can_watch ? options.fallback_interval_ms : 0;
+    const bool is_blind = options.discovery.watch && !can_watch;
+    return is_blind || some_failed ? options.fallback_interval_ms : 0;
   }
 
   /// Until files have been left alone for a moment: an adapter that is being copied is looked at once.
@@ -450,7 +505,13 @@ struct DiscoveryLoop::Parts {
   }
 
   void run() {
-    std::uint64_t round_ns = world.clock->now_ns();
+    std::uint64_t round_ns = 0;
+    const auto look = [&] {
+      set_watches();
+      round_ns = world.clock->now_ns();
+      static_cast<void>(round());
+    };
+    look();
     while (!stopping) {
       const std::uint64_t every_ms = interval_ms();
       const std::uint64_t since_ms = (world.clock->now_ns() - round_ns) / 1'000'000;
@@ -462,9 +523,7 @@ struct DiscoveryLoop::Parts {
       if (woken == service::Woken::kChanged) wait_for_quiet();
       const bool due = every_ms != 0 && world.clock->now_ns() - round_ns >= every_ms * 1'000'000;
       if (stopping || (woken != service::Woken::kChanged && !due)) continue;
-      set_watches();
-      round_ns = world.clock->now_ns();
-      static_cast<void>(round());
+      look();
     }
   }
 
@@ -482,14 +541,15 @@ struct DiscoveryLoop::Parts {
   std::map<std::pair<std::string, std::string>, Refused> refused;  // by name and location
   std::map<std::string, Requirements> requirements;                // by location
   std::set<std::string> engine_found;
+  std::set<std::pair<std::string, std::string>> places;  // name and location; see note_places
   std::vector<std::string> unwatched;
 
-  mutable std::mutex state;  // what is told of the last round
+  mutable std::mutex state;
   DiscoveryRound last;
-  std::map<std::string, std::string> locations;
 
   service::DirectoryWatch watch;
   std::atomic<bool> can_watch = true;
+  std::atomic<bool> some_failed = false;  // of the prefixes, in the last round
   std::atomic<bool> stopping = false;
   std::thread thread;
 };
@@ -501,17 +561,18 @@ DiscoveryLoop::DiscoveryLoop(DiscoveryOptions options, const DiscoveryWorld& wor
 
 DiscoveryLoop::~DiscoveryLoop() { stop(); }
 
-DiscoveryRound DiscoveryLoop::start() {
+void DiscoveryLoop::start() {
   LORACLE_CHECK(!parts_->thread.joinable());
-  parts_->set_watches();
-  DiscoveryRound first = parts_->round();
   parts_->thread = std::thread([this] { parts_->run(); });
-  return first;
+}
+
+void DiscoveryLoop::cancel() noexcept {
+  parts_->stopping = true;
+  parts_->watch.wake();
 }
 
 void DiscoveryLoop::stop() {
-  parts_->stopping = true;
-  parts_->watch.wake();
+  cancel();
   if (parts_->thread.joinable()) parts_->thread.join();
 }
 
@@ -523,9 +584,8 @@ Result<DiscoveryReport> DiscoveryLoop::refresh() {
                 "there is nowhere to look for adapters: give --lora-dir-prefix or discovery.prefixes");
   }
   DiscoveryRound round = parts_->round();
-  const std::size_t prefixes = parts_->options.discovery.prefixes.size();
-  if (prefixes > 0 && round.prefixes_failed == prefixes)
-    return fail(Errc::kIo, fmt::format("no prefix can be listed: {}", fmt::join(round.failures, "; ")));
+  if (parts_->stopping) return fail(Errc::kCancelled, "the service is shutting down");
+  if (std::string trouble = trouble_of(round); !trouble.empty()) return fail(Errc::kIo, std::move(trouble));
   return DiscoveryReport{round.found_total, std::move(round.added)};
 }
 
@@ -534,19 +594,21 @@ DiscoveryRound DiscoveryLoop::last_round() const {
   return parts_->last;
 }
 
-Result<std::string> DiscoveryLoop::location_of(const std::string& name) const {
-  const std::lock_guard lock(parts_->state);
-  const auto found = parts_->locations.find(name);
-  if (found == parts_->locations.end())
-    return fail(Errc::kNotFound, fmt::format("adapter '{}' is not among those discovered", name));
-  return found->second;
+std::string trouble_of(const DiscoveryRound& round) {
+  if (round.prefixes_total == 0 || round.prefixes_failed < round.prefixes_total) return {};
+  return fmt::format(
+      "no prefix can be listed, so no adapter can be found: {}: see that --lora-dir-prefix names what is "
+      "there, and that this process may read it (permissions, credentials, network)",
+      without_secrets(fmt::format("{}", fmt::join(round.failures, "; "))));
 }
 
 std::vector<std::string> local_adapter_directories(const DiscoveryOptions& options, Files& files) {
   std::vector<std::string> directories;
+  const Result<Location> own = service::location_of(options.engine_directory);
   for (const std::string& prefix : options.discovery.prefixes) {
     const Result<Location> location = service::location_of(prefix);
     if (!location || location->is_remote) continue;
+    if (own && !options.engine_directory.empty() && location->place == own->place) continue;
     for (const Folder& folder : list_directory(files, location->place, options.discovery).folders)
       directories.push_back(folder.location);
   }

@@ -130,7 +130,7 @@ void add_engine(Page& page, const EngineStats& stats) {
 }
 
 void add_service(Page& page, const MetricsReading& reading) {
-  page.gauge("loracle_ready", "1 while requests are served.");
+  page.gauge("loracle_ready", "1 while /readyz says that requests should be sent here.");
   page.value(reading.ready ? 1.0 : 0.0);
   page.gauge("loracle_leases", "Leases that clients hold.");
   page.value(reading.leases);
@@ -158,6 +158,85 @@ void add_service(Page& page, const MetricsReading& reading) {
   page.value(reading.capture.bytes);
   page.counter("loracle_capture_failures_total", "Writes of the recording that failed.");
   page.value(reading.capture.failed_writes);
+}
+
+void add_resolvers(Page& page, const ResolverChainStats& chain) {
+  page.counter("loracle_resolver_requests_total", "Unknown names that came to the resolvers.");
+  page.value(chain.requests);
+  page.counter("loracle_resolver_shared_total", "Of these, those that joined a question under way.");
+  page.value(chain.shared);
+  page.counter("loracle_resolver_negatives_total",
+               "Of these, those of which it was known that nobody has it.");
+  page.value(chain.negatives_answered);
+  using Count = std::uint64_t ResolverStats::*;
+  const auto each = [&](Count count) {
+    for (const ResolverStats& resolver : chain.resolvers)
+      page.value(resolver.*count, {{"resolver", resolver.name}});
+  };
+  page.counter("loracle_resolver_asked_total", "Calls of a resolver.");
+  each(&ResolverStats::asked);
+  page.counter("loracle_resolver_found_total", "Adapters a resolver has found.");
+  each(&ResolverStats::found);
+  page.counter("loracle_resolver_failed_total", "Calls of a resolver that failed.");
+  each(&ResolverStats::failed);
+  page.counter("loracle_resolver_timed_out_total", "Calls of a resolver that were given up.");
+  each(&ResolverStats::timed_out);
+  page.counter("loracle_resolver_passed_over_total",
+               "Times a resolver was not asked, for what it did before.");
+  each(&ResolverStats::passed_over);
+  page.gauge("loracle_resolver_hung", "Calls of a resolver that were given up and have not come back.");
+  each(&ResolverStats::hung);
+  page.gauge("loracle_resolver_crashed", "1 for a resolver that crashed and is not asked any more.");
+  for (const ResolverStats& resolver : chain.resolvers)
+    page.value(resolver.crashed ? 1.0 : 0.0, {{"resolver", resolver.name}});
+}
+
+/// Copies of remote adapters, and what was fetched for them. Without a cache the families are empty.
+void add_cache(Page& page, const SourceCounts& sources) {
+  using Count = std::uint64_t CacheStats::*;
+  const auto value = [&](Count count) {
+    if (sources.cache) page.value((*sources.cache).*count);
+  };
+  page.gauge("loracle_cache_adapters", "Copies of remote adapters.");
+  value(&CacheStats::entries);
+  page.gauge("loracle_cache_bytes", "Their bytes, those that are being written included.");
+  value(&CacheStats::bytes);
+  page.gauge("loracle_cache_bytes_max", "Bytes the cache may take.");
+  value(&CacheStats::bytes_max);
+  page.gauge("loracle_cache_reserved_bytes", "Bytes that are being written.");
+  value(&CacheStats::reserved_bytes);
+  page.gauge("loracle_cache_leased", "Copies in use, which stay.");
+  value(&CacheStats::leased);
+  page.counter("loracle_cache_hits_total", "Adapters that were in the cache.");
+  value(&CacheStats::hits);
+  page.counter("loracle_cache_misses_total", "Adapters that were not.");
+  value(&CacheStats::misses);
+  page.counter("loracle_cache_published_total", "Copies made.");
+  value(&CacheStats::published);
+  page.counter("loracle_cache_evictions_total", "Copies that left for others.");
+  value(&CacheStats::evictions);
+  page.counter("loracle_cache_damaged_total", "Copies dropped because they were damaged.");
+  value(&CacheStats::damaged);
+  page.counter("loracle_cache_refused_total", "Copies not made for want of room.");
+  value(&CacheStats::refused);
+  using OriginCount = std::uint64_t RemoteOriginStats::*;
+  const auto each = [&](OriginCount count) {
+    for (const auto& [scheme, origin] : sources.origins) page.value(origin.*count, {{"scheme", scheme}});
+  };
+  page.counter("loracle_cache_requests_total", "Remote adapters asked for.");
+  each(&RemoteOriginStats::requests);
+  page.counter("loracle_cache_requests_failed_total", "Of these, those that could not be had.");
+  each(&RemoteOriginStats::failed);
+  page.counter("loracle_cache_downloads_total", "Downloads begun.");
+  each(&RemoteOriginStats::downloads);
+  page.counter("loracle_cache_downloaded_bytes_total", "Bytes downloaded.");
+  each(&RemoteOriginStats::downloaded_bytes);
+  page.counter("loracle_cache_downloads_shared_total", "Requests that joined a download under way.");
+  each(&RemoteOriginStats::shared);
+  page.counter("loracle_cache_restarts_total", "Downloads begun anew, the adapter having changed.");
+  each(&RemoteOriginStats::restarts);
+  page.counter("loracle_cache_stale_total", "Copies served because their origin could not be reached.");
+  each(&RemoteOriginStats::served_stale);
 }
 
 void add_gateway(Page& page, const MetricsReading& reading) {
@@ -223,6 +302,8 @@ std::string Metrics::text(const MetricsReading& reading) const {
   page.value(discoveries_failed_.load(), {{"outcome", "failed"}});
   page.counter("loracle_resolves_total", "Unknown names that were looked for, by outcome.");
   for (const auto& [outcome, count] : resolves_) page.value(count, {{"outcome", outcome}});
+  add_resolvers(page, reading.sources.resolvers);
+  add_cache(page, reading.sources);
   add_gateway(page, reading);
   return page.text();
 }

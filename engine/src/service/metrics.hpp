@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "loracle/engine/engine.hpp"
+#include "loracle/service/service.hpp"
 #include "service/capture.hpp"
 #include "service/http_front.hpp"
 
@@ -35,6 +36,7 @@ struct MetricsReading {
   std::uint64_t leases_expired = 0;
   std::uint64_t event_streams = 0;
   CaptureCounts capture;
+  SourceCounts sources;
   bool ready = false;
   std::int64_t unix_s = 0;
 };

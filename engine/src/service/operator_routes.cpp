@@ -63,6 +63,11 @@ void reply_metrics(Api& api, HttpExchange& exchange) {
   exchange.reply(std::move(reply));
 }
 
+void reply_ready(Api& api, HttpExchange& exchange) {
+  if (const std::string trouble = api.trouble(); !trouble.empty()) return exchange.reply(busy_reply(trouble));
+  exchange.reply({.body = R"({"status":"ready"})"});
+}
+
 void open_events(Api& api, HttpExchange& exchange) {
   std::uint64_t last_id = 0;
   if (const std::string_view given = exchange.header("last-event-id"); !given.empty()) {
@@ -142,22 +147,21 @@ void add_operator_routes(Api& api, std::vector<HttpRoute>& routes) {
        .handler = [&api](const auto& exchange) { open_events(api, *exchange); },
        .summary = "What happens, as server-sent events; Last-Event-ID is honoured",
        .answers = {{200, "events", "A stream without end"}, {503, "Error", "Too many listen already"}}});
-  routes.push_back({.method = "GET",
-                    .path = "/healthz",
-                    .handler = [](const auto& exchange) { exchange->reply({.body = R"({"status":"ok"})"}); },
-                    .summary = "Whether the process lives",
-                    .answers = {{200, "Health", "It does"}}});
-  routes.push_back({.method = "GET",
-                    .path = "/readyz",
-                    .handler =
-                        [&api](const auto& exchange) {
-                          if (api.draining)
-                            exchange->reply(busy_reply("the service is shutting down"));
-                          else
-                            exchange->reply({.body = R"({"status":"ready"})"});
-                        },
-                    .summary = "Whether requests should be sent here",
-                    .answers = {{200, "Health", "They should"}, {503, "Error", "It is shutting down"}}});
+  for (const std::string_view path : {"/healthz", "/health"}) {  // the second is vLLM's
+    routes.push_back(
+        {.method = "GET",
+         .path = path,
+         .handler = [](const auto& exchange) { exchange->reply({.body = R"({"status":"ok"})"}); },
+         .summary = "Whether the process lives",
+         .answers = {{200, "Health", "It does"}}});
+  }
+  routes.push_back(
+      {.method = "GET",
+       .path = "/readyz",
+       .handler = [&api](const auto& exchange) { reply_ready(api, *exchange); },
+       .summary = "Whether requests should be sent here",
+       .answers = {{200, "Health", "They should"},
+                   {503, "Error", "It still looks for adapters, sees no prefix, or is shutting down"}}});
   routes.push_back({.method = "GET",
                     .path = "/metrics",
                     .handler = [&api](const auto& exchange) { reply_metrics(api, *exchange); },

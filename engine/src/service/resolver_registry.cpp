@@ -109,15 +109,6 @@ Made make_catalog(const ResolverConfig&, const ResolverWorld& world) {
   return std::make_shared<CatalogResolver>(world.catalog);
 }
 
-/// `lora_NAME_resolver` is NAME where that is known.
-std::string plain_name(const std::string& name) {
-  constexpr std::string_view kBefore = "lora_";
-  constexpr std::string_view kAfter = "_resolver";
-  if (!name.starts_with(kBefore) || !name.ends_with(kAfter) || name.size() <= kBefore.size() + kAfter.size())
-    return name;
-  return name.substr(kBefore.size(), name.size() - kBefore.size() - kAfter.size());
-}
-
 std::string what_it_needs(const std::string& name) {
   if (name == "filesystem") return "set resolver.cache_dir (VLLM_LORA_RESOLVER_CACHE_DIR)";
   if (name == "s3" || name == "http") return fmt::format("set resolver.{}_prefix", name);
@@ -126,6 +117,14 @@ std::string what_it_needs(const std::string& name) {
 }
 
 }  // namespace
+
+std::string plain_resolver_name(const std::string& name) {
+  constexpr std::string_view kBefore = "lora_";
+  constexpr std::string_view kAfter = "_resolver";
+  if (!name.starts_with(kBefore) || !name.ends_with(kAfter) || name.size() <= kBefore.size() + kAfter.size())
+    return name;
+  return name.substr(kBefore.size(), name.size() - kBefore.size() - kAfter.size());
+}
 
 ResolverRegistry::ResolverRegistry() {
   entries_.push_back({"filesystem", make_filesystem});
@@ -179,7 +178,7 @@ Result<std::vector<std::shared_ptr<AdapterResolver>>> ResolverRegistry::make_cha
   for (const std::string& asked : config.chain) {
     const bool all = asked == "all";
     const bool is_known = std::find(known.begin(), known.end(), asked) != known.end();
-    const std::string name = is_known ? asked : plain_name(asked);
+    const std::string name = is_known ? asked : plain_resolver_name(asked);
     bool found = all;
     for (const Entry& entry : entries_) {
       if (!all && entry.name != name) continue;

@@ -4,12 +4,16 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 #include <utility>
 
+#include "loracle/service/discovery_loop.hpp"
 #include "service/api.hpp"
+#include "service/settings_table.hpp"
 
 namespace loracle {
 namespace {
@@ -126,6 +130,9 @@ struct Service::Parts {
   std::uint32_t drain_timeout_ms = 0;
   std::mutex draining;
   bool drained = false;
+  std::mutex noting;
+  std::set<std::string> told;  // what the last round of discovery had to complain of
+  bool has_seen_prefix = false;
 };
 
 Service::Service(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -143,6 +150,8 @@ Result<std::unique_ptr<Service>> Service::start(const ServiceConfig& config, con
   parts->drain_timeout_ms = config.http.drain_timeout_ms;
   api.keys.set(config.http.api_keys);
   api.config.http.api_keys.clear();  // digests are enough
+  for (const LoraModuleSetting& module : config.lora_modules)
+    api.base_models.set(module.name, module.base_model);
   if (!config.capture.path.empty()) {
     Result<std::unique_ptr<service::Capture>> capture =
         service::Capture::open(config.capture, api.clock.now_ns(), [&api](const Error& error) {
@@ -181,26 +190,63 @@ Result<std::unique_ptr<Service>> Service::start(const ServiceConfig& config, con
 
 Result<Unit> Service::apply(const ServiceConfig& config) {
   Api& api = *parts_->api;
-  if (Result<Unit> ok = check_config(config, {&api.engine, &api.clock, nullptr, nullptr}); !ok) return ok;
+  if (Result<Unit> ok = check_config(config, {&api.engine, &api.clock}); !ok) return ok;
   if (Result<Unit> set = api.log->set_level(config.log.level); !set) return set;
   api.keys.set(config.http.api_keys);
   api.request_timeout_ms = config.http.request_timeout_ms;
-  const ServiceConfig& old = api.config;
-  const std::pair<std::string_view, bool> fixed[] = {
-      {"http.host", config.http.host != old.http.host},
-      {"http.port", config.http.port != old.http.port},
-      {"http.threads", config.http.threads != old.http.threads},
-      {"engine.max_loras", config.engine.max_loras != old.engine.max_loras},
-      {"engine.max_cpu_loras", config.engine.max_cpu_loras != old.engine.max_cpu_loras},
-      {"engine.max_lora_rank", config.engine.max_lora_rank != old.engine.max_lora_rank},
-      {"engine.database", config.engine.database != old.engine.database},
-      {"base_model", config.base_model != old.base_model},
-      {"capture.path", config.capture.path != old.capture.path}};
-  for (const auto& [name, differs] : fixed)
-    if (differs) api.log->write(LogLevel::kWarning, "needs a restart to change", {{"setting", name}});
+  constexpr std::string_view kApplied[] = {"http.api_keys", "log.level", "http.request_timeout_ms"};
+  for (const service::SettingRow& row : service::setting_rows()) {
+    if (std::find(std::begin(kApplied), std::end(kApplied), row.name) != std::end(kApplied)) continue;
+    if (service::toml_value(config, row) != service::toml_value(api.config, row))
+      api.log->write(LogLevel::kWarning, "needs a restart to change", {{"setting", row.name}});
+  }
   api.log->write(LogLevel::kInfo, "configuration reloaded");
   return Unit{};
 }
+
+void Service::note_round(const DiscoveryRound& round) {
+  Api& api = *parts_->api;
+  const std::lock_guard lock(parts_->noting);
+  api.metrics.count_discovery(round.prefixes_failed == 0);
+  std::string trouble = trouble_of(round);
+  parts_->has_seen_prefix = parts_->has_seen_prefix || trouble.empty();
+  api.readiness.set(parts_->has_seen_prefix ? std::string() : std::move(trouble));
+  const std::pair<std::string_view, const std::vector<std::string>*> complaints[] = {
+      {"adapter left out", &round.rejected},
+      {"adapter left out", &round.clashes},
+      {"discovery failed", &round.failures}};
+  std::set<std::string> told;
+  for (const auto& [event, reasons] : complaints) {
+    for (const std::string& reason : *reasons) {
+      if (told.insert(reason).second && !parts_->told.contains(reason))
+        api.log->write(LogLevel::kWarning, event, {{"reason", reason}});
+    }
+  }
+  parts_->told = std::move(told);
+  for (const std::vector<std::string>* const names : {&round.added, &round.changed})
+    for (const std::string& name : *names) api.tell("loaded", name);
+  for (const std::string& name : round.removed) {
+    api.base_models.forget(name);
+    api.tell("unloaded", name);
+  }
+  // Rounds come every interval: one that changed nothing is no news.
+  if (round.number != 1 && round.added.empty() && round.changed.empty() && round.removed.empty()) return;
+  const nlohmann::ordered_json event = {{"discovered_adapters", round.added},
+                                        {"changed_adapters", round.changed},
+                                        {"removed_adapters", round.removed},
+                                        {"total_adapters", round.found_total}};
+  api.events.publish("discovery",
+                     event.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  api.log->write(LogLevel::kInfo, "adapters discovered",
+                 {{"added", std::uint64_t{round.added.size()}},
+                  {"changed", std::uint64_t{round.changed.size()}},
+                  {"removed", std::uint64_t{round.removed.size()}},
+                  {"total", round.found_total}});
+}
+
+void Service::note(std::string_view text) { parts_->api->log->write(LogLevel::kInfo, text); }
+
+void Service::warn(std::string_view text) { parts_->api->log->write(LogLevel::kWarning, text); }
 
 Result<Unit> Service::drain() {
   const std::lock_guard lock(parts_->draining);

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
+#include <mutex>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -42,12 +44,6 @@ Result<std::string> directory_of(const std::string& location) {
   return absolute.lexically_normal().string();
 }
 
-Result<std::unique_ptr<DeviceMemory>> device_of(const std::string& device) {
-  if (device == "host") return make_host_memory_device();
-  if (device == "cuda") return make_cuda_device(0);
-  return make_best_device();
-}
-
 std::string environment(const char* name) {
   const char* const value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody sets it
   return value == nullptr ? std::string() : std::string(value);
@@ -82,6 +78,12 @@ Result<std::unique_ptr<CacheBackend>> cache_of(const CacheConfig& config) {
 // In the order of who needs whom: destroyed from the end.
 struct ServiceStack::Parts {
   explicit Parts(ServiceConfig asked) : config(std::move(asked)) {}
+  Parts(const Parts&) = delete;
+  Parts& operator=(const Parts&) = delete;
+  /// The loop's thread tells service and resolvers of its rounds: it ends before they go.
+  ~Parts() {
+    if (loop != nullptr) loop->stop();
+  }
 
   Result<Unit> make_storage() {
     const auto wants = [this](std::string_view kind) {
@@ -146,7 +148,7 @@ struct ServiceStack::Parts {
   }
 
   Result<Unit> make_engine() {
-    Result<std::unique_ptr<DeviceMemory>> memory = device_of(config.device);
+    Result<std::unique_ptr<DeviceMemory>> memory = make_device(config.device);
     if (!memory) return fail(std::move(memory.error()));
     device = std::move(*memory);
     workers = make_thread_workers(config.engine.loads_in_flight_max + 1);
@@ -182,7 +184,6 @@ struct ServiceStack::Parts {
     return Unit{};
   }
 
-  /// The loop begins last: by then there is a chain that it can tell of new adapters.
   Result<Unit> make_finders() {
     std::vector<StorageProvider*> storage;
     for (const std::unique_ptr<StorageProvider>& provider : providers) storage.push_back(provider.get());
@@ -190,6 +191,7 @@ struct ServiceStack::Parts {
     if (!config.discovery.prefixes.empty() || !config.lora_modules.empty()) {
       options.on_round = [this](const DiscoveryRound& round) {
         if (resolver != nullptr && !round.added.empty()) resolver->forget_negatives();
+        if (Service* const told = listener; told != nullptr) told->note_round(round);
       };
       loop = std::make_unique<DiscoveryLoop>(
           options, DiscoveryWorld{target.get(), files.get(), &posix_clock(), storage});
@@ -199,26 +201,45 @@ struct ServiceStack::Parts {
     world.files = files.get();
     world.storage = storage;
     world.base_models = config.engine.base_models;
-    if (loop != nullptr) world.catalog = [this](const std::string& name) { return loop->location_of(name); };
+    // A catalog that is forgotten with the process knows no more than the engine. One that is kept does: of
+    // adapters that a client has unloaded, it says that they are gone.
+    if (!config.engine.database.empty())
+      world.catalog = [this](const std::string& name) { return engine->location_of(name); };
     const ResolverRegistry registry;
     Result<std::vector<std::shared_ptr<AdapterResolver>>> chain = registry.make_chain(config.resolver, world);
     if (!chain) return fail(std::move(chain.error()));
     if (!chain->empty())
       resolver = std::make_unique<ResolverChain>(std::move(*chain), config.resolver, world);
-    if (loop == nullptr) return Unit{};
-    const DiscoveryRound first = loop->start();
-    rejected = first.rejected;
-    for (const auto* const more : {&first.clashes, &first.failures})
-      rejected.insert(rejected.end(), more->begin(), more->end());
     return Unit{};
   }
 
+  [[nodiscard]] SourceCounts count_sources() const {
+    SourceCounts counts;
+    if (resolver != nullptr) counts.resolvers = resolver->stats();
+    if (cache != nullptr) counts.cache = cache->stats();
+    for (std::size_t i = 0; i < origins.size(); ++i)
+      counts.origins.emplace_back(providers[i]->scheme(), origins[i]->stats());
+    return counts;
+  }
+
+  /// Looking for adapters begins last: it may take long, and /readyz tells of it.
   Result<Unit> make_service() {
-    Result<std::unique_ptr<Service>> started =
-        Service::start(config, {engine.get(), &posix_clock(), loop.get(), resolver.get()});
+    ServiceParts given{engine.get(), &posix_clock(), loop.get(), resolver.get()};
+    given.awaits_discovery = loop != nullptr;
+    given.count_sources = [this] { return count_sources(); };
+    Result<std::unique_ptr<Service>> started = Service::start(config, given);
     if (!started) return fail(std::move(started.error()));
     service = std::move(*started);
+    listener = service.get();
+    if (loop != nullptr) loop->start();
     return Unit{};
+  }
+
+  /// A call that was given up may still use what the resolvers were lent.
+  [[nodiscard]] bool has_hung_calls() const {
+    if (resolver == nullptr) return false;
+    const std::vector<ResolverStats> all = resolver->stats().resolvers;
+    return std::any_of(all.begin(), all.end(), [](const ResolverStats& one) { return one.hung > 0; });
   }
 
   ServiceConfig config;
@@ -234,12 +255,20 @@ struct ServiceStack::Parts {
   std::unique_ptr<DiscoveryLoop> loop;      // null: nothing to discover
   std::unique_ptr<ResolverChain> resolver;  // null: nobody to ask
   std::unique_ptr<Service> service;
-  std::vector<std::string> rejected;
+  std::atomic<Service*> listener = nullptr;  // `service`, once it is there
 };
 
 ServiceStack::ServiceStack(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
-ServiceStack::~ServiceStack() { static_cast<void>(drain()); }
+ServiceStack::~ServiceStack() {
+  static_cast<void>(drain());
+  if (!parts_->has_hung_calls()) return;
+  // Nobody can end such a call, and what it uses must outlive it: kept until the process ends.
+  static std::vector<std::unique_ptr<Parts>>& kept = *new std::vector<std::unique_ptr<Parts>>();
+  static std::mutex keeping;
+  const std::lock_guard lock(keeping);
+  kept.push_back(std::move(parts_));
+}
 
 Result<std::unique_ptr<ServiceStack>> ServiceStack::start(const ServiceConfig& config) {
   if (const Result<TierPolicies> policies = parse_tier_policies(config.engine.policy); !policies)
@@ -253,17 +282,21 @@ Result<std::unique_ptr<ServiceStack>> ServiceStack::start(const ServiceConfig& c
 
 std::uint16_t ServiceStack::port() const noexcept { return parts_->service->port(); }
 
-std::vector<std::string> ServiceStack::rejected() const {
-  std::vector<std::string> all = parts_->engine->rejected();
-  all.insert(all.end(), parts_->rejected.begin(), parts_->rejected.end());
-  std::sort(all.begin(), all.end());
-  all.erase(std::unique(all.begin(), all.end()), all.end());
-  return all;
+std::string ServiceStack::summary() const {
+  const EngineStats stats = parts_->engine->stats();
+  return fmt::format("{} adapters are known{}; max_loras {} (slots in {} memory), max_cpu_loras {}",
+                     stats.adapters_known, parts_->loop == nullptr ? "" : " so far", stats.device.entries_max,
+                     parts_->device->kind(), stats.host.entries_max);
 }
+
+void ServiceStack::note(std::string_view text) { parts_->service->note(text); }
+
+void ServiceStack::warn(std::string_view text) { parts_->service->warn(text); }
 
 Result<Unit> ServiceStack::apply(const ServiceConfig& config) { return parts_->service->apply(config); }
 
 Result<Unit> ServiceStack::drain() {
+  if (parts_->loop != nullptr) parts_->loop->cancel();
   Result<Unit> drained = parts_->service->drain();
   if (parts_->loop != nullptr) parts_->loop->stop();
   return drained;

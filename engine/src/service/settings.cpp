@@ -11,6 +11,7 @@
 
 #include "loracle/engine/files.hpp"
 #include "loracle/engine/origin.hpp"
+#include "loracle/service/resolver.hpp"
 #include "service/settings_table.hpp"
 
 namespace loracle {
@@ -21,9 +22,11 @@ using service::SettingRow;
 
 constexpr std::uint64_t kFileBytesMax = 1U << 20U;
 constexpr std::string_view kSecret = "***";
-/// Names of vLLM's own plugins, as VLLM_PLUGINS has them.
-constexpr std::pair<std::string_view, std::string_view> kVllmResolvers[] = {
-    {"lora_filesystem_resolver", "filesystem"}, {"lora_s3_resolver", "s3"}};
+
+bool is_of_registry(const std::string& name) {
+  static const std::vector<std::string> names = ResolverRegistry().names();
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 std::string trimmed(std::string_view text) {
   const std::size_t begin = text.find_first_not_of(" \t");
@@ -82,12 +85,15 @@ std::size_t index_of(const Setting& setting) {
   return static_cast<std::size_t>(&setting - all_settings().data());
 }
 
-/// Drops what VLLM_PLUGINS has for vLLM itself: its other plugins are none of ours.
+/// Drops what VLLM_PLUGINS has for vLLM itself: its other plugins are none of ours, and neither are those of
+/// its resolvers that have no counterpart here (lora_hf_hub_resolver). Names of other resolvers may be those
+/// of resolver.plugins.
 std::vector<std::string> resolvers_of_vllm(std::vector<std::string> names,
                                            std::vector<std::string>& warnings) {
   std::erase_if(names, [&](const std::string& name) {
-    if (name.find("resolver") != std::string::npos || name == "filesystem" || name == "s3" ||
-        name == "catalog" || name == "http" || name == "all")
+    const std::string plain = plain_resolver_name(name);
+    const bool is_of_vllm = plain != name;
+    if (name == "all" || is_of_registry(plain) || (!is_of_vllm && name.find("resolver") != std::string::npos))
       return false;
     warnings.push_back(
         fmt::format("VLLM_PLUGINS: '{}' is not taken for a resolver: name a plugin of "
@@ -96,6 +102,20 @@ std::vector<std::string> resolvers_of_vllm(std::vector<std::string> names,
     return true;
   });
   return names;
+}
+
+/// Settings that name what does not lie on this machine, and what they name.
+std::vector<std::pair<std::string_view, std::string>> remote_locations(const ServiceConfig& config) {
+  std::vector<std::pair<std::string_view, std::string>> found;
+  const auto look = [&found](std::string_view name, const std::string& location) {
+    const std::string_view scheme = scheme_of(location);
+    if (!scheme.empty() && scheme != "file") found.emplace_back(name, location);
+  };
+  for (const std::string& prefix : config.discovery.prefixes) look("discovery.prefixes", prefix);
+  for (const LoraModuleSetting& module : config.lora_modules) look("discovery.lora_modules", module.path);
+  look("resolver.s3_prefix", config.resolver.s3_prefix);
+  look("resolver.http_prefix", config.resolver.http_prefix);
+  return found;
 }
 
 /// A variable that is unknown, as far as it may be a mistake. Kubernetes makes variables of this form for a
@@ -280,6 +300,14 @@ Result<ServiceConfig> Settings::finish() const {
       !config.resolver.http_prefix.empty() && scheme != "https" && scheme != "http")
     mistake("resolver.http_prefix", fmt::format("'{}' is no https:// URI: write https://host/path",
                                                 without_secrets(config.resolver.http_prefix)));
+  else if (!config.resolver.http_prefix.empty() && config.http_storage.allowed_hosts.empty())
+    mistake("resolver.http_prefix",
+            "no host is allowed: name the prefix's host in http_storage.allowed_hosts");
+  if (config.cache.type == CacheType::kNone)
+    for (const auto& [name, location] : remote_locations(config))
+      mistake("cache.type", fmt::format("none, but {} names '{}', and what is remote is served from the "
+                                        "cache: write disk or memory",
+                                        name, without_secrets(location)));
   for (const std::string& plugin : config.resolver.plugins)
     if (plugin.find('/') == std::string::npos)
       mistake("resolver.plugins",
@@ -290,8 +318,7 @@ Result<ServiceConfig> Settings::finish() const {
   if (!config.base_model.empty() && std::find(names.begin(), names.end(), config.base_model) == names.end())
     names.insert(names.begin(), config.base_model);
   for (std::string& name : config.resolver.chain)
-    for (const auto& [theirs, ours] : kVllmResolvers)
-      if (name == theirs) name = ours;
+    if (std::string plain = plain_resolver_name(name); is_of_registry(plain)) name = std::move(plain);
 
   if (!mistakes.empty()) return fail(Errc::kInvalid, fmt::format("{}", fmt::join(mistakes, "\n")));
   return config;

@@ -171,7 +171,6 @@ void refresh_discovery(Api& api, HttpExchange& exchange) {
     return reply_user_error(exchange, "no directory prefix is configured: start with --lora-dir-prefix");
   }
   const Result<DiscoveryReport> report = api.discovery->refresh();
-  api.metrics.count_discovery(report.has_value());
   if (!report) return exchange.reply(error_reply(report.error()));
   const Json json = {
       {"message",
@@ -179,9 +178,7 @@ void refresh_discovery(Api& api, HttpExchange& exchange) {
                    report->found_total, report->added.size())},
       {"discovered_adapters", report->added},
       {"total_adapters", report->found_total}};
-  const std::string text = dump(json);
-  api.events.publish("discovery", text);
-  exchange.reply({.body = text});
+  exchange.reply({.body = dump(json)});
 }
 
 }  // namespace

@@ -64,7 +64,11 @@ bool is_same_content(const AdapterSource& a, const AdapterSource& b) noexcept {
 Result<std::vector<LoraModule>> model_of(const EngineConfig& config) {
   if (config.model.empty()) return std::vector<LoraModule>();
   const Result<ModelGeometry> geometry = load_model_geometry(config.model);
-  if (!geometry) return fail(geometry.error());
+  if (!geometry) {
+    const Error& error = geometry.error();  // a name that nobody knows is a mistake in the setting
+    return fail(error.code == Errc::kNotFound ? Errc::kInvalid : error.code, "model: " + error.message,
+                error.detail);
+  }
   const Result<std::vector<LinearModule>> targets = target_modules(*geometry, config.lora_targets);
   if (!targets) return fail(targets.error());
   return modules_of(*geometry, *targets);
@@ -443,6 +447,14 @@ Result<std::uint32_t> Engine::adapter_id(std::string_view name) const {
   const Result<LoraId> id = parts_->catalog.id_of(name);
   if (!id) return fail(id.error());
   return id->value;
+}
+
+Result<std::string> Engine::location_of(std::string_view name) const {
+  Result<CatalogRecord> record = parts_->catalog.find(name);
+  if (!record) return fail(std::move(record.error()));
+  if (record->state != AdapterState::kAvailable)
+    return fail(Errc::kNotFound, fmt::format("adapter '{}' is {}", name, name_of(record->state)));
+  return scheme_of(record->source).empty() ? std::move(record->facts.directory) : std::move(record->source);
 }
 
 Result<RefreshReport> Engine::refresh() {

@@ -34,6 +34,11 @@ int resolve(void*, const loracle_resolver_request* request, const loracle_resolv
   if (is("throws")) throw std::runtime_error("the plugin has thrown");
   if (is("throws-int")) throw 7;
   if (is("hangs")) hang();
+  if (is("hangs-and-finds")) {
+    hang();
+    reply->answer(reply->to, "/nowhere");
+    return LORACLE_RESOLVER_FOUND;
+  }
   if (is("aborts")) std::abort();
   if (is("faults")) {
     volatile int* volatile nowhere = nullptr;

@@ -72,4 +72,8 @@ class DeviceMemory {
 /// CUDA device, ask make_cuda_device.
 [[nodiscard]] std::unique_ptr<DeviceMemory> make_best_device();
 
+/// As people ask for it: "auto" (the best), "cuda" (the first) or "host". Errors: kInvalid (none of these),
+/// kUnsupported (there is no CUDA device to be had, for whatever reason).
+[[nodiscard]] Result<std::unique_ptr<DeviceMemory>> make_device(std::string_view kind);
+
 }  // namespace loracle

@@ -237,6 +237,9 @@ class Engine {
   [[nodiscard]] Result<AdapterStatus> status(std::string_view name) const;
   [[nodiscard]] Result<std::string> adapter_name(std::uint32_t id) const;
   [[nodiscard]] Result<std::uint32_t> adapter_id(std::string_view name) const;
+  /// Where the catalog has an adapter from: a directory, or the URI it was added by. kNotFound for what it
+  /// does not have, and for what was removed or has vanished.
+  [[nodiscard]] Result<std::string> location_of(std::string_view name) const;
 
   /// Looks at the directory again.
   [[nodiscard]] Result<RefreshReport> refresh();

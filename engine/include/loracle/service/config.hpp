@@ -30,8 +30,8 @@ struct HttpServerConfig {
   std::string host = "127.0.0.1";
   std::uint16_t port = 8470;          // 0: any free one
   std::vector<std::string> api_keys;  // secret; empty: everybody may
-  std::uint32_t threads = 16;
-  std::uint32_t queue_max = 256;  // connections that wait for a thread; more get 503 and Retry-After
+  std::uint32_t threads = 16;         // of requests that may take long
+  std::uint32_t queue_max = 256;      // requests that wait for a thread; more get 503 and Retry-After
   std::uint32_t body_bytes_max = 1U << 20U;
   std::uint32_t header_bytes_max = 16U << 10U;
   std::uint32_t read_timeout_ms = 10'000;

@@ -59,6 +59,9 @@ struct ResolverWorld {
 using MakeResolver = std::function<Result<std::shared_ptr<AdapterResolver>>(const ResolverConfig& config,
                                                                             const ResolverWorld& world)>;
 
+/// NAME of `lora_NAME_resolver`, the form vLLM's plugins have; any other name as it is.
+[[nodiscard]] std::string plain_resolver_name(const std::string& name);
+
 /// Resolvers by name, in the order of "all". Holds filesystem, s3, catalog and http when it is made.
 /// `lora_NAME_resolver`, vLLM's form, is accepted for each NAME.
 class ResolverRegistry {

@@ -14,19 +14,36 @@
 ///  2. Everything that can pile up has a limit: connections, heads, bodies, queues, leases, event streams. At
 ///     the limit a client gets 413, 431 or 503 with Retry-After, at once.
 ///  3. API keys are compared in constant time; no key is in a log line or an answer.
-/// Keys protect what begins with /v1, as in vLLM; /healthz, /readyz, /metrics and /openapi.json are open.
+/// Keys protect what begins with /v1, as in vLLM; probes, /metrics and /openapi.json are open.
 /// Threads: any may call. Errors: kInvalid (names the setting), kIo (cannot listen, cannot record).
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "loracle/core/result.hpp"
 #include "loracle/engine/engine.hpp"
 #include "loracle/service/config.hpp"
 #include "loracle/service/ports.hpp"
+#include "loracle/service/resolver.hpp"
+#include "loracle/storage/cache.hpp"
+#include "loracle/storage/remote_origin.hpp"
 
 namespace loracle {
+
+struct DiscoveryRound;
+
+/// What is counted where adapters come from.
+struct SourceCounts {
+  ResolverChainStats resolvers;
+  std::optional<CacheStats> cache;                                 // of what is remote
+  std::vector<std::pair<std::string, RemoteOriginStats>> origins;  // by scheme
+};
 
 /// Borrowed; must outlive the service.
 struct ServiceParts {
@@ -34,6 +51,8 @@ struct ServiceParts {
   TimeSource* clock = nullptr;
   Discovery* discovery = nullptr;  // null: /v1/refresh_lora_discovery says that there is none
   Resolver* resolver = nullptr;    // null: unknown names are not looked for
+  bool awaits_discovery = false;   // not ready before note_round has told of a round that saw a prefix
+  std::function<SourceCounts()> count_sources = {};  // at each scrape, on any thread; may be empty
 };
 
 inline constexpr double kLeaseTtlDefault_s = 60;
@@ -52,6 +71,13 @@ class Service {
 
   /// The one that was bound, where 0 was asked for.
   [[nodiscard]] std::uint16_t port() const noexcept;
+
+  /// What discovery has done goes into metrics, log and events: in the log what is new only, not in every
+  /// round again. The first round in which a prefix could be listed makes /readyz answer 200.
+  void note_round(const DiscoveryRound& round);
+  /// A line for whoever runs the service, in the log and its format.
+  void note(std::string_view text);
+  void warn(std::string_view text);
 
   /// Takes over what can change while serving: API keys, log level, time limits of requests. What would need
   /// a restart is left as it is, and logged.

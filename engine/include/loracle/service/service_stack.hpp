@@ -5,14 +5,18 @@
 /// Adapters may be read from: the directories of file_storage.allowed_paths, of the local prefixes, of
 /// --lora-modules, of the filesystem resolver, and from the cache; from nowhere else. What is remote comes
 /// through the cache.
-/// Invariant: parts stop in the order of who calls whom: HTTP, discovery, engine, storage.
+/// It listens when `start` returns, and looks for adapters from then on: until that was done once, and while
+/// no prefix can be listed, /readyz answers 503.
+/// Invariant: parts stop in the order of who calls whom. Discovery is told to end after the adapter it is at;
+/// HTTP answers what is under way and ends leases; the engine shuts down; discovery's thread is waited for;
+/// then all goes, storage last. What a resolver's call that hangs may still use stays until the process ends.
 /// Threads: one owner. Errors: kInvalid (names the setting), kNotFound and kIo (a directory), those of
 /// storage, cache, engine and service; nothing is left half started.
 
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "loracle/core/result.hpp"
 #include "loracle/service/config.hpp"
@@ -27,8 +31,11 @@ class ServiceStack {
   ~ServiceStack();
 
   [[nodiscard]] std::uint16_t port() const noexcept;
-  /// What the first look found and does not serve, and why: "name: reason".
-  [[nodiscard]] std::vector<std::string> rejected() const;
+  /// What is served now, in one line for people.
+  [[nodiscard]] std::string summary() const;
+  /// See Service::note.
+  void note(std::string_view text);
+  void warn(std::string_view text);
   /// See Service::apply.
   [[nodiscard]] Result<Unit> apply(const ServiceConfig& config);
   /// See Service::drain. Idempotent.

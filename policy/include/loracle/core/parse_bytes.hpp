@@ -1,7 +1,8 @@
 #pragma once
-/// Sizes as people write them. Pure functions. Errors: kInvalid, with what to write instead.
+/// Sizes as people write and read them. Pure functions. Errors: kInvalid, with what to write instead.
 
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -18,5 +19,8 @@ namespace loracle {
 
 /// `64GiB`, `8GB`, `500MB`, `1024`.
 [[nodiscard]] Result<Bytes> parse_bytes(std::string_view text);
+
+/// `12.3 GiB`, `512 B`: rounded, for people.
+[[nodiscard]] std::string human_bytes(Bytes bytes);
 
 }  // namespace loracle

@@ -1,0 +1,48 @@
+#pragma once
+/// Values of flags as people write them: durations, shares, sizes, capacities, numbers of threads.
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "loracle/core/result.hpp"
+#include "loracle/policy/capacity.hpp"
+#include "loracle/sim/replay.hpp"
+
+namespace loracle::app {
+
+/// `--threads N`, 0 = as many as there are processors.
+void add_threads_flag(CLI::App& command, unsigned& threads);
+/// What the flag means here.
+[[nodiscard]] unsigned threads_meant(unsigned threads) noexcept;
+
+/// `1h`, `90s`, `10min`, `1d`, `3600`. Errors: kInvalid.
+[[nodiscard]] Result<double> parse_seconds(std::string_view text);
+/// `1%`, `0.01`. Errors: kInvalid.
+[[nodiscard]] Result<double> parse_share(std::string_view text);
+/// `1:64`, `1:64:4` (step), `8,16,32`. Errors: kInvalid.
+[[nodiscard]] Result<std::vector<std::uint32_t>> parse_sizes(std::string_view flag, std::string_view text);
+[[nodiscard]] std::vector<std::string> split_commas(std::string_view text);
+
+/// A capacity as written: `8` and `10%` in the unit, `4GiB` in bytes.
+struct AskedCapacity {
+  std::string text;
+  SizeUnit unit = SizeUnit::kObjects;
+  Capacity capacity;
+
+  [[nodiscard]] std::uint64_t value() const noexcept {
+    return unit == SizeUnit::kBytes ? capacity.bytes.value : capacity.entries;
+  }
+};
+/// `unit` absent: bytes where a size in bytes is written, else objects. Errors: kInvalid.
+[[nodiscard]] Result<std::vector<AskedCapacity>> parse_capacities(std::string_view text,
+                                                                  std::optional<SizeUnit> unit,
+                                                                  const UseStream& stream);
+[[nodiscard]] std::string_view name_of(SizeUnit unit) noexcept;
+/// `--unit objects|bytes`; left alone when the flag is absent.
+void add_unit_flag(CLI::App& command, std::optional<SizeUnit>& unit);
+
+}  // namespace loracle::app
