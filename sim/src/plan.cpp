@@ -13,10 +13,10 @@
 
 #include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/curves.hpp"
-#include "loracle/sim/event_sim.hpp"
 #include "loracle/sim/tier_replay.hpp"
 #include "plan_evidence.hpp"
 #include "plan_format.hpp"
+#include "plan_waits.hpp"
 
 namespace loracle {
 namespace {
@@ -187,7 +187,9 @@ Result<Unit> fill_grid(Plan& plan, const BatchStream& stream, Executor& executor
   const auto adapters = static_cast<std::uint32_t>(plan.adapters);
   // Only the lru/lru grid comes from one pass; the others pay a replay a cell.
   const bool one_pass = plan.tiers == "lru/lru" || plan.tiers == "lru";
-  const std::uint32_t slots_last = std::max(std::min(adapters, kSlotsAxisMax), plan.slots_floor);
+  // Room above the floor: the simulation may ask for more.
+  const std::uint32_t slots_last =
+      std::max(std::min(adapters, kSlotsAxisMax), std::min(adapters, 2 * plan.slots_floor));
   const std::array<std::uint32_t, 3> slot_marks = {plan.slots_floor, std::min(plan.slots_limit, slots_last),
                                                    std::min(2 * plan.slots_floor, slots_last)};
   const auto slots = axis(one_pass ? kDenseAxis : 4, one_pass ? 8 : 2, slots_last, slot_marks);
@@ -207,39 +209,78 @@ double score_of(const Plan& plan, const GridCell& cell) noexcept {
   return loads / static_cast<double>(plan.uses) + plan.slot_worth * cell.max_loras;
 }
 
-/// Steps 1-4 of the rule.
+/// A pair that meets the target comes before one that does not; then the score.
+bool better(const Plan& plan, const GridCell& a, const GridCell& b) noexcept {
+  const bool meets = meets_target(plan, a);
+  return meets == meets_target(plan, b) ? score_of(plan, a) < score_of(plan, b) : meets;
+}
+
+/// Rule 3 at one place of the slots' axis; nothing if no host size of the grid will do.
+const GridCell* candidate_at(const Plan& plan, std::size_t g) noexcept {
+  const GridCell* candidate = nullptr;
+  for (std::size_t c = 0; c < plan.grid.max_cpu_loras.size(); ++c) {
+    const GridCell& cell = plan.grid.at(c, g);
+    if (!cell.feasible || cell.max_cpu_loras < cell.max_loras || cell.max_cpu_loras > plan.host_limit)
+      continue;
+    if (meets_target(plan, cell)) return &cell;
+    if (candidate == nullptr || cell.disk_loads < candidate->disk_loads) candidate = &cell;
+  }
+  return candidate;
+}
+
+/// Rules 1-4, with the floor as it stands.
 void choose(Plan& plan) {
   const Grid& grid = plan.grid;
   const std::uint32_t floor = std::min(plan.slots_floor, plan.slots_limit);
-  std::optional<GridCell> best;
-  bool best_meets = false;
-  double best_score = 0;
+  const GridCell* best = nullptr;
   for (std::size_t g = 0; g < grid.max_loras.size(); ++g) {
     if (grid.max_loras[g] < floor || grid.max_loras[g] > plan.slots_limit) continue;
-    const GridCell* candidate = nullptr;
-    bool meets = false;
-    for (std::size_t c = 0; c < grid.max_cpu_loras.size() && !meets; ++c) {
-      const GridCell& cell = grid.at(c, g);
-      if (!cell.feasible || cell.max_cpu_loras < cell.max_loras || cell.max_cpu_loras > plan.host_limit)
-        continue;
-      meets = cell.refused == 0 && excess_disk_loads(plan, cell) <= plan.target_disk_loads;
-      if (meets || candidate == nullptr || cell.disk_loads < candidate->disk_loads) candidate = &cell;
-    }
-    if (candidate == nullptr) continue;
-    const double score = score_of(plan, *candidate);
-    const bool better = !best || (meets && !best_meets) || (meets == best_meets && score < best_score);
-    if (!better) continue;
-    best = *candidate;
-    best_meets = meets;
-    best_score = score;
+    const GridCell* candidate = candidate_at(plan, g);
+    if (candidate != nullptr && (best == nullptr || better(plan, *candidate, *best))) best = candidate;
   }
   // The axes hold both limits and the floor, so at least one pair is left.
-  plan.chosen = best.value_or(grid.cells.empty() ? GridCell{} : grid.cells.front());
-  plan.verdict = plan.slots_floor > plan.slots_limit ? PlanVerdict::kInfeasible
-                 : best_meets                        ? PlanVerdict::kMeetsTarget
-                                                     : PlanVerdict::kMissesTarget;
+  plan.chosen = best != nullptr ? *best : grid.cells.empty() ? GridCell{} : grid.cells.front();
+  plan.verdict = plan.slots_floor > plan.slots_limit            ? PlanVerdict::kInfeasible
+                 : best != nullptr && meets_target(plan, *best) ? PlanVerdict::kMeetsTarget
+                                                                : PlanVerdict::kMissesTarget;
   plan.flags = fmt::format("--enable-lora --max-loras {} --max-cpu-loras {} --max-lora-rank {}",
                            plan.chosen.max_loras, plan.chosen.max_cpu_loras, plan.max_lora_rank);
+}
+
+/// Rule 5: raises the floor until few enough wait at the chosen pair, or says that no slots that fit do.
+Result<Unit> raise_floor(Plan& plan, detail::WaitSimulator& waits, Executor& executor) {
+  const auto waited_at = [&](const GridCell& pair) -> Result<double> {
+    if (auto done = waits.simulate({&pair, 1}, executor); !done) return fail(std::move(done.error()));
+    return waits.waited(pair);
+  };
+  for (;;) {
+    const Result<double> waited = waited_at(plan.chosen);
+    if (!waited) return fail(waited.error());
+    plan.waited = *waited;
+    if (*waited <= plan.max_wait_probability || plan.verdict == PlanVerdict::kInfeasible) return Unit{};
+    std::vector<const GridCell*> larger;
+    for (std::size_t g = 0; g < plan.grid.max_loras.size(); ++g) {
+      const std::uint32_t slots = plan.grid.max_loras[g];
+      if (slots <= plan.chosen.max_loras || slots > plan.slots_limit) continue;
+      if (const GridCell* candidate = candidate_at(plan, g); candidate != nullptr)
+        larger.push_back(candidate);
+    }
+    std::size_t first = 0;  // that is not known to be too few
+    std::size_t enough = larger.size();
+    for (std::size_t at = 0; at < larger.size();) {  // 1, 2, 4, ... steps up, then halves
+      const Result<double> here = waited_at(*larger[at]);
+      if (!here) return fail(here.error());
+      if (*here <= plan.max_wait_probability)
+        enough = at;
+      else
+        first = at + 1;
+      if (first == enough) break;
+      at = enough == larger.size() ? std::min(2 * at + 1, larger.size() - 1) : first + (enough - first) / 2;
+    }
+    plan.floor_by_simulation = true;
+    plan.slots_floor = enough < larger.size() ? larger[enough]->max_loras : plan.slots_limit + 1;
+    choose(plan);
+  }
 }
 
 std::string slots_reason(const Plan& plan) {
@@ -250,6 +291,9 @@ std::string slots_reason(const Plan& plan) {
   if (memory_binds)
     return fmt::format("{} are all that fit {}", counted(slots, "slot"), bytes_text(plan.gpu_memory_limit));
   if (slots == plan.slots_floor && slots > 1) {
+    if (plan.floor_by_simulation)
+      return fmt::format("simulated, with the next fewer slots more than {} of requests wait for one",
+                         share_text(plan.max_wait_probability));
     if (slots == plan.largest_request)
       return fmt::format("the largest request needs {} adapters at once", slots);
     return fmt::format(
@@ -270,6 +314,10 @@ std::string reason_of(const Plan& plan) {
   const std::string kept = counted(plan.chosen.max_cpu_loras, "adapter");
   switch (plan.verdict) {
     case PlanVerdict::kInfeasible: {
+      if (plan.floor_by_simulation)
+        return fmt::format("Simulated, even {} leave {} of requests waiting for one (at most {} may).",
+                           counted(plan.slots_limit, "slot"), share_text(plan.waited),
+                           share_text(plan.max_wait_probability));
       const bool active = plan.slots_floor > plan.largest_request;
       const std::string fit =
           plan.slots_limit < plan.host_limit
@@ -309,7 +357,7 @@ AdvisoryRow advisory_row(const Plan& plan, const GridCell& cell) {
   row.chosen = cell == plan.chosen;
   row.below_floor = cell.max_loras < plan.slots_floor;
   row.over_limit = row.slot_memory > plan.gpu_memory_limit || row.host_memory > plan.host_memory_limit;
-  row.meets_target = cell.refused == 0 && excess_disk_loads(plan, cell) <= plan.target_disk_loads;
+  row.meets_target = meets_target(plan, cell);
   return row;
 }
 
@@ -338,27 +386,13 @@ std::vector<std::size_t> around(std::span<const std::uint32_t> sizes, std::uint3
 }
 
 /// What requests wait for at each slot count of the table.
-Result<Unit> simulate_slots(Plan& plan, const Trace& trace, Executor& executor) {
-  if (!plan.active.known) return Unit{};
-  EventOptions options;
-  const Result<TierPolicies> policies = parse_tier_policies(plan.tiers);
-  const bool serves = policies && !is_clairvoyant(policies->device) && !is_clairvoyant(policies->host);
-  options.tiers.tiers = serves ? plan.tiers : "lru/lru";
-  options.slot.latency_s = plan.slot_load_s;
-  options.disk.latency_s = plan.disk_load_s;
-  std::vector<Result<EventOutcome>> outcomes(plan.by_slots.size(), fail(Errc::kInvalid, "not simulated"));
-  executor.run(outcomes.size(), [&](std::size_t i) {
-    EventOptions mine = options;
-    mine.tiers.max_loras = plan.by_slots[i].cell.max_loras;
-    mine.tiers.max_cpu_loras = plan.by_slots[i].cell.max_cpu_loras;
-    outcomes[i] = simulate_events(trace, mine);
-  });
-  for (std::size_t i = 0; i < outcomes.size(); ++i) {
-    if (!outcomes[i]) return fail(std::move(outcomes[i].error()));
-    const EventOutcome& outcome = *outcomes[i];
-    plan.by_slots[i].waited =
-        static_cast<double>(outcome.waited_for_slot) / static_cast<double>(outcome.requests);
-    plan.by_slots[i].delay_p99_s = outcome.delay.p99;
+Result<Unit> fill_waits(Plan& plan, detail::WaitSimulator& waits, Executor& executor) {
+  std::vector<GridCell> pairs;
+  for (const AdvisoryRow& row : plan.by_slots) pairs.push_back(row.cell);
+  if (auto done = waits.simulate(pairs, executor); !done) return fail(std::move(done.error()));
+  for (AdvisoryRow& row : plan.by_slots) {
+    row.waited = waits.waited(row.cell);
+    row.delay_p99_s = waits.at(row.cell).delay.p99;
   }
   return Unit{};
 }
@@ -373,7 +407,10 @@ Result<Unit> fill_headroom(Plan& plan, const Trace& trace, Executor& executor) {
     std::vector<Result<std::uint32_t>> floors(traffic.size(), fail(Errc::kInvalid, "not computed"));
     executor.run(traffic.size(), [&](std::size_t i) {
       const Result<ActivityCurve> activity = activity_curve(trace, traffic[i]);
-      floors[i] = activity ? Result<std::uint32_t>(floor_of(plan, *activity)) : fail(activity.error());
+      // What the simulation found at this traffic holds at more of it.
+      const std::uint32_t known = plan.floor_by_simulation && traffic[i] >= 1 ? plan.slots_floor : 1;
+      floors[i] = activity ? Result<std::uint32_t>(std::max(floor_of(plan, *activity), known))
+                           : fail(activity.error());
     });
     std::vector<std::uint32_t> all;
     for (const Result<std::uint32_t>& floor : floors) {
@@ -468,6 +505,10 @@ double excess_disk_loads(const Plan& plan, const GridCell& cell) noexcept {
   return plan.uses == 0 ? 0.0 : static_cast<double>(excess) / static_cast<double>(plan.uses);
 }
 
+bool meets_target(const Plan& plan, const GridCell& cell) noexcept {
+  return cell.refused == 0 && excess_disk_loads(plan, cell) <= plan.target_disk_loads;
+}
+
 Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor& executor) {
   const auto checked = check_options(options);
   if (!checked) return fail(checked.error());
@@ -507,11 +548,16 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
     if (const auto done = step(); !done) return fail(done.error());
 
   choose(plan);
+  std::optional<detail::WaitSimulator> waits;
+  if (plan.active.known) {
+    waits.emplace(plan, trace);
+    if (const auto raised = raise_floor(plan, *waits, executor); !raised) return fail(raised.error());
+  }
   plan.reason = reason_of(plan);
   if (const auto known = fill_headroom(plan, trace, executor); !known) return fail(known.error());
   fill_advisory(plan);
-  if (const auto simulated = simulate_slots(plan, trace, executor); !simulated)
-    return fail(simulated.error());
+  if (waits)
+    if (const auto filled = fill_waits(plan, *waits, executor); !filled) return fail(filled.error());
 
   const std::array<std::uint32_t, 1> slots = {plan.chosen.max_loras};
   const std::array<std::uint32_t, 1> host = {plan.chosen.max_cpu_loras};

@@ -120,6 +120,8 @@ Json recommendation_json(const Plan& plan) {
   made["max_lora_rank"] = plan.max_lora_rank;
   made["max_lora_rank_from"] = plan.rank_given ? "option" : plan.rank_known ? "trace" : "default";
   made["slots_floor"] = plan.slots_floor;
+  made["slots_floor_by_simulation"] = plan.floor_by_simulation;
+  made["waited"] = plan.waited < 0 ? Json() : Json(plan.waited);
   made["slots_limit"] = plan.slots_limit;
   made["host_limit"] = plan.host_limit;
   made["traffic_limit"] = plan.traffic_limit < 0 ? Json() : Json(plan.traffic_limit);

@@ -151,6 +151,39 @@ TEST(Plan, SaysHowMuchMoreTrafficItsSlotsHold) {
   EXPECT_NE(plan_text(*unknown).find("unknown without durations"), std::string::npos);
 }
 
+TEST(Plan, RaisesTheFloorUntilFewEnoughWait) {
+  // One request a second, each of another adapter, holds its slot 2.5 s: three are in use. But every one loads
+  // for 0.6 s first, so that three slots never catch up; four do. A floor that knows only durations praises
+  // three.
+  PlanOptions options = with_model();
+  options.slot_worth_time = 1;  // no slot beyond the floor is worth it
+  options.slot_load_s = 0.6;
+  const Trace trace = cyclic_trace(12, 100, 2.5F);
+  const auto plan = planned(trace, options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->active.max, 3U);
+  EXPECT_EQ(plan->chosen.max_loras, 4U);
+  EXPECT_EQ(plan->slots_floor, 4U);
+  EXPECT_TRUE(plan->floor_by_simulation);
+  EXPECT_EQ(plan->waited, 0);
+  EXPECT_EQ(plan->verdict, PlanVerdict::kMeetsTarget);
+  EXPECT_NE(plan->reason.find("simulated, "), std::string::npos) << plan->reason;
+  for (const AdvisoryRow& row : plan->by_slots) {
+    EXPECT_EQ(row.below_floor, row.cell.max_loras < 4) << row.cell.max_loras;
+    if (row.chosen) {
+      EXPECT_EQ(row.waited, plan->waited);
+    }
+  }
+  // Where the memory holds no more than three, that is no plan at all.
+  options.gpu_memory = Bytes{kSlot * 3};
+  const auto tight = planned(trace, options);
+  ASSERT_TRUE(tight.has_value()) << tight.error().message;
+  EXPECT_EQ(tight->chosen.max_loras, 3U);
+  EXPECT_EQ(tight->verdict, PlanVerdict::kInfeasible);
+  EXPECT_GT(tight->waited, 0.5);
+  EXPECT_NE(tight->reason.find("even 3 slots leave"), std::string::npos) << tight->reason;
+}
+
 TEST(Plan, NeverGivesFewerSlotsThanTheLargestRequestNeeds) {
   // vLLM refuses such a request outright.
   std::vector<std::vector<std::uint32_t>> requests(500, {0});

@@ -14,11 +14,15 @@
 ///  4. Knee. A further slot is taken only if the loads it saves are worth its memory, on the lower convex
 ///     hull of the curve: where the trace has times, if they take `slot_worth_time` of the server's time or
 ///     more, at `slot_load_s` each; else, if they are `slot_worth` per use or more. Ties: fewer slots.
+///  5. Waits. Where durations are known, the chosen pair is simulated in time (event_sim.hpp; the tiers asked
+///     for, or lru/lru where those are vLLM's own or know the future). If more than max_wait_probability of
+///     the requests wait for a slot, the floor rises to the next slot count of the grid at which few enough
+///     do, found by doubling and halving steps, and the choice is made again from there. Where no slots within
+///     the limits do, the plan is infeasible.
 ///
-/// Where durations are known, the floor is also computed for more and for less traffic (traffic_limit, to some
-/// 4 %), and the slot counts of the advisory table are also simulated in time (of the tiers
-/// asked for, or lru/lru where those are vLLM's own or know the future): who waits for a slot, and the delay
-/// by slots and loads. What it does not model: batches that slow each other down; and in the grid a slot held
+/// Where durations are known, the floor of rule 1 is also computed for more and for less traffic
+/// (traffic_limit, to some 4 %), and the slot counts of the advisory table are simulated too: who waits for a
+/// slot, and the delay by slots and loads. What it does not model: batches that slow each other down; and in the grid a slot held
 /// by a running request is evictable. The trace is taken to be typical: no confidence interval is given.
 /// Deterministic: equal inputs, equal Plan, whatever the executor. No clock. Cost: one pass for an lru/lru
 /// grid, one replay a cell for others; policies x sizes replays for the curves. Threads: none but the
@@ -47,7 +51,7 @@ struct PlanOptions {
   Bytes gpu_memory = Bytes::max();     // for LoRA slots
   Bytes host_memory = Bytes::max();    // for adapters
   double target_disk_loads = 0.01;     // per use, beyond first uses
-  double max_wait_probability = 0.01;  // share of requests that may find more in use than there are slots
+  double max_wait_probability = 0.01;  // share of requests that may wait for a slot: rules 1 and 5
   double slot_worth_time = 0.0005;     // share of the server's time that one more slot must save
   double slot_load_s = 0.008;          // host memory into a slot; a figure of the literature for 8B models
   double disk_load_s = 0.1;            // disk into host memory: 84 MB at 840 MB/s
@@ -176,8 +180,10 @@ struct Plan {
   // what to do
   PlanVerdict verdict = PlanVerdict::kMeetsTarget;
   GridCell chosen;
-  std::uint32_t slots_floor = 1;
-  std::uint32_t slots_limit = 0;  // that fit, and that the grid looked at
+  std::uint32_t slots_floor = 1;     // one more than slots_limit: even that many leave too many waiting
+  bool floor_by_simulation = false;  // rule 5 raised it
+  double waited = -1;                // requests that wait for a slot at `chosen`, simulated; < 0: unknown
+  std::uint32_t slots_limit = 0;     // that fit, and that the grid looked at
   std::uint32_t host_limit = 0;
   std::string flags;                  // "--enable-lora --max-loras 8 ..."
   std::string reason;                 // one sentence
@@ -207,6 +213,9 @@ struct Plan {
 
 /// Disk loads that are not the first use of an adapter, per use.
 [[nodiscard]] double excess_disk_loads(const Plan& plan, const GridCell& cell) noexcept;
+
+/// Nothing is refused, and disk loads stay within the target.
+[[nodiscard]] bool meets_target(const Plan& plan, const GridCell& cell) noexcept;
 
 /// For a terminal: at most 100 columns.
 [[nodiscard]] std::string plan_text(const Plan& plan);
