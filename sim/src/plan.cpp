@@ -132,7 +132,7 @@ Result<Unit> fill_memory(Plan& plan, const Trace& trace, const UseStream& stream
 
 /// Slots for the largest request, for most requests' adapters in use, and for more than those in use on
 /// average.
-std::uint32_t floor_of(const Plan& plan, const ActivityCurve& activity) {
+std::uint32_t floor_of(const Plan& plan, const ActiveAtArrival& activity) {
   std::uint32_t floor = plan.largest_request;
   if (plan.active.known) {
     const auto above_mean = static_cast<std::uint32_t>(activity.active_mean()) + 1;
@@ -200,6 +200,12 @@ Result<Unit> fill_grid(Plan& plan, const BatchStream& stream, Executor& executor
   plan.grid = std::move(*grid);
   plan.slots_limit = std::min(plan.slots_limit, slots_last);
   return Unit{};
+}
+
+/// Grids of clairvoyant tiers read the stream's next uses; an unknown policy is the grid's to refuse.
+bool knows_the_future(const std::string& tiers) {
+  const Result<TierPolicies> policies = parse_tier_policies(tiers);
+  return policies && (is_clairvoyant(policies->device) || is_clairvoyant(policies->host));
 }
 
 /// What rule 4 minimises: the cost of loads into slots and of the slots themselves.
@@ -398,7 +404,7 @@ Result<Unit> fill_waits(Plan& plan, detail::WaitSimulator& waits, Executor& exec
 }
 
 /// Up to which traffic the chosen slots meet the floor, and the floor at twice the traffic.
-Result<Unit> fill_headroom(Plan& plan, const Trace& trace, Executor& executor) {
+Result<Unit> fill_headroom(Plan& plan, const Trace& trace, const BatchStream& stream, Executor& executor) {
   if (!plan.active.known) return Unit{};
   constexpr int kOctaves = 4;  // to either side
   constexpr int kSteps = 2;    // an octave
@@ -406,7 +412,7 @@ Result<Unit> fill_headroom(Plan& plan, const Trace& trace, Executor& executor) {
   const auto floors_at = [&](const std::vector<double>& traffic) -> Result<std::vector<std::uint32_t>> {
     std::vector<Result<std::uint32_t>> floors(traffic.size(), fail(Errc::kInvalid, "not computed"));
     executor.run(traffic.size(), [&](std::size_t i) {
-      const Result<ActivityCurve> activity = activity_curve(trace, traffic[i]);
+      const Result<ActiveAtArrival> activity = active_at_arrival(trace, stream, traffic[i]);
       // What the simulation found at this traffic holds at more of it.
       const std::uint32_t known = plan.floor_by_simulation && traffic[i] >= 1 ? plan.slots_floor : 1;
       floors[i] = activity ? Result<std::uint32_t>(std::max(floor_of(plan, *activity), known))
@@ -474,7 +480,7 @@ Result<Unit> fill_trace(Plan& plan, const Trace& trace, const BatchStream& strea
   if (!trace.arrival_s.empty())
     plan.span_s = trace.arrival_s[trace.arrival_s.size() - 1] - trace.arrival_s[0];
   if (!has_activity(trace)) return Unit{};
-  Result<ActivityCurve> activity = activity_curve(trace);
+  Result<ActivityCurve> activity = activity_curve(trace, stream);
   if (!activity) return fail(std::move(activity.error()));
   plan.active = {true,
                  activity->active_mean(),
@@ -512,7 +518,7 @@ bool meets_target(const Plan& plan, const GridCell& cell) noexcept {
 Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor& executor) {
   const auto checked = check_options(options);
   if (!checked) return fail(checked.error());
-  auto stream = make_batch_stream(trace);
+  auto stream = make_batch_stream(trace, NextUses::kUnknown);
   if (!stream) return fail(stream.error());
   if (stream->requests() == 0)
     return fail(Errc::kInvalid,
@@ -537,6 +543,8 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   const LruCurve lru = lru_curve(stream->uses);
   plan.adapters = lru.compulsory_misses;
 
+  if (knows_the_future(plan.tiers)) compute_next_uses(stream->uses);
+
   using Step = std::function<Result<Unit>()>;
   const std::array<Step, 4> steps = {
       [&] { return fill_rank(plan, trace, options); },
@@ -550,11 +558,11 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   choose(plan);
   std::optional<detail::WaitSimulator> waits;
   if (plan.active.known) {
-    waits.emplace(plan, trace);
+    waits.emplace(plan, trace, *stream);
     if (const auto raised = raise_floor(plan, *waits, executor); !raised) return fail(raised.error());
   }
   plan.reason = reason_of(plan);
-  if (const auto known = fill_headroom(plan, trace, executor); !known) return fail(known.error());
+  if (const auto known = fill_headroom(plan, trace, *stream, executor); !known) return fail(known.error());
   fill_advisory(plan);
   if (waits)
     if (const auto filled = fill_waits(plan, *waits, executor); !filled) return fail(filled.error());

@@ -131,7 +131,7 @@ Result<Unit> fill_policies(Plan& plan, UseStream& stream, const LruCurve& lru,
   plan.curve_entries = curve_sizes(plan);
   plan.lru_misses = lru.misses_at;
 
-  compute_next_uses(stream);
+  if (stream.next_use.empty()) compute_next_uses(stream);
   std::vector<ReplayJob> jobs;
   for (const std::string& name : names) {
     if (name == "lru") continue;  // the curve has it

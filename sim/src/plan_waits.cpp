@@ -8,7 +8,8 @@
 
 namespace loracle::detail {
 
-WaitSimulator::WaitSimulator(const Plan& plan, const Trace& trace) : trace_(&trace) {
+WaitSimulator::WaitSimulator(const Plan& plan, const Trace& trace, const BatchStream& stream)
+    : trace_(&trace), stream_(&stream) {
   const Result<TierPolicies> policies = parse_tier_policies(plan.tiers);
   const bool serves = policies && !is_clairvoyant(policies->device) && !is_clairvoyant(policies->host);
   options_.tiers.tiers = serves ? plan.tiers : "lru/lru";
@@ -27,7 +28,7 @@ Result<Unit> WaitSimulator::simulate(std::span<const GridCell> pairs, Executor& 
     EventOptions mine = options_;
     mine.tiers.max_loras = missing[i].first;
     mine.tiers.max_cpu_loras = missing[i].second;
-    outcomes[i] = simulate_events(*trace_, mine);
+    outcomes[i] = simulate_events(*trace_, *stream_, mine);
   });
   for (std::size_t i = 0; i < missing.size(); ++i) {
     if (!outcomes[i]) return fail(std::move(outcomes[i].error()));

@@ -17,9 +17,9 @@ namespace loracle::detail {
 
 class WaitSimulator {
  public:
-  /// Of the plan's tiers, or of lru/lru where those are vLLM's own or know the future. The trace must outlive
-  /// it. REQUIRES: the trace has arrival times and durations.
-  WaitSimulator(const Plan& plan, const Trace& trace);
+  /// Of the plan's tiers, or of lru/lru where those are vLLM's own or know the future. Trace and
+  /// stream must outlive it. REQUIRES: the stream was made from the trace, which has arrival times and durations.
+  WaitSimulator(const Plan& plan, const Trace& trace, const BatchStream& stream);
 
   /// Simulates those that were not yet. Errors: those of simulate_events.
   [[nodiscard]] Result<Unit> simulate(std::span<const GridCell> pairs, Executor& executor);
@@ -32,6 +32,7 @@ class WaitSimulator {
   using Pair = std::pair<std::uint32_t, std::uint32_t>;  // max_loras, max_cpu_loras
 
   const Trace* trace_;
+  const BatchStream* stream_;
   EventOptions options_;
   std::map<Pair, EventOutcome> outcomes_;
 };

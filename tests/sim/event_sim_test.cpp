@@ -110,6 +110,35 @@ TEST(EventSim, DecidesAsAReplayWhereNothingTakesTime) {
   }
 }
 
+// If this failed, a request that pins leave no room for would be in no count at all.
+TEST(EventSim, RefusesWhatPinsLeaveNoRoomFor) {
+  const Trace trace = timed(trace_of({{0}, {1, 2}, {1}}), {0, 1, 2}, {1, 1, 1});
+  EventOptions options = options_of("lru", 2, 3);
+  options.tiers.pins = {Row{0}};
+  const auto outcome = simulate_events(trace, options);
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->refused, 1U);
+  EXPECT_EQ(outcome->waited_for_slot, 0U);
+  EXPECT_EQ(outcome->counts.refused_uses, 2U);
+  // A pin named twice takes one slot: b finds the other.
+  const Trace three = timed(trace_of({{0}, {1}, {2}}), {0, 1, 2}, {1, 5, 1});
+  options.tiers.max_loras = 3;
+  options.tiers.pins = {Row{0}, Row{0}};
+  const auto twice = simulate_events(three, options);
+  ASSERT_TRUE(twice);
+  EXPECT_EQ(twice->waited_for_slot, 0U);
+}
+
+// If this failed, traces built by hand would be simulated beyond the ends of the columns.
+TEST(EventSim, RowsNeedNoNames) {
+  Trace trace = timed(trace_of({{0}, {1}, {0, 1}}), {0, 1, 2}, {3, 3, 3});
+  const auto named = simulate_events(trace, options_of("lru", 1, 2));
+  trace.adapters.name = {};
+  const auto nameless = simulate_events(trace, options_of("lru", 1, 2));
+  ASSERT_TRUE(named && nameless);
+  EXPECT_EQ(*nameless, *named);
+}
+
 // If this failed, every wait that the planner prints would be off: Erlang's formula for slots without reuse.
 TEST(EventSim, WaitsAsErlangSays) {
   constexpr std::uint32_t kRequests = 1'000'000 / kShrink;
