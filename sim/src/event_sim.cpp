@@ -77,6 +77,7 @@ class Server {
         holders_(stream.uses.rows, 0),
         is_pinned_(stream.uses.rows, false),
         there_s_(stream.uses.rows, 0),
+        lacked_seat_(stream.requests(), false),
         waiting_(stream.uses.rows, stream.requests(), stream.batch_max) {}
 
   Result<EventOutcome> run(const TierPolicies& policies) {
@@ -130,18 +131,19 @@ class Server {
     ++outcome_.requests;
     const std::span<const Row> rows = stream_.batch(batch);
     const Verdict verdict = stack_->tiers->would_serve(rows);
-    const bool is_served_once =
+    const bool can_ever_start =
         verdict == Verdict::kServed || (verdict == Verdict::kAllHeld && fits_beside_pins(rows));
-    if (!is_served_once) {
+    if (!can_ever_start) {
       const Verdict refusal = stack_->tiers->request(rows, Tick{tick_});  // it counts and logs the refusal
       LORACLE_CHECK(refusal != Verdict::kServed);
       ++outcome_.refused;
       return;
     }
     if (verdict == Verdict::kServed && running_.size() < options_.max_num_seqs) {
-      start(batch, std::max(now_s, standing_still_until_s_));
+      start(batch, now_s);
       return;
     }
+    lacked_seat_[batch] = verdict == Verdict::kServed;
     waiting_.join(batch, rows);
     outcome_.waiting_max = std::max(outcome_.waiting_max, waiting_.size());
   }
@@ -161,6 +163,7 @@ class Server {
            (tiers.boundary == Boundary::kExclusive || has_bytes(tiers.cpu_memory));
   }
 
+  /// `now_s`: when there are slots and a seat for it. A server that stands still then loads for others first.
   void start(std::uint64_t batch, double now_s) {
     const std::span<const Row> rows = stream_.batch(batch);
     const Verdict verdict = stack_->tiers->request(rows, Tick{tick_});
@@ -168,41 +171,58 @@ class Server {
     tick_ += rows.size();
     stack_->tiers->lease(rows);
     for (const Row row : rows) hold(row);
-    const double ready_s = load(rows, now_s);
+    const double ready_s = load(rows, std::max(now_s, standing_still_until_s_));
     const std::uint64_t request = stream_.origin[batch];
     const double waited_s = now_s - trace_.arrival_s[request];
     const double loading_s = ready_s - now_s;
     slot_wait_.push_back(static_cast<float>(waited_s));
     load_wait_.push_back(static_cast<float>(loading_s));
-    if (waited_s > 0) ++outcome_.waited_for_slot;
+    if (waited_s > 0) ++(lacked_seat_[batch] ? outcome_.waited_for_seat : outcome_.waited_for_slot);
     if (loading_s > 0) ++outcome_.waited_for_load;
     running_.begin({ready_s - stalled_s_ + detail::held_s(trace_.duration_s[request]), batch});
   }
 
+  /// Which ways a load takes. Moving down out of a slot takes none: nobody waits for that.
+  struct Ways {
+    bool disk = false;
+    bool slot = false;
+  };
+  static Ways ways_of(const Decision& load) noexcept {
+    if (load.from == Place::kDevice) return {};
+    return {load.from != Place::kHost, load.to == Place::kDevice};
+  }
+
   /// Brings what the hierarchy has just decided to bring. When all of the batch is there.
   double load(std::span<const Row> rows, double now_s) {
+    const double ready_s = options_.loads_stall ? load_standing_still(now_s) : load_beside(rows, now_s);
+    watch_.loads.clear();
+    return ready_s;
+  }
+
+  double load_standing_still(double now_s) {
     double ready_s = now_s;
-    if (options_.loads_stall) {
-      for (const Decision& decision : watch_.loads) {
-        const Bytes size = stack_->table.size[index_of(decision.row)];
-        ready_s += (decision.to == Place::kDevice ? slot_ : disk_).alone(size);
-      }
-      stalled_s_ += ready_s - now_s;
-      standing_still_until_s_ = ready_s;
-      watch_.loads.clear();
-      return ready_s;
+    for (const Decision& decision : watch_.loads) {
+      const Bytes size = stack_->table.size_of(decision.row);
+      const Ways ways = ways_of(decision);
+      if (ways.disk) ready_s += disk_.alone(size);
+      if (ways.slot) ready_s += slot_.alone(size);
     }
+    stalled_s_ += ready_s - now_s;
+    standing_still_until_s_ = ready_s;
+    return ready_s;
+  }
+
+  double load_beside(std::span<const Row> rows, double now_s) {
     for (const Decision& decision : watch_.loads) {  // into host memory before into a slot
       double& there_s = there_s_[index_of(decision.row)];
-      const Bytes size = stack_->table.size[index_of(decision.row)];
-      if (decision.to != Place::kDevice) {
-        there_s = disk_.load(now_s, now_s, size);
-      } else {
-        there_s = slot_.load(now_s, std::max(now_s, there_s), size);
-        loaded_now_.push_back(decision.row);
-      }
+      const Bytes size = stack_->table.size_of(decision.row);
+      const Ways ways = ways_of(decision);
+      if (ways.disk) there_s = disk_.load(now_s, now_s, size);
+      if (!ways.slot) continue;
+      there_s = slot_.load(now_s, std::max(now_s, there_s), size);
+      loaded_now_.push_back(decision.row);
     }
-    watch_.loads.clear();
+    double ready_s = now_s;
     for (const Row row : rows) {
       const double there_s = there_s_[index_of(row)];
       if (there_s > now_s && std::find(loaded_now_.begin(), loaded_now_.end(), row) == loaded_now_.end())
@@ -221,8 +241,8 @@ class Server {
     if (!waiting_.empty()) start_waiting(now_s);
   }
 
-  /// Those that can start now, in the order of arrival: with each the others need more of fewer slots, so that
-  /// none that was passed over can start after it.
+  /// Those that can start now, in the order of arrival. One that starts takes as many free slots as it can
+  /// spare another, or more, so that none that was passed over can start after it.
   void start_waiting(double now_s) {
     const bool counts_decide =
         options_.tiers.gpu_memory.value == kUnlimited && options_.tiers.cpu_memory.value == kUnlimited;
@@ -234,7 +254,7 @@ class Server {
         continue;
       }
       waiting_.leave();
-      start(batch, std::max(now_s, standing_still_until_s_));
+      start(batch, now_s);
     }
     waiting_.restore();
   }
@@ -263,6 +283,7 @@ class Server {
   std::vector<double> there_s_;         // [rows] when its last load is done
   std::vector<Row> loaded_now_;         // scratch
   detail::RunningRequests running_;     // by batch
+  std::vector<bool> lacked_seat_;       // [requests] that lacked a seat alone on arrival
   detail::WaitingLanes waiting_;        // likewise
   std::uint32_t pins_ = 0;              // distinct
   Bytes pinned_bytes_{};

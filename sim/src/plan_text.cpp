@@ -131,8 +131,9 @@ std::string plan_text(const Plan& plan) {
   out += advisory(plan, plan.by_slots, true);
   if (plan.active.known)
     out +=
-        "  wait: requests that find every slot busy; p99 delay: 99 % start sooner after they arrive, slots\n"
-        "  and loads waited for\n";
+        "  wait: requests that waited for a slot, simulated; p99 delay: 99 % start sooner after they "
+        "arrive,\n"
+        "  slots and loads waited for\n";
   out += fmt::format("\nHost memory, with max_loras = {}\n", plan.chosen.max_loras);
   out += advisory(plan, plan.by_host, false);
   out += "\nPolicies, each ruling one tier of that size alone\n";

@@ -184,6 +184,20 @@ TEST(Plan, RaisesTheFloorUntilFewEnoughWait) {
   EXPECT_NE(tight->reason.find("even 3 slots leave"), std::string::npos) << tight->reason;
 }
 
+TEST(Plan, WaitsForSeatsAreNoWaitsForSlots) {
+  // 400 requests at once of two adapters: with two slots nobody waits for one, however many seats the server
+  // has.
+  std::vector<std::vector<std::uint32_t>> requests;
+  for (std::uint32_t i = 0; i < 2000; ++i) requests.push_back({i % 2});
+  PlanOptions options;
+  options.slot_load_s = options.disk_load_s = 0;
+  const auto plan = planned(trace_of(requests, 400), options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->verdict, PlanVerdict::kMeetsTarget);
+  EXPECT_EQ(plan->waited, 0);
+  EXPECT_NE(plan_text(*plan).find("waited for a slot, simulated"), std::string::npos);
+}
+
 TEST(Plan, NeverGivesFewerSlotsThanTheLargestRequestNeeds) {
   // vLLM refuses such a request outright.
   std::vector<std::vector<std::uint32_t>> requests(500, {0});
