@@ -28,6 +28,9 @@ using detail::share_text;
 constexpr std::uint32_t kDefaultRank = 16;    // vLLM's
 constexpr std::uint32_t kDenseAxis = 64;      // every size up to here
 constexpr std::uint32_t kSlotsAxisMax = 256;  // beyond, only if the floor asks for it
+// Of more requests than this the durations must be known: each that is not counts as holding no slot, and a
+// share of them as large as what may wait would hide as many.
+constexpr double kUnknownDurationsMax = 0.01;
 
 Result<Unit> check_options(const PlanOptions& options) {
   if (!(options.target_disk_loads >= 0 && options.target_disk_loads <= 1))
@@ -482,6 +485,10 @@ Result<Unit> fill_trace(Plan& plan, const Trace& trace, const BatchStream& strea
   if (!has_activity(trace)) return Unit{};
   Result<ActivityCurve> activity = activity_curve(trace, stream);
   if (!activity) return fail(std::move(activity.error()));
+  plan.unknown_durations = activity->unknown_durations;
+  if (static_cast<double>(plan.unknown_durations) >
+      kUnknownDurationsMax * static_cast<double>(plan.requests_with_adapter))
+    return Unit{};
   plan.active = {true,
                  activity->active_mean(),
                  activity->active_quantile(0.5),

@@ -226,11 +226,18 @@ void fill_caveats(Plan& plan) {
         seconds_text(plan.disk_load_s),
         plan.load_times_measured ? "" : " (give yours: --slot-load-time, --disk-load-time)",
         share_text(plan.slot_worth_time)));
+    if (plan.unknown_durations > 0)
+      wrong.push_back(
+          fmt::format("{} of requests have no duration and count as holding no slot: waits are a "
+                      "little more than shown.",
+                      share_text(plan.unknown_durations, plan.requests_with_adapter)));
   } else {
-    wrong.emplace_back(
-        "The trace has no durations: how many adapters are active at once is unknown. Check that it stays "
-        "below "
-        "max_loras, or requests will wait for a slot.");
+    wrong.push_back(fmt::format(
+        "{}: how many adapters are active at once is unknown. Check that it stays below max_loras, "
+        "or requests will wait for a slot.",
+        plan.unknown_durations == 0 ? "The trace has no durations"
+                                    : share_text(plan.unknown_durations, plan.requests_with_adapter) +
+                                          " of requests have no duration"));
   }
   wrong.push_back(fmt::format("One trace{} is taken as typical; no confidence interval is given.",
                               plan.span_s > 0 ? " of " + seconds_text(plan.span_s) : ""));

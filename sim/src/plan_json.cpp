@@ -59,6 +59,7 @@ Json trace_json(const Plan& plan) {
                 {"adapters", plan.adapters},
                 {"skipped_lines", plan.skipped_lines},
                 {"span_s", plan.span_s < 0 ? Json() : Json(plan.span_s)},
+                {"unknown_durations", plan.unknown_durations},
                 {"active_adapters", nullptr}};
   if (plan.active.known) {
     trace["active_adapters"] = Json{{"mean", plan.active.mean},

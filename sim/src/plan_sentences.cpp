@@ -49,20 +49,32 @@ std::string policy_note(const PolicyRow& row) {
   return row.refuses ? "refuses some; a server cannot" : "";
 }
 
+namespace {
+
+/// Without durations half of the question is open, and the smaller half is answered.
+std::string unknown_waits(const Plan& plan) {
+  const std::string why =
+      plan.unknown_durations > 0
+          ? fmt::format("{} of requests have no duration (duration_s), and count as holding no slot",
+                        share_text(plan.unknown_durations, plan.requests_with_adapter))
+          : "the trace does not say how long requests hold their slots (duration_s)";
+  return fmt::format("WAITS UNKNOWN: {}, and with too few slots they wait for minutes", why);
+}
+
+}  // namespace
+
 std::string verdict_text(const Plan& plan) {
   switch (plan.verdict) {
     case PlanVerdict::kMeetsTarget:
-      // Without durations half of the question is open, and the smaller half is answered.
-      return plan.active.known
-                 ? "meets the target"
-                 : "meets the target for loads; WAITS UNKNOWN: the trace does not say how long requests hold "
-                   "their slots (duration_s), and with too few slots they wait for minutes";
+      return plan.active.known ? "meets the target" : "meets the target for loads; " + unknown_waits(plan);
     case PlanVerdict::kMissesTarget:
-      return "MISSES THE TARGET: the best that fits the limits";
+      return "MISSES THE TARGET: the best that fits the limits" +
+             (plan.active.known ? "" : "; " + unknown_waits(plan));
     case PlanVerdict::kInfeasible:
       break;
   }
-  return "INFEASIBLE: fewer slots fit than requests need at once";
+  return plan.floor_by_simulation ? "INFEASIBLE: too many requests wait for a slot"
+                                  : "INFEASIBLE: fewer slots fit than requests need at once";
 }
 
 std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view what) {

@@ -184,6 +184,34 @@ TEST(Plan, RaisesTheFloorUntilFewEnoughWait) {
   EXPECT_NE(tight->reason.find("even 3 slots leave"), std::string::npos) << tight->reason;
 }
 
+TEST(Plan, DoesNotTakeUnknownDurationsForNone) {
+  // Every other request has no duration: taken for zero, half of the slots that requests hold are not seen.
+  Trace trace = cyclic_trace(6, 200, 2.5F);
+  std::vector<float> held_s(trace.requests, 2.5F);
+  for (std::size_t i = 0; i < held_s.size(); i += 2) held_s[i] = 0;
+  trace.duration_s = Column<float>(held_s);
+  const auto half = planned(trace, PlanOptions{});
+  ASSERT_TRUE(half.has_value()) << half.error().message;
+  EXPECT_FALSE(half->active.known);
+  EXPECT_NE(plan_text(*half).find("WAITS UNKNOWN: 50.0 % of requests have no duration"), std::string::npos)
+      << plan_text(*half);
+  // A few are said, and borne.
+  held_s.assign(held_s.size(), 2.5F);
+  held_s[3] = 0;
+  trace.duration_s = Column<float>(held_s);
+  const auto few = planned(trace, PlanOptions{});
+  ASSERT_TRUE(few.has_value());
+  EXPECT_TRUE(few->active.known);
+  EXPECT_TRUE(std::any_of(few->limits.begin(), few->limits.end(), [](const std::string& limit) {
+    return limit.find("0.08 % of requests have no duration") == 0;
+  }));
+  // All of them: the trace has none.
+  trace.duration_s = Column<float>(std::vector<float>(held_s.size(), 0.0F));
+  const auto none = planned(trace, PlanOptions{});
+  ASSERT_TRUE(none.has_value());
+  EXPECT_NE(plan_text(*none).find("does not say how long"), std::string::npos);
+}
+
 TEST(Plan, WaitsForSeatsAreNoWaitsForSlots) {
   // 400 requests at once of two adapters: with two slots nobody waits for one, however many seats the server
   // has.

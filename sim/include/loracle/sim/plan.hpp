@@ -74,7 +74,7 @@ enum class PlanVerdict : std::uint8_t {
 
 /// Distinct adapters in use at once, as arriving requests find it, their own included.
 struct ActiveAdapters {
-  bool known = false;  // durations are in the trace
+  bool known = false;  // durations are in the trace, for all but 1 % of the requests
   double mean = 0;
   std::uint32_t p50 = 0;
   std::uint32_t p99 = 0;
@@ -163,7 +163,8 @@ struct Plan {
   std::uint32_t largest_request = 0;  // adapters
   double span_s = -1;                 // < 0: the trace has no times
   ActiveAdapters active;
-  ActivityCurve activity;  // empty where durations are unknown
+  ActivityCurve activity;               // empty where they are not known
+  std::uint64_t unknown_durations = 0;  // requests with an adapter, if others have a duration
 
   // what things weigh
   bool has_model = false;
