@@ -120,6 +120,7 @@ struct PolicyGap {
 
 struct PolicyCurve {
   std::string policy;
+  bool clairvoyant = false;
   std::vector<std::uint64_t> misses;    // [curve_entries]
   std::vector<std::uint64_t> bypasses;  // [curve_entries]
 };
