@@ -212,6 +212,16 @@ TEST(Plan, DoesNotTakeUnknownDurationsForNone) {
   EXPECT_NE(plan_text(*none).find("does not say how long"), std::string::npos);
 }
 
+TEST(Plan, WritesOneSecondAsOneSecond) {
+  // "1e+03 ms" is what three digits make of 999.6.
+  PlanOptions options;
+  options.slot_load_s = 0.9996;
+  const auto plan = planned(skewed_trace(3, 20, 400, 2), options);
+  ASSERT_TRUE(plan.has_value());
+  EXPECT_EQ(plan_text(*plan).find("e+03"), std::string::npos);
+  EXPECT_NE(plan_text(*plan).find("1 s into a"), std::string::npos) << plan_text(*plan);
+}
+
 TEST(Plan, WaitsForSeatsAreNoWaitsForSlots) {
   // 400 requests at once of two adapters: with two slots nobody waits for one, however many seats the server
   // has.
