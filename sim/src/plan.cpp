@@ -133,15 +133,24 @@ Result<Unit> fill_memory(Plan& plan, const Trace& trace, const UseStream& stream
   return Unit{};
 }
 
+struct Floor {
+  std::uint32_t slots = 1;
+  SlotsBound from = SlotsBound::kLargestRequest;
+};
+
 /// Slots for the largest request, for most requests' adapters in use, and for more than those in use on
-/// average.
-std::uint32_t floor_of(const Plan& plan, const ActiveAtArrival& activity) {
-  std::uint32_t floor = plan.largest_request;
+/// average. Of equal ones the first named is what binds.
+Floor floor_of(const Plan& plan, const ActiveAtArrival& activity) {
+  Floor floor{plan.largest_request, SlotsBound::kLargestRequest};
   if (plan.active.known) {
     const auto above_mean = static_cast<std::uint32_t>(activity.active_mean()) + 1;
-    floor = std::max({floor, activity.active_quantile(1 - plan.max_wait_probability), above_mean});
+    for (const Floor other :
+         {Floor{activity.active_quantile(1 - plan.max_wait_probability), SlotsBound::kQuantile},
+          Floor{above_mean, SlotsBound::kMean}})
+      if (other.slots > floor.slots) floor = other;
   }
-  return std::clamp(floor, 1U, static_cast<std::uint32_t>(plan.adapters));
+  floor.slots = std::clamp(floor.slots, 1U, static_cast<std::uint32_t>(plan.adapters));
+  return floor;
 }
 
 /// How many slots and how many adapters in host memory fit the limits; not more than there are adapters.
@@ -164,7 +173,12 @@ Result<Unit> fill_limits(Plan& plan) {
   }
   plan.host_limit = host;
   plan.slots_limit = std::min(static_cast<std::uint32_t>(slots), host);
-  plan.slots_floor = floor_of(plan, plan.activity);
+  plan.limit_from = plan.slots_limit == adapters ? SlotsBound::kEveryAdapter
+                    : host < slots               ? SlotsBound::kHostMemory
+                                                 : SlotsBound::kGpuMemory;
+  const Floor floor = floor_of(plan, plan.activity);
+  plan.slots_floor = floor.slots;
+  plan.floor_from = floor.from;
   return Unit{};
 }
 
@@ -201,6 +215,7 @@ Result<Unit> fill_grid(Plan& plan, const BatchStream& stream, Executor& executor
   auto grid = sweep_grid(stream, plan.tiers, slots, host, executor);
   if (!grid) return fail(grid.error());
   plan.grid = std::move(*grid);
+  if (slots_last < plan.slots_limit) plan.limit_from = SlotsBound::kAxisEnd;
   plan.slots_limit = std::min(plan.slots_limit, slots_last);
   return Unit{};
 }
@@ -237,18 +252,32 @@ const GridCell* candidate_at(const Plan& plan, std::size_t g) noexcept {
   return candidate;
 }
 
+/// What keeps the chosen slots from being fewer or more.
+SlotsBound bound_of(const Plan& plan) noexcept {
+  const std::uint32_t slots = plan.chosen.max_loras;
+  if (slots == plan.adapters) return SlotsBound::kEveryAdapter;
+  if (slots == plan.slots_limit) return plan.limit_from;
+  if (slots > plan.slots_floor) return SlotsBound::kWorth;
+  // At the floor: if fewer would cost less, it is the floor that binds.
+  for (std::size_t g = 0; g < plan.grid.max_loras.size() && plan.grid.max_loras[g] < slots; ++g)
+    if (const GridCell* fewer = candidate_at(plan, g);
+        fewer != nullptr && score_of(plan, *fewer) <= score_of(plan, plan.chosen))
+      return plan.floor_from;
+  return SlotsBound::kWorth;
+}
+
 /// Rules 1-4, with the floor as it stands.
 void choose(Plan& plan) {
-  const Grid& grid = plan.grid;
   const std::uint32_t floor = std::min(plan.slots_floor, plan.slots_limit);
   const GridCell* best = nullptr;
-  for (std::size_t g = 0; g < grid.max_loras.size(); ++g) {
-    if (grid.max_loras[g] < floor || grid.max_loras[g] > plan.slots_limit) continue;
+  for (std::size_t g = 0; g < plan.grid.max_loras.size(); ++g) {
+    if (plan.grid.max_loras[g] < floor || plan.grid.max_loras[g] > plan.slots_limit) continue;
     const GridCell* candidate = candidate_at(plan, g);
     if (candidate != nullptr && (best == nullptr || better(plan, *candidate, *best))) best = candidate;
   }
   // The axes hold both limits and the floor, so at least one pair is left.
-  plan.chosen = best != nullptr ? *best : grid.cells.empty() ? GridCell{} : grid.cells.front();
+  plan.chosen = best != nullptr ? *best : plan.grid.cells.empty() ? GridCell{} : plan.grid.cells.front();
+  plan.chosen_from = bound_of(plan);
   plan.verdict = plan.slots_floor > plan.slots_limit            ? PlanVerdict::kInfeasible
                  : best != nullptr && meets_target(plan, *best) ? PlanVerdict::kMeetsTarget
                                                                 : PlanVerdict::kMissesTarget;
@@ -286,7 +315,7 @@ Result<Unit> raise_floor(Plan& plan, detail::WaitSimulator& waits, Executor& exe
       if (first == enough) break;
       at = enough == larger.size() ? std::min(2 * at + 1, larger.size() - 1) : first + (enough - first) / 2;
     }
-    plan.floor_by_simulation = true;
+    plan.floor_from = SlotsBound::kSimulation;
     plan.slots_floor = enough < larger.size() ? larger[enough]->max_loras : plan.slots_limit + 1;
     choose(plan);
   }
@@ -294,21 +323,35 @@ Result<Unit> raise_floor(Plan& plan, detail::WaitSimulator& waits, Executor& exe
 
 std::string slots_reason(const Plan& plan) {
   const std::uint32_t slots = plan.chosen.max_loras;
-  if (slots == plan.adapters) return "every adapter has a slot";
-  const bool memory_binds =
-      plan.slot_bytes.value > 0 && Bytes{plan.slot_bytes.value * (slots + 1)} > plan.gpu_memory_limit;
-  if (memory_binds)
-    return fmt::format("{} are all that fit {}", counted(slots, "slot"), bytes_text(plan.gpu_memory_limit));
-  if (slots == plan.slots_floor && slots > 1) {
-    if (plan.floor_by_simulation)
-      return fmt::format("simulated, with the next fewer slots more than {} of requests wait for one",
-                         share_text(plan.max_wait_probability));
-    if (slots == plan.largest_request)
+  const std::string may_wait = share_text(plan.max_wait_probability);
+  switch (plan.chosen_from) {
+    case SlotsBound::kEveryAdapter:
+      return "every adapter has a slot";
+    case SlotsBound::kGpuMemory:
+      return fmt::format("{} are all that fit {}", counted(slots, "slot"), bytes_text(plan.gpu_memory_limit));
+    case SlotsBound::kHostMemory:
+      return fmt::format("no more than {} fit host memory of {}, where those in slots are too",
+                         counted(slots, "adapter"), bytes_text(plan.host_memory_limit));
+    case SlotsBound::kAxisEnd:
+      return fmt::format("{} are the most that were looked at", counted(slots, "slot"));
+    case SlotsBound::kLargestRequest:
       return fmt::format("the largest request needs {} adapters at once", slots);
-    return fmt::format(
-        "with fewer than {} slots, more than {} of requests find more adapters in use than "
-        "there are slots, and wait",
-        slots, share_text(plan.max_wait_probability));
+    case SlotsBound::kQuantile:
+      return fmt::format(
+          "with fewer than {} slots, more than {} of requests find more adapters in use than there are "
+          "slots, "
+          "and wait",
+          slots, may_wait);
+    case SlotsBound::kMean:
+      return fmt::format(
+          "with fewer than {} slots there are fewer than the {:.3g} adapters in use on average, "
+          "and requests pile up",
+          slots, plan.active.mean);
+    case SlotsBound::kSimulation:
+      return fmt::format("simulated, with the next fewer slots more than {} of requests wait for one",
+                         may_wait);
+    case SlotsBound::kWorth:
+      break;
   }
   if (plan.span_s > 0)
     return fmt::format("past {} one more saves less than {} of the server's time", counted(slots, "slot"),
@@ -317,30 +360,38 @@ std::string slots_reason(const Plan& plan) {
                      plan.slot_worth * 100);
 }
 
+/// Why no slots within the limits will do.
+std::string infeasible_reason(const Plan& plan) {
+  const std::string fit =
+      plan.limit_from == SlotsBound::kHostMemory
+          ? fmt::format("{} fit host memory of {}", counted(plan.host_limit, "adapter"),
+                        bytes_text(plan.host_memory_limit))
+          : fmt::format("{} fit {}", counted(plan.slots_limit, "slot"), bytes_text(plan.gpu_memory_limit));
+  if (plan.floor_from == SlotsBound::kSimulation)
+    return fmt::format("Simulated, even {} leave {} of requests waiting for one (at most {} may).",
+                       counted(plan.slots_limit, "slot"), share_text(plan.waited),
+                       share_text(plan.max_wait_probability));
+  if (plan.floor_from == SlotsBound::kLargestRequest)
+    return fmt::format("The largest request needs {} adapters at once, but only {}: it will be refused.",
+                       plan.slots_floor, fit);
+  if (plan.floor_from == SlotsBound::kMean)
+    return fmt::format(
+        "{:.3g} adapters are in use on average, but only {}: requests will pile up, whatever "
+        "the hit ratio says.",
+        plan.active.mean, fit);
+  return fmt::format(
+      "More than {} of requests find {} adapters or more in use, their own included ({:.3g} on average), but "
+      "only {}: requests will wait for a slot, whatever the hit ratio says.",
+      share_text(plan.max_wait_probability), plan.slots_floor, plan.active.mean, fit);
+}
+
 std::string reason_of(const Plan& plan) {
   const std::string excess = share_text(excess_disk_loads(plan, plan.chosen));
   const std::string target = share_text(plan.target_disk_loads);
   const std::string kept = counted(plan.chosen.max_cpu_loras, "adapter");
   switch (plan.verdict) {
-    case PlanVerdict::kInfeasible: {
-      if (plan.floor_by_simulation)
-        return fmt::format("Simulated, even {} leave {} of requests waiting for one (at most {} may).",
-                           counted(plan.slots_limit, "slot"), share_text(plan.waited),
-                           share_text(plan.max_wait_probability));
-      const bool active = plan.slots_floor > plan.largest_request;
-      const std::string fit =
-          plan.slots_limit < plan.host_limit
-              ? fmt::format("{} fit {}", counted(plan.slots_limit, "slot"), bytes_text(plan.gpu_memory_limit))
-              : fmt::format("{} fit host memory of {}", counted(plan.host_limit, "adapter"),
-                            bytes_text(plan.host_memory_limit));
-      if (!active)
-        return fmt::format("The largest request needs {} adapters at once, but only {}: it will be refused.",
-                           plan.slots_floor, fit);
-      return fmt::format(
-          "More than {} of requests find {} adapters or more in use, their own included ({:.3g} on average), "
-          "but only {}: requests will wait for a slot, whatever the hit ratio says.",
-          share_text(plan.max_wait_probability), plan.slots_floor, plan.active.mean, fit);
-    }
+    case PlanVerdict::kInfeasible:
+      return infeasible_reason(plan);
     case PlanVerdict::kMissesTarget:
       return fmt::format(
           "No size within the limits keeps disk loads beyond first uses within {} of uses; {} in host memory "
@@ -357,6 +408,7 @@ std::string reason_of(const Plan& plan) {
 AdvisoryRow advisory_row(const Plan& plan, const GridCell& cell) {
   AdvisoryRow row;
   row.cell = cell;
+  row.served = cell;
   row.slot_memory = Bytes{plan.slot_bytes.value * cell.max_loras};
   if (plan.host_bytes_known)
     row.host_memory = plan.host_bytes[std::min<std::size_t>(cell.max_cpu_loras, plan.host_bytes.size() - 1)];
@@ -401,7 +453,14 @@ Result<Unit> fill_waits(Plan& plan, detail::WaitSimulator& waits, Executor& exec
   if (auto done = waits.simulate(pairs, executor); !done) return fail(std::move(done.error()));
   for (AdvisoryRow& row : plan.by_slots) {
     row.waited = waits.waited(row.cell);
-    row.delay_p99_s = waits.at(row.cell).delay.p99;
+    const EventOutcome& outcome = waits.at(row.cell);
+    row.delay_p99_s = outcome.delay.p99;
+    row.simulated = waits.of_plan_tiers();
+    if (!row.simulated) continue;
+    row.served.gpu_hits = outcome.counts.gpu_hits;
+    row.served.host_to_device_loads = outcome.counts.host_to_device_loads;
+    row.served.disk_loads = outcome.counts.disk_loads;
+    row.served.refused = outcome.counts.refused_uses;
   }
   return Unit{};
 }
@@ -417,8 +476,9 @@ Result<Unit> fill_headroom(Plan& plan, const Trace& trace, const BatchStream& st
     executor.run(traffic.size(), [&](std::size_t i) {
       const Result<ActiveAtArrival> activity = active_at_arrival(trace, stream, traffic[i]);
       // What the simulation found at this traffic holds at more of it.
-      const std::uint32_t known = plan.floor_by_simulation && traffic[i] >= 1 ? plan.slots_floor : 1;
-      floors[i] = activity ? Result<std::uint32_t>(std::max(floor_of(plan, *activity), known))
+      const std::uint32_t known =
+          plan.floor_from == SlotsBound::kSimulation && traffic[i] >= 1 ? plan.slots_floor : 1;
+      floors[i] = activity ? Result<std::uint32_t>(std::max(floor_of(plan, *activity).slots, known))
                            : fail(activity.error());
     });
     std::vector<std::uint32_t> all;
@@ -511,6 +571,30 @@ const char* name_of(PlanVerdict verdict) noexcept {
       break;
   }
   return "infeasible";
+}
+
+const char* name_of(SlotsBound bound) noexcept {
+  switch (bound) {
+    case SlotsBound::kLargestRequest:
+      return "largest_request";
+    case SlotsBound::kQuantile:
+      return "quantile";
+    case SlotsBound::kMean:
+      return "mean";
+    case SlotsBound::kSimulation:
+      return "simulation";
+    case SlotsBound::kWorth:
+      return "worth";
+    case SlotsBound::kGpuMemory:
+      return "gpu_memory";
+    case SlotsBound::kHostMemory:
+      return "host_memory";
+    case SlotsBound::kAxisEnd:
+      return "axis_end";
+    case SlotsBound::kEveryAdapter:
+      break;
+  }
+  return "every_adapter";
 }
 
 double excess_disk_loads(const Plan& plan, const GridCell& cell) noexcept {

@@ -8,6 +8,12 @@
 
 namespace loracle::detail {
 
+const GridCell& served_at_choice(const Plan& plan) noexcept {
+  for (const AdvisoryRow& row : plan.by_slots)
+    if (row.chosen) return row.served;
+  return plan.chosen;
+}
+
 std::string closed_text(const PolicyGap& gap, std::uint64_t misses) {
   if (gap.lru <= gap.belady) return "-";
   const double closed = (static_cast<double>(gap.lru) - static_cast<double>(misses)) /
@@ -73,8 +79,9 @@ std::string verdict_text(const Plan& plan) {
     case PlanVerdict::kInfeasible:
       break;
   }
-  return plan.floor_by_simulation ? "INFEASIBLE: too many requests wait for a slot"
-                                  : "INFEASIBLE: fewer slots fit than requests need at once";
+  return plan.floor_from == SlotsBound::kSimulation
+             ? "INFEASIBLE: too many requests wait for a slot"
+             : "INFEASIBLE: fewer slots fit than requests need at once";
 }
 
 std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view what) {
@@ -96,7 +103,7 @@ std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view wh
 }
 
 std::string effect_text(const Plan& plan) {
-  const GridCell& cell = plan.chosen;
+  const GridCell& cell = served_at_choice(plan);
   const double load_s = static_cast<double>(cell.host_to_device_loads) * plan.slot_load_s +
                         static_cast<double>(cell.disk_loads) * plan.disk_load_s;
   return fmt::format(

@@ -12,8 +12,8 @@ namespace loracle::detail {
 WaitSimulator::WaitSimulator(const Plan& plan, const Trace& trace, const BatchStream& stream)
     : trace_(&trace), stream_(&stream) {
   const Result<TierPolicies> policies = parse_tier_policies(plan.tiers);
-  const bool serves = policies && !is_clairvoyant(policies->device) && !is_clairvoyant(policies->host);
-  options_.tiers.tiers = serves ? plan.tiers : "lru/lru";
+  of_plan_tiers_ = policies && !is_clairvoyant(policies->device) && !is_clairvoyant(policies->host);
+  options_.tiers.tiers = of_plan_tiers_ ? plan.tiers : "lru/lru";
   options_.max_num_seqs = std::numeric_limits<std::uint32_t>::max();  // waits for slots alone
   options_.slot.latency_s = plan.slot_load_s;
   options_.disk.latency_s = plan.disk_load_s;

@@ -17,9 +17,11 @@ namespace loracle::detail {
 
 class WaitSimulator {
  public:
-  /// Of the plan's tiers, or of lru/lru where those are vLLM's own or know the future. Trace and
-  /// stream must outlive it. REQUIRES: the stream was made from the trace, which has arrival times and durations.
+  /// Of the plan's tiers, or of lru/lru where those are vLLM's own or know the future. Trace and stream must
+  /// outlive it. REQUIRES: the stream was made from the trace, which has arrival times and durations.
   WaitSimulator(const Plan& plan, const Trace& trace, const BatchStream& stream);
+
+  [[nodiscard]] bool of_plan_tiers() const noexcept { return of_plan_tiers_; }
 
   /// Simulates those that were not yet. Errors: those of simulate_events.
   [[nodiscard]] Result<Unit> simulate(std::span<const GridCell> pairs, Executor& executor);
@@ -34,6 +36,7 @@ class WaitSimulator {
   const Trace* trace_;
   const BatchStream* stream_;
   EventOptions options_;
+  bool of_plan_tiers_ = false;
   std::map<Pair, EventOutcome> outcomes_;
 };
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <sstream>
 #include <string>
+#include <utility>
 
 #include "loracle/sim/curves.hpp"
 #include "loracle/sim/report.hpp"
@@ -134,8 +135,8 @@ TEST(Plan, CountsActiveAdaptersAsArrivalsFindThem) {
 }
 
 TEST(Plan, SaysHowMuchMoreTrafficItsSlotsHold) {
-  // One request a second, each of another adapter, holds its slot 2.5 s: at f times the traffic ceil(2.5 f) are
-  // in use. A figure that is off promises what the server cannot keep.
+  // One request a second, each of another adapter, holds its slot 2.5 s: at f times the traffic ceil(2.5 f)
+  // are in use. A figure that is off promises what the server cannot keep.
   PlanOptions options = with_model();
   options.slot_worth_time = 1;  // no slot beyond the floor is worth it
   const auto plan = planned(cyclic_trace(12, 600, 2.5F), options);
@@ -152,9 +153,9 @@ TEST(Plan, SaysHowMuchMoreTrafficItsSlotsHold) {
 }
 
 TEST(Plan, RaisesTheFloorUntilFewEnoughWait) {
-  // One request a second, each of another adapter, holds its slot 2.5 s: three are in use. But every one loads
-  // for 0.6 s first, so that three slots never catch up; four do. A floor that knows only durations praises
-  // three.
+  // One request a second, each of another adapter, holds its slot 2.5 s: three are in use. But every one
+  // loads for 0.6 s first, so that three slots never catch up; four do. A floor that knows only durations
+  // praises three.
   PlanOptions options = with_model();
   options.slot_worth_time = 1;  // no slot beyond the floor is worth it
   options.slot_load_s = 0.6;
@@ -164,7 +165,8 @@ TEST(Plan, RaisesTheFloorUntilFewEnoughWait) {
   EXPECT_EQ(plan->active.max, 3U);
   EXPECT_EQ(plan->chosen.max_loras, 4U);
   EXPECT_EQ(plan->slots_floor, 4U);
-  EXPECT_TRUE(plan->floor_by_simulation);
+  EXPECT_EQ(plan->floor_from, SlotsBound::kSimulation);
+  EXPECT_EQ(plan->chosen_from, SlotsBound::kSimulation);
   EXPECT_EQ(plan->waited, 0);
   EXPECT_EQ(plan->verdict, PlanVerdict::kMeetsTarget);
   EXPECT_NE(plan->reason.find("simulated, "), std::string::npos) << plan->reason;
@@ -210,6 +212,70 @@ TEST(Plan, DoesNotTakeUnknownDurationsForNone) {
   const auto none = planned(trace, PlanOptions{});
   ASSERT_TRUE(none.has_value());
   EXPECT_NE(plan_text(*none).find("does not say how long"), std::string::npos);
+}
+
+TEST(Plan, SaysWhatBoundTheSlots) {
+  // A reader who is told the wrong bound loosens the wrong one.
+  const auto bound = [](const Trace& trace, const PlanOptions& options) {
+    const auto plan = planned(trace, options);
+    EXPECT_TRUE(plan.has_value()) << plan.error().message;
+    return std::pair(std::string(plan ? name_of(plan->chosen_from) : "none"), plan ? plan->reason : "");
+  };
+  const Trace skewed = skewed_trace(3, 90, 4000);
+  PlanOptions options = with_model();
+  EXPECT_EQ(bound(cyclic_trace(10, 100), options).first, "every_adapter");
+  PlanOptions keen = options;
+  keen.slot_load_s = 0.05;
+  EXPECT_EQ(bound(skewed, keen).first, "worth");
+  PlanOptions eager = options;
+  eager.slot_worth_time = eager.slot_worth = 0;
+  eager.gpu_memory = Bytes{kSlot * 7};
+  EXPECT_EQ(bound(skewed, eager).first, "gpu_memory");
+  eager.gpu_memory = Bytes::max();
+  eager.host_memory = Bytes{kSlot * 9};
+  const auto [host, host_reason] = bound(skewed, eager);
+  EXPECT_EQ(host, "host_memory");
+  EXPECT_NE(host_reason.find("no more than 9 adapters fit host memory"), std::string::npos) << host_reason;
+  eager.host_memory = Bytes::max();
+  EXPECT_EQ(bound(skewed_trace(4, 5000, 9000), eager).first, "axis_end");
+  PlanOptions frugal = options;
+  frugal.slot_worth_time = frugal.slot_worth = 1;
+  std::vector<std::vector<std::uint32_t>> requests;
+  for (std::uint32_t i = 0; i < 500; ++i) requests.push_back({i % 20});
+  requests.push_back({0, 1, 2, 3, 4});
+  EXPECT_EQ(bound(trace_of(requests), frugal).first, "largest_request");
+  EXPECT_EQ(bound(cyclic_trace(12, 100, 2.5F), frugal).first, "quantile");
+  // Most requests come alone; the others find twenty in use, so that nine are on average.
+  Trace crowds = cyclic_trace(40, 25);
+  std::vector<float> held_s(crowds.requests, 0.5F);
+  std::fill(held_s.begin() + 600, held_s.end(), 20.0F);
+  crowds.duration_s = Column<float>(std::move(held_s));
+  frugal.max_wait_probability = 0.6;
+  EXPECT_EQ(bound(crowds, frugal).first, "mean");
+}
+
+TEST(Plan, ShowsHitsOfSlotsThatAreHeld) {
+  // An order of requests alone says that an adapter may be evicted at once, even one that is held for 8 s.
+  // What the table shows must be what the server would do, in every form of the plan.
+  const Trace trace = skewed_trace(22, 60, 4000, 8);
+  const auto plan = planned(trace, with_model());
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  bool differs = false;
+  const auto json = nlohmann::json::parse(plan_json(*plan), nullptr, false);
+  for (std::size_t i = 0; i < plan->by_slots.size(); ++i) {
+    const AdvisoryRow& row = plan->by_slots[i];
+    EXPECT_TRUE(row.simulated);
+    EXPECT_EQ(row.served.gpu_hits + row.served.host_to_device_loads + row.served.refused, plan->uses);
+    EXPECT_EQ(json["advisory"]["max_loras"][i]["simulated"]["gpu_hits"], row.served.gpu_hits);
+    EXPECT_EQ(json["advisory"]["max_loras"][i]["gpu_hits"], row.cell.gpu_hits);
+    differs |= row.served.gpu_hits != row.cell.gpu_hits;
+  }
+  EXPECT_TRUE(differs);
+  PlanOptions vllm = with_model();
+  vllm.tiers = "vllm";
+  const auto other = planned(skewed_trace(22, 20, 500, 8), vllm);
+  ASSERT_TRUE(other.has_value());
+  EXPECT_FALSE(other->by_slots.front().simulated) << "lru/lru was simulated: its counts are not vLLM's";
 }
 
 TEST(Plan, WritesOneSecondAsOneSecond) {

@@ -17,17 +17,19 @@
 ///  5. Waits. Where durations are known, the chosen pair is simulated in time (event_sim.hpp; the tiers asked
 ///     for, or lru/lru where those are vLLM's own or know the future). If more than max_wait_probability of
 ///     the requests wait for a slot, the floor rises to the next slot count of the grid at which few enough
-///     do, found by doubling and halving steps, and the choice is made again from there. Where no slots within
-///     the limits do, the plan is infeasible.
+///     do, found by doubling and halving steps, and the choice is made again from there. Where no slots
+///     within the limits do, the plan is infeasible.
 ///
 /// Where durations are known, the floor of rule 1 is also computed for more and for less traffic
 /// (traffic_limit, to some 4 %), and the slot counts of the advisory table are simulated too: who waits for a
-/// slot, and the delay by slots and loads. What it does not model: batches that slow each other down; and in the grid a slot held
-/// by a running request is evictable. The trace is taken to be typical: no confidence interval is given.
+/// slot, the delay by slots and loads, and the hits and loads themselves. What it does not model: batches
+/// that slow each other down; and in the grid a slot held by a running request is evictable. The trace is
+/// taken to be typical: no confidence interval is given.
 /// Deterministic: equal inputs, equal Plan, whatever the executor. No clock. Cost: one pass for an lru/lru
-/// grid, one replay a cell for others; policies x sizes replays for the curves. Threads: none but the
-/// executor's. Errors: kInvalid (option; trace without any adapter use), kNotFound (model, module, policy),
-/// kTooLarge (not even one slot or one adapter fits the memory given), and those of replay and sweep_grid.
+/// grid, one replay a cell for others; policies x sizes replays for the curves; where durations are known,
+/// some ten to thirty simulations and as many light passes. Threads: none but the executor's. Errors:
+/// kInvalid (option; trace without any adapter use), kNotFound (model, module, policy), kTooLarge (not even
+/// one slot or one adapter fits the memory given), and those of replay and sweep_grid.
 
 #include <cstdint>
 #include <string>
@@ -72,6 +74,22 @@ enum class PlanVerdict : std::uint8_t {
 /// "meets_target", "misses_target", "infeasible".
 [[nodiscard]] const char* name_of(PlanVerdict verdict) noexcept;
 
+/// What keeps max_loras from being another: why not fewer, or why not more.
+enum class SlotsBound : std::uint8_t {
+  kLargestRequest,  // it needs so many at once
+  kQuantile,        // with fewer, too many requests find more adapters in use than there are slots
+  kMean,            // with fewer, there are fewer than are in use on average
+  kSimulation,      // with fewer, too many requests wait, simulated
+  kWorth,           // one more saves too little
+  kGpuMemory,       // no more fit
+  kHostMemory,      // no more adapters fit there, and those in slots are there too
+  kAxisEnd,         // the grid looks no further
+  kEveryAdapter,    // all have one
+};
+/// "largest_request", "quantile", "mean", "simulation", "worth", "gpu_memory", "host_memory", "axis_end",
+/// "every_adapter".
+[[nodiscard]] const char* name_of(SlotsBound bound) noexcept;
+
 /// Distinct adapters in use at once, as arriving requests find it, their own included.
 struct ActiveAdapters {
   bool known = false;  // durations are in the trace, for all but 1 % of the requests
@@ -85,8 +103,10 @@ struct ActiveAdapters {
 /// A line of an advisory table.
 struct AdvisoryRow {
   GridCell cell;
-  Bytes slot_memory{};  // 0 when unknown
-  Bytes host_memory{};  // 0 when unknown
+  GridCell served;         // its counts simulated, where slots in use are not evictable; else those of `cell`
+  bool simulated = false;  // `served` is, for the plan's tiers
+  Bytes slot_memory{};     // 0 when unknown
+  Bytes host_memory{};     // 0 when unknown
   bool chosen = false;
   double wait_probability = -1;  // requests that find all slots busy (activity_curve.hpp); < 0: unknown
   double waited = -1;            // requests that wait for a slot, simulated (event_sim.hpp); < 0: unknown
@@ -182,10 +202,12 @@ struct Plan {
   // what to do
   PlanVerdict verdict = PlanVerdict::kMeetsTarget;
   GridCell chosen;
-  std::uint32_t slots_floor = 1;     // one more than slots_limit: even that many leave too many waiting
-  bool floor_by_simulation = false;  // rule 5 raised it
-  double waited = -1;                // requests that wait for a slot at `chosen`, simulated; < 0: unknown
-  std::uint32_t slots_limit = 0;     // that fit, and that the grid looked at
+  std::uint32_t slots_floor = 1;  // one more than slots_limit: even that many leave too many waiting
+  SlotsBound floor_from = SlotsBound::kLargestRequest;  // of the first four
+  std::uint32_t slots_limit = 0;                        // that fit, and that the grid looked at
+  SlotsBound limit_from = SlotsBound::kEveryAdapter;    // of the last four
+  SlotsBound chosen_from = SlotsBound::kWorth;          // what bound chosen.max_loras
+  double waited = -1;  // requests that wait for a slot at `chosen`, simulated; < 0: unknown
   std::uint32_t host_limit = 0;
   std::string flags;                  // "--enable-lora --max-loras 8 ..."
   std::string reason;                 // one sentence
