@@ -119,7 +119,7 @@ void add_plan_command(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command
       ->add_option("--max-wait-probability", flags->max_wait_probability,
-                   "Requests that may find all slots busy: 1% or 0.01")
+                   "Requests that may wait for a slot: 1% or 0.01")
       ->capture_default_str();
   const PlanOptions defaults;
   command->add_option(

@@ -3,26 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <deque>
-#include <functional>
 #include <utility>
 #include <vector>
 
 #include "loracle/core/check.hpp"
+#include "running.hpp"
 #include "tier_setup.hpp"
+#include "waiting_lanes.hpp"
 
 namespace loracle {
 namespace {
-
-/// A request that has its slots. The one that ends first comes first; of several, the earlier.
-struct Running {
-  double end_s = 0;  // on the clock that stands still while loads stall
-  std::uint64_t request = 0;
-
-  friend bool operator>(const Running& a, const Running& b) noexcept {
-    return a.end_s != b.end_s ? a.end_s > b.end_s : a.request > b.request;
-  }
-};
 
 /// Loads one way, one after the other.
 class Channel {
@@ -85,104 +75,154 @@ class Server {
         disk_(options.disk),
         slot_(options.slot),
         holders_(stream.uses.rows, 0),
-        waiting_for_(stream.uses.rows, 0),
-        there_s_(stream.uses.rows, 0) {}
+        is_pinned_(stream.uses.rows, false),
+        there_s_(stream.uses.rows, 0),
+        lacked_seat_(stream.requests(), false),
+        waiting_(stream.uses.rows, stream.requests(), stream.batch_max) {}
 
   Result<EventOutcome> run(const TierPolicies& policies) {
     auto made = detail::make_tier_stack(stream_.uses, options_.tiers, policies, &watch_);
     if (!made) return fail(std::move(made.error()));
     stack_ = std::move(*made);
-    free_slots_ = options_.tiers.max_loras - static_cast<std::uint32_t>(options_.tiers.pins.size());
-    for (const Row pin : options_.tiers.pins) holders_[index_of(pin)] = 1;  // it never comes free
+    free_slots_ = options_.tiers.max_loras;
+    for (const Row pin : options_.tiers.pins) hold_forever(pin);
     watch_.loads.clear();
     slot_wait_.reserve(stream_.requests());
     load_wait_.reserve(stream_.requests());
     arrivals();
     while (!running_.empty()) end_first();
+    LORACLE_CHECK(waiting_.empty());
     return outcome();
   }
 
  private:
+  using Running = detail::Running;
+
+  void hold_forever(Row pin) {
+    if (is_pinned_[index_of(pin)]) return;  // named twice
+    is_pinned_[index_of(pin)] = true;
+    ++pins_;
+    pinned_bytes_ += stack_->table.size_of(pin);
+    hold(pin);
+  }
+  void hold(Row row) {
+    if (holders_[index_of(row)]++ > 0) return;
+    --free_slots_;
+    waiting_.taken(row);
+  }
+  void let_go(Row row) {
+    if (--holders_[index_of(row)] > 0) return;
+    ++free_slots_;
+    waiting_.freed(row);
+  }
+
   void arrivals() {
-    std::uint64_t batch = 0;
-    for (std::uint64_t i = 0; i < trace_.requests; ++i) {
-      if (trace_.batch(i).empty()) continue;
-      origin_.push_back(i);
-      const double now_s = trace_.arrival_s[i];
-      while (!running_.empty() && end_of(running_.front()) <= now_s) end_first();
-      arrive(batch++, now_s);
+    for (std::uint64_t batch = 0; batch < stream_.requests(); ++batch) {
+      const double now_s = trace_.arrival_s[stream_.origin[batch]];
+      while (!running_.empty() && end_of(running_.first()) <= now_s) end_first();
+      arrive(batch, now_s);
     }
   }
 
+  /// `end_s` is on the clock that stands still while loads stall.
   [[nodiscard]] double end_of(const Running& request) const noexcept { return request.end_s + stalled_s_; }
 
   void arrive(std::uint64_t batch, double now_s) {
     ++outcome_.requests;
     const std::span<const Row> rows = stream_.batch(batch);
     const Verdict verdict = stack_->tiers->would_serve(rows);
-    if (verdict == Verdict::kTooManyAdapters || verdict == Verdict::kTooLarge) {
-      static_cast<void>(stack_->tiers->request(rows, Tick{tick_}));  // it counts and logs the refusal
+    const bool can_ever_start =
+        verdict == Verdict::kServed || (verdict == Verdict::kAllHeld && fits_beside_pins(rows));
+    if (!can_ever_start) {
+      const Verdict refusal = stack_->tiers->request(rows, Tick{tick_});  // it counts and logs the refusal
+      LORACLE_CHECK(refusal != Verdict::kServed);
       ++outcome_.refused;
       return;
     }
-    if (can_start(rows)) {
-      start(batch, std::max(now_s, standing_still_until_s_));
+    if (verdict == Verdict::kServed && running_.size() < options_.max_num_seqs) {
+      start(batch, now_s);
       return;
     }
-    for (const Row row : rows) ++waiting_for_[index_of(row)];
-    waiting_.push_back(batch);
-    outcome_.waiting_max = std::max<std::uint64_t>(outcome_.waiting_max, waiting_.size());
+    lacked_seat_[batch] = verdict == Verdict::kServed;
+    waiting_.join(batch, rows);
+    outcome_.waiting_max = std::max(outcome_.waiting_max, waiting_.size());
   }
 
-  [[nodiscard]] bool can_start(std::span<const Row> rows) noexcept {
-    return running_.size() < options_.max_num_seqs && stack_->tiers->would_serve(rows) == Verdict::kServed;
+  /// Whether it could be served if nothing ran. The counts of the host tier follow from the device's.
+  [[nodiscard]] bool fits_beside_pins(std::span<const Row> rows) const noexcept {
+    const TierOptions& tiers = options_.tiers;
+    std::uint64_t entries = pins_;
+    Bytes bytes{};
+    for (const Row row : rows) {
+      if (is_pinned_[index_of(row)]) continue;
+      ++entries;
+      bytes += stack_->table.size_of(row);
+    }
+    const auto has_bytes = [&](Bytes limit) { return bytes <= limit - pinned_bytes_; };
+    return entries <= tiers.max_loras && has_bytes(tiers.gpu_memory) &&
+           (tiers.boundary == Boundary::kExclusive || has_bytes(tiers.cpu_memory));
   }
 
+  /// `now_s`: when there are slots and a seat for it. A server that stands still then loads for others first.
   void start(std::uint64_t batch, double now_s) {
     const std::span<const Row> rows = stream_.batch(batch);
     const Verdict verdict = stack_->tiers->request(rows, Tick{tick_});
     LORACLE_CHECK(verdict == Verdict::kServed);
     tick_ += rows.size();
     stack_->tiers->lease(rows);
-    for (const Row row : rows)
-      if (holders_[index_of(row)]++ == 0) --free_slots_;
-    const double ready_s = load(rows, now_s);
-    const std::uint64_t request = origin_[batch];
+    for (const Row row : rows) hold(row);
+    const double ready_s = load(rows, std::max(now_s, standing_still_until_s_));
+    const std::uint64_t request = stream_.origin[batch];
     const double waited_s = now_s - trace_.arrival_s[request];
     const double loading_s = ready_s - now_s;
     slot_wait_.push_back(static_cast<float>(waited_s));
     load_wait_.push_back(static_cast<float>(loading_s));
-    if (waited_s > 0) ++outcome_.waited_for_slot;
+    if (waited_s > 0) ++(lacked_seat_[batch] ? outcome_.waited_for_seat : outcome_.waited_for_slot);
     if (loading_s > 0) ++outcome_.waited_for_load;
-    const float held_s = trace_.duration_s[request];
-    running_.push_back({ready_s - stalled_s_ + (held_s > 0 ? static_cast<double>(held_s) : 0.0), batch});
-    std::push_heap(running_.begin(), running_.end(), std::greater<>());
+    running_.begin({ready_s - stalled_s_ + detail::held_s(trace_.duration_s[request]), batch});
+  }
+
+  /// Which ways a load takes. Moving down out of a slot takes none: nobody waits for that.
+  struct Ways {
+    bool disk = false;
+    bool slot = false;
+  };
+  static Ways ways_of(const Decision& load) noexcept {
+    if (load.from == Place::kDevice) return {};
+    return {load.from != Place::kHost, load.to == Place::kDevice};
   }
 
   /// Brings what the hierarchy has just decided to bring. When all of the batch is there.
   double load(std::span<const Row> rows, double now_s) {
+    const double ready_s = options_.loads_stall ? load_standing_still(now_s) : load_beside(rows, now_s);
+    watch_.loads.clear();
+    return ready_s;
+  }
+
+  double load_standing_still(double now_s) {
     double ready_s = now_s;
-    if (options_.loads_stall) {
-      for (const Decision& decision : watch_.loads) {
-        const Bytes size = stack_->table.size[index_of(decision.row)];
-        ready_s += (decision.to == Place::kDevice ? slot_ : disk_).alone(size);
-      }
-      stalled_s_ += ready_s - now_s;
-      standing_still_until_s_ = ready_s;
-      watch_.loads.clear();
-      return ready_s;
+    for (const Decision& decision : watch_.loads) {
+      const Bytes size = stack_->table.size_of(decision.row);
+      const Ways ways = ways_of(decision);
+      if (ways.disk) ready_s += disk_.alone(size);
+      if (ways.slot) ready_s += slot_.alone(size);
     }
+    stalled_s_ += ready_s - now_s;
+    standing_still_until_s_ = ready_s;
+    return ready_s;
+  }
+
+  double load_beside(std::span<const Row> rows, double now_s) {
     for (const Decision& decision : watch_.loads) {  // into host memory before into a slot
       double& there_s = there_s_[index_of(decision.row)];
-      const Bytes size = stack_->table.size[index_of(decision.row)];
-      if (decision.to != Place::kDevice) {
-        there_s = disk_.load(now_s, now_s, size);
-      } else {
-        there_s = slot_.load(now_s, std::max(now_s, there_s), size);
-        loaded_now_.push_back(decision.row);
-      }
+      const Bytes size = stack_->table.size_of(decision.row);
+      const Ways ways = ways_of(decision);
+      if (ways.disk) there_s = disk_.load(now_s, now_s, size);
+      if (!ways.slot) continue;
+      there_s = slot_.load(now_s, std::max(now_s, there_s), size);
+      loaded_now_.push_back(decision.row);
     }
-    watch_.loads.clear();
+    double ready_s = now_s;
     for (const Row row : rows) {
       const double there_s = there_s_[index_of(row)];
       if (there_s > now_s && std::find(loaded_now_.begin(), loaded_now_.end(), row) == loaded_now_.end())
@@ -194,41 +234,29 @@ class Server {
   }
 
   void end_first() {
-    const Running ended = running_.front();
-    const double now_s = end_of(ended);
-    std::pop_heap(running_.begin(), running_.end(), std::greater<>());
-    running_.pop_back();
-    const std::span<const Row> rows = stream_.batch(ended.request);
+    const double now_s = end_of(running_.first());
+    const std::span<const Row> rows = stream_.batch(running_.end_first().request);
     stack_->tiers->give_back(rows);
-    for (const Row row : rows)
-      if (--holders_[index_of(row)] == 0) ++free_slots_;
-    if (!waiting_.empty()) start_waiting(std::max(now_s, standing_still_until_s_));
+    for (const Row row : rows) let_go(row);
+    if (!waiting_.empty()) start_waiting(now_s);
   }
 
-  /// Those that can start now, in the order of arrival. Most often the first takes the one slot that came
-  /// free; then only those that want the same adapter are looked for.
+  /// Those that can start now, in the order of arrival. One that starts takes as many free slots as it can
+  /// spare another, or more, so that none that was passed over can start after it.
   void start_waiting(double now_s) {
-    std::uint64_t followers = 0;  // that wait for adapters which were idle until just now
-    bool only_single = stream_.batch_max <= 1;
-    const bool is_seat_free = running_.size() + 1 < options_.max_num_seqs;
-    for (auto place = waiting_.begin(); place != waiting_.end();) {
-      if (running_.size() >= options_.max_num_seqs) return;
-      if (only_single && is_seat_free && free_slots_ == 0 && followers == 0) return;
-      const std::uint64_t batch = *place;
-      const std::span<const Row> rows = stream_.batch(batch);
-      const bool in_use = holders_[index_of(rows.front())] > 0;
-      if ((only_single && free_slots_ == 0 && !in_use) || !can_start(rows)) {
-        ++place;
+    const bool counts_decide =
+        options_.tiers.gpu_memory.value == kUnlimited && options_.tiers.cpu_memory.value == kUnlimited;
+    while (running_.size() < options_.max_num_seqs) {
+      const std::uint64_t batch = waiting_.first(free_slots_);
+      if (batch == detail::WaitingLanes::kNone) break;
+      if (!counts_decide && stack_->tiers->would_serve(stream_.batch(batch)) != Verdict::kServed) {
+        waiting_.put_aside();
         continue;
       }
-      for (const Row row : rows) --waiting_for_[index_of(row)];
-      if (in_use && followers > 0)
-        --followers;
-      else
-        for (const Row row : rows) followers += waiting_for_[index_of(row)];
-      start(batch, std::max(now_s, standing_still_until_s_));
-      place = waiting_.erase(place);
+      waiting_.leave();
+      start(batch, now_s);
     }
+    waiting_.restore();
   }
 
   EventOutcome outcome() {
@@ -250,14 +278,16 @@ class Server {
   Channel disk_;
   Channel slot_;
   std::unique_ptr<detail::TierStack> stack_;
-  std::vector<std::uint64_t> origin_;       // [batches so far] the trace's request
-  std::vector<std::uint32_t> holders_;      // [rows] running requests, and one if it is pinned
-  std::vector<std::uint32_t> waiting_for_;  // [rows] waiting requests
-  std::vector<double> there_s_;             // [rows] when its last load is done
-  std::vector<Row> loaded_now_;             // scratch
-  std::vector<Running> running_;            // a heap; `request` is a batch
-  std::deque<std::uint64_t> waiting_;       // batches, in the order of arrival
-  std::uint32_t free_slots_ = 0;            // that no running request holds
+  std::vector<std::uint32_t> holders_;  // [rows] running requests, and one if it is pinned
+  std::vector<bool> is_pinned_;         // [rows]
+  std::vector<double> there_s_;         // [rows] when its last load is done
+  std::vector<Row> loaded_now_;         // scratch
+  detail::RunningRequests running_;     // by batch
+  std::vector<bool> lacked_seat_;       // [requests] that lacked a seat alone on arrival
+  detail::WaitingLanes waiting_;        // likewise
+  std::uint32_t pins_ = 0;              // distinct
+  Bytes pinned_bytes_{};
+  std::uint32_t free_slots_ = 0;  // that neither a pin nor a running request holds
   double stalled_s_ = 0;
   double standing_still_until_s_ = 0;
   std::uint64_t tick_ = 0;
@@ -267,10 +297,7 @@ class Server {
 };
 
 Result<Unit> check_options(const Trace& trace, const EventOptions& options) {
-  if (trace.arrival_s.empty() || trace.duration_s.empty())
-    return fail(Errc::kInvalid, fmt::format("{}: says not when requests arrive and how long they hold their "
-                                            "adapters: give arrival_s and duration_s",
-                                            trace.source));
+  if (Result<Unit> ok = detail::check_times(trace); !ok) return ok;
   if (Result<Unit> ok = check_tier_options(options.tiers); !ok) return ok;
   if (options.tiers.tiers == "vllm")
     return fail(Errc::kInvalid, "vllm's own cache knows no leases: take lru/lru with loads that stall");
@@ -283,7 +310,8 @@ Result<Unit> check_options(const Trace& trace, const EventOptions& options) {
 
 }  // namespace
 
-Result<EventOutcome> simulate_events(const Trace& trace, const EventOptions& options, DecisionSink* sink) {
+Result<EventOutcome> simulate_events(const Trace& trace, const BatchStream& stream,
+                                     const EventOptions& options, DecisionSink* sink) {
   if (Result<Unit> ok = check_options(trace, options); !ok) return fail(std::move(ok.error()));
   const Result<TierPolicies> policies = parse_tier_policies(options.tiers.tiers);
   if (!policies) return fail(policies.error());
@@ -291,9 +319,13 @@ Result<EventOutcome> simulate_events(const Trace& trace, const EventOptions& opt
     if (is_clairvoyant(policy))
       return fail(Errc::kInvalid,
                   fmt::format("policy {}: knows the order of arrivals, not that of starts", policy.name));
-  const Result<BatchStream> stream = make_batch_stream(trace);
+  return Server(trace, stream, options, sink).run(*policies);
+}
+
+Result<EventOutcome> simulate_events(const Trace& trace, const EventOptions& options, DecisionSink* sink) {
+  const Result<BatchStream> stream = make_batch_stream(trace, NextUses::kUnknown);
   if (!stream) return fail(stream.error());
-  return Server(trace, *stream, options, sink).run(*policies);
+  return simulate_events(trace, *stream, options, sink);
 }
 
 }  // namespace loracle

@@ -13,10 +13,10 @@
 
 #include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/curves.hpp"
-#include "loracle/sim/event_sim.hpp"
 #include "loracle/sim/tier_replay.hpp"
 #include "plan_evidence.hpp"
 #include "plan_format.hpp"
+#include "plan_waits.hpp"
 
 namespace loracle {
 namespace {
@@ -28,6 +28,9 @@ using detail::share_text;
 constexpr std::uint32_t kDefaultRank = 16;    // vLLM's
 constexpr std::uint32_t kDenseAxis = 64;      // every size up to here
 constexpr std::uint32_t kSlotsAxisMax = 256;  // beyond, only if the floor asks for it
+// Of more requests than this the durations must be known: each that is not counts as holding no slot, and a
+// share of them as large as what may wait would hide as many.
+constexpr double kUnknownDurationsMax = 0.01;
 
 Result<Unit> check_options(const PlanOptions& options) {
   if (!(options.target_disk_loads >= 0 && options.target_disk_loads <= 1))
@@ -130,15 +133,24 @@ Result<Unit> fill_memory(Plan& plan, const Trace& trace, const UseStream& stream
   return Unit{};
 }
 
+struct Floor {
+  std::uint32_t slots = 1;
+  SlotsBound from = SlotsBound::kLargestRequest;
+};
+
 /// Slots for the largest request, for most requests' adapters in use, and for more than those in use on
-/// average.
-std::uint32_t floor_of(const Plan& plan, const ActivityCurve& activity) {
-  std::uint32_t floor = plan.largest_request;
+/// average. Of equal ones the first named is what binds.
+Floor floor_of(const Plan& plan, const ActiveAtArrival& activity) {
+  Floor floor{plan.largest_request, SlotsBound::kLargestRequest};
   if (plan.active.known) {
     const auto above_mean = static_cast<std::uint32_t>(activity.active_mean()) + 1;
-    floor = std::max({floor, activity.active_quantile(1 - plan.max_wait_probability), above_mean});
+    for (const Floor other :
+         {Floor{activity.active_quantile(1 - plan.max_wait_probability), SlotsBound::kQuantile},
+          Floor{above_mean, SlotsBound::kMean}})
+      if (other.slots > floor.slots) floor = other;
   }
-  return std::clamp(floor, 1U, static_cast<std::uint32_t>(plan.adapters));
+  floor.slots = std::clamp(floor.slots, 1U, static_cast<std::uint32_t>(plan.adapters));
+  return floor;
 }
 
 /// How many slots and how many adapters in host memory fit the limits; not more than there are adapters.
@@ -161,7 +173,12 @@ Result<Unit> fill_limits(Plan& plan) {
   }
   plan.host_limit = host;
   plan.slots_limit = std::min(static_cast<std::uint32_t>(slots), host);
-  plan.slots_floor = floor_of(plan, plan.activity);
+  plan.limit_from = plan.slots_limit == adapters ? SlotsBound::kEveryAdapter
+                    : host < slots               ? SlotsBound::kHostMemory
+                                                 : SlotsBound::kGpuMemory;
+  const Floor floor = floor_of(plan, plan.activity);
+  plan.slots_floor = floor.slots;
+  plan.floor_from = floor.from;
   return Unit{};
 }
 
@@ -187,7 +204,9 @@ Result<Unit> fill_grid(Plan& plan, const BatchStream& stream, Executor& executor
   const auto adapters = static_cast<std::uint32_t>(plan.adapters);
   // Only the lru/lru grid comes from one pass; the others pay a replay a cell.
   const bool one_pass = plan.tiers == "lru/lru" || plan.tiers == "lru";
-  const std::uint32_t slots_last = std::max(std::min(adapters, kSlotsAxisMax), plan.slots_floor);
+  // Room above the floor: the simulation may ask for more.
+  const std::uint32_t slots_last =
+      std::max(std::min(adapters, kSlotsAxisMax), std::min(adapters, 2 * plan.slots_floor));
   const std::array<std::uint32_t, 3> slot_marks = {plan.slots_floor, std::min(plan.slots_limit, slots_last),
                                                    std::min(2 * plan.slots_floor, slots_last)};
   const auto slots = axis(one_pass ? kDenseAxis : 4, one_pass ? 8 : 2, slots_last, slot_marks);
@@ -196,8 +215,15 @@ Result<Unit> fill_grid(Plan& plan, const BatchStream& stream, Executor& executor
   auto grid = sweep_grid(stream, plan.tiers, slots, host, executor);
   if (!grid) return fail(grid.error());
   plan.grid = std::move(*grid);
+  if (slots_last < plan.slots_limit) plan.limit_from = SlotsBound::kAxisEnd;
   plan.slots_limit = std::min(plan.slots_limit, slots_last);
   return Unit{};
+}
+
+/// Grids of clairvoyant tiers read the stream's next uses; an unknown policy is the grid's to refuse.
+bool knows_the_future(const std::string& tiers) {
+  const Result<TierPolicies> policies = parse_tier_policies(tiers);
+  return policies && (is_clairvoyant(policies->device) || is_clairvoyant(policies->host));
 }
 
 /// What rule 4 minimises: the cost of loads into slots and of the slots themselves.
@@ -207,55 +233,125 @@ double score_of(const Plan& plan, const GridCell& cell) noexcept {
   return loads / static_cast<double>(plan.uses) + plan.slot_worth * cell.max_loras;
 }
 
-/// Steps 1-4 of the rule.
+/// A pair that meets the target comes before one that does not; then the score.
+bool better(const Plan& plan, const GridCell& a, const GridCell& b) noexcept {
+  const bool meets = meets_target(plan, a);
+  return meets == meets_target(plan, b) ? score_of(plan, a) < score_of(plan, b) : meets;
+}
+
+/// Rule 3 at one place of the slots' axis; nothing if no host size of the grid will do.
+const GridCell* candidate_at(const Plan& plan, std::size_t g) noexcept {
+  const GridCell* candidate = nullptr;
+  for (std::size_t c = 0; c < plan.grid.max_cpu_loras.size(); ++c) {
+    const GridCell& cell = plan.grid.at(c, g);
+    if (!cell.feasible || cell.max_cpu_loras < cell.max_loras || cell.max_cpu_loras > plan.host_limit)
+      continue;
+    if (meets_target(plan, cell)) return &cell;
+    if (candidate == nullptr || cell.disk_loads < candidate->disk_loads) candidate = &cell;
+  }
+  return candidate;
+}
+
+/// What keeps the chosen slots from being fewer or more.
+SlotsBound bound_of(const Plan& plan) noexcept {
+  const std::uint32_t slots = plan.chosen.max_loras;
+  if (slots == plan.adapters) return SlotsBound::kEveryAdapter;
+  if (slots == plan.slots_limit) return plan.limit_from;
+  if (slots > plan.slots_floor) return SlotsBound::kWorth;
+  // At the floor: if fewer would cost less, it is the floor that binds.
+  for (std::size_t g = 0; g < plan.grid.max_loras.size() && plan.grid.max_loras[g] < slots; ++g)
+    if (const GridCell* fewer = candidate_at(plan, g);
+        fewer != nullptr && score_of(plan, *fewer) <= score_of(plan, plan.chosen))
+      return plan.floor_from;
+  return SlotsBound::kWorth;
+}
+
+/// Rules 1-4, with the floor as it stands.
 void choose(Plan& plan) {
-  const Grid& grid = plan.grid;
   const std::uint32_t floor = std::min(plan.slots_floor, plan.slots_limit);
-  std::optional<GridCell> best;
-  bool best_meets = false;
-  double best_score = 0;
-  for (std::size_t g = 0; g < grid.max_loras.size(); ++g) {
-    if (grid.max_loras[g] < floor || grid.max_loras[g] > plan.slots_limit) continue;
-    const GridCell* candidate = nullptr;
-    bool meets = false;
-    for (std::size_t c = 0; c < grid.max_cpu_loras.size() && !meets; ++c) {
-      const GridCell& cell = grid.at(c, g);
-      if (!cell.feasible || cell.max_cpu_loras < cell.max_loras || cell.max_cpu_loras > plan.host_limit)
-        continue;
-      meets = cell.refused == 0 && excess_disk_loads(plan, cell) <= plan.target_disk_loads;
-      if (meets || candidate == nullptr || cell.disk_loads < candidate->disk_loads) candidate = &cell;
-    }
-    if (candidate == nullptr) continue;
-    const double score = score_of(plan, *candidate);
-    const bool better = !best || (meets && !best_meets) || (meets == best_meets && score < best_score);
-    if (!better) continue;
-    best = *candidate;
-    best_meets = meets;
-    best_score = score;
+  const GridCell* best = nullptr;
+  for (std::size_t g = 0; g < plan.grid.max_loras.size(); ++g) {
+    if (plan.grid.max_loras[g] < floor || plan.grid.max_loras[g] > plan.slots_limit) continue;
+    const GridCell* candidate = candidate_at(plan, g);
+    if (candidate != nullptr && (best == nullptr || better(plan, *candidate, *best))) best = candidate;
   }
   // The axes hold both limits and the floor, so at least one pair is left.
-  plan.chosen = best.value_or(grid.cells.empty() ? GridCell{} : grid.cells.front());
-  plan.verdict = plan.slots_floor > plan.slots_limit ? PlanVerdict::kInfeasible
-                 : best_meets                        ? PlanVerdict::kMeetsTarget
-                                                     : PlanVerdict::kMissesTarget;
+  plan.chosen = best != nullptr ? *best : plan.grid.cells.empty() ? GridCell{} : plan.grid.cells.front();
+  plan.chosen_from = bound_of(plan);
+  plan.verdict = plan.slots_floor > plan.slots_limit            ? PlanVerdict::kInfeasible
+                 : best != nullptr && meets_target(plan, *best) ? PlanVerdict::kMeetsTarget
+                                                                : PlanVerdict::kMissesTarget;
   plan.flags = fmt::format("--enable-lora --max-loras {} --max-cpu-loras {} --max-lora-rank {}",
                            plan.chosen.max_loras, plan.chosen.max_cpu_loras, plan.max_lora_rank);
 }
 
+/// Rule 5: raises the floor until few enough wait at the chosen pair, or says that no slots that fit do.
+Result<Unit> raise_floor(Plan& plan, detail::WaitSimulator& waits, Executor& executor) {
+  const auto waited_at = [&](const GridCell& pair) -> Result<double> {
+    if (auto done = waits.simulate({&pair, 1}, executor); !done) return fail(std::move(done.error()));
+    return waits.waited(pair);
+  };
+  for (;;) {
+    const Result<double> waited = waited_at(plan.chosen);
+    if (!waited) return fail(waited.error());
+    plan.waited = *waited;
+    if (*waited <= plan.max_wait_probability || plan.verdict == PlanVerdict::kInfeasible) return Unit{};
+    std::vector<const GridCell*> larger;
+    for (std::size_t g = 0; g < plan.grid.max_loras.size(); ++g) {
+      const std::uint32_t slots = plan.grid.max_loras[g];
+      if (slots <= plan.chosen.max_loras || slots > plan.slots_limit) continue;
+      if (const GridCell* candidate = candidate_at(plan, g); candidate != nullptr)
+        larger.push_back(candidate);
+    }
+    std::size_t first = 0;  // that is not known to be too few
+    std::size_t enough = larger.size();
+    for (std::size_t at = 0; at < larger.size();) {  // 1, 2, 4, ... steps up, then halves
+      const Result<double> here = waited_at(*larger[at]);
+      if (!here) return fail(here.error());
+      if (*here <= plan.max_wait_probability)
+        enough = at;
+      else
+        first = at + 1;
+      if (first == enough) break;
+      at = enough == larger.size() ? std::min(2 * at + 1, larger.size() - 1) : first + (enough - first) / 2;
+    }
+    plan.floor_from = SlotsBound::kSimulation;
+    plan.slots_floor = enough < larger.size() ? larger[enough]->max_loras : plan.slots_limit + 1;
+    choose(plan);
+  }
+}
+
 std::string slots_reason(const Plan& plan) {
   const std::uint32_t slots = plan.chosen.max_loras;
-  if (slots == plan.adapters) return "every adapter has a slot";
-  const bool memory_binds =
-      plan.slot_bytes.value > 0 && Bytes{plan.slot_bytes.value * (slots + 1)} > plan.gpu_memory_limit;
-  if (memory_binds)
-    return fmt::format("{} are all that fit {}", counted(slots, "slot"), bytes_text(plan.gpu_memory_limit));
-  if (slots == plan.slots_floor && slots > 1) {
-    if (slots == plan.largest_request)
+  const std::string may_wait = share_text(plan.max_wait_probability);
+  switch (plan.chosen_from) {
+    case SlotsBound::kEveryAdapter:
+      return "every adapter has a slot";
+    case SlotsBound::kGpuMemory:
+      return fmt::format("{} are all that fit {}", counted(slots, "slot"), bytes_text(plan.gpu_memory_limit));
+    case SlotsBound::kHostMemory:
+      return fmt::format("no more than {} fit host memory of {}, where those in slots are too",
+                         counted(slots, "adapter"), bytes_text(plan.host_memory_limit));
+    case SlotsBound::kAxisEnd:
+      return fmt::format("{} are the most that were looked at", counted(slots, "slot"));
+    case SlotsBound::kLargestRequest:
       return fmt::format("the largest request needs {} adapters at once", slots);
-    return fmt::format(
-        "with fewer than {} slots, more than {} of requests find more adapters in use than "
-        "there are slots, and wait",
-        slots, share_text(plan.max_wait_probability));
+    case SlotsBound::kQuantile:
+      return fmt::format(
+          "with fewer than {} slots, more than {} of requests find more adapters in use than there are "
+          "slots, "
+          "and wait",
+          slots, may_wait);
+    case SlotsBound::kMean:
+      return fmt::format(
+          "with fewer than {} slots there are fewer than the {:.3g} adapters in use on average, "
+          "and requests pile up",
+          slots, plan.active.mean);
+    case SlotsBound::kSimulation:
+      return fmt::format("simulated, with the next fewer slots more than {} of requests wait for one",
+                         may_wait);
+    case SlotsBound::kWorth:
+      break;
   }
   if (plan.span_s > 0)
     return fmt::format("past {} one more saves less than {} of the server's time", counted(slots, "slot"),
@@ -264,26 +360,38 @@ std::string slots_reason(const Plan& plan) {
                      plan.slot_worth * 100);
 }
 
+/// Why no slots within the limits will do.
+std::string infeasible_reason(const Plan& plan) {
+  const std::string fit =
+      plan.limit_from == SlotsBound::kHostMemory
+          ? fmt::format("{} fit host memory of {}", counted(plan.host_limit, "adapter"),
+                        bytes_text(plan.host_memory_limit))
+          : fmt::format("{} fit {}", counted(plan.slots_limit, "slot"), bytes_text(plan.gpu_memory_limit));
+  if (plan.floor_from == SlotsBound::kSimulation)
+    return fmt::format("Simulated, even {} leave {} of requests waiting for one (at most {} may).",
+                       counted(plan.slots_limit, "slot"), share_text(plan.waited),
+                       share_text(plan.max_wait_probability));
+  if (plan.floor_from == SlotsBound::kLargestRequest)
+    return fmt::format("The largest request needs {} adapters at once, but only {}: it will be refused.",
+                       plan.slots_floor, fit);
+  if (plan.floor_from == SlotsBound::kMean)
+    return fmt::format(
+        "{:.3g} adapters are in use on average, but only {}: requests will pile up, whatever "
+        "the hit ratio says.",
+        plan.active.mean, fit);
+  return fmt::format(
+      "More than {} of requests find {} adapters or more in use, their own included ({:.3g} on average), but "
+      "only {}: requests will wait for a slot, whatever the hit ratio says.",
+      share_text(plan.max_wait_probability), plan.slots_floor, plan.active.mean, fit);
+}
+
 std::string reason_of(const Plan& plan) {
   const std::string excess = share_text(excess_disk_loads(plan, plan.chosen));
   const std::string target = share_text(plan.target_disk_loads);
   const std::string kept = counted(plan.chosen.max_cpu_loras, "adapter");
   switch (plan.verdict) {
-    case PlanVerdict::kInfeasible: {
-      const bool active = plan.slots_floor > plan.largest_request;
-      const std::string fit =
-          plan.slots_limit < plan.host_limit
-              ? fmt::format("{} fit {}", counted(plan.slots_limit, "slot"), bytes_text(plan.gpu_memory_limit))
-              : fmt::format("{} fit host memory of {}", counted(plan.host_limit, "adapter"),
-                            bytes_text(plan.host_memory_limit));
-      if (!active)
-        return fmt::format("The largest request needs {} adapters at once, but only {}: it will be refused.",
-                           plan.slots_floor, fit);
-      return fmt::format(
-          "More than {} of requests find {} adapters or more in use, their own included ({:.3g} on average), "
-          "but only {}: requests will wait for a slot, whatever the hit ratio says.",
-          share_text(plan.max_wait_probability), plan.slots_floor, plan.active.mean, fit);
-    }
+    case PlanVerdict::kInfeasible:
+      return infeasible_reason(plan);
     case PlanVerdict::kMissesTarget:
       return fmt::format(
           "No size within the limits keeps disk loads beyond first uses within {} of uses; {} in host memory "
@@ -300,6 +408,7 @@ std::string reason_of(const Plan& plan) {
 AdvisoryRow advisory_row(const Plan& plan, const GridCell& cell) {
   AdvisoryRow row;
   row.cell = cell;
+  row.served = cell;
   row.slot_memory = Bytes{plan.slot_bytes.value * cell.max_loras};
   if (plan.host_bytes_known)
     row.host_memory = plan.host_bytes[std::min<std::size_t>(cell.max_cpu_loras, plan.host_bytes.size() - 1)];
@@ -309,7 +418,7 @@ AdvisoryRow advisory_row(const Plan& plan, const GridCell& cell) {
   row.chosen = cell == plan.chosen;
   row.below_floor = cell.max_loras < plan.slots_floor;
   row.over_limit = row.slot_memory > plan.gpu_memory_limit || row.host_memory > plan.host_memory_limit;
-  row.meets_target = cell.refused == 0 && excess_disk_loads(plan, cell) <= plan.target_disk_loads;
+  row.meets_target = meets_target(plan, cell);
   return row;
 }
 
@@ -338,33 +447,26 @@ std::vector<std::size_t> around(std::span<const std::uint32_t> sizes, std::uint3
 }
 
 /// What requests wait for at each slot count of the table.
-Result<Unit> simulate_slots(Plan& plan, const Trace& trace, Executor& executor) {
-  if (!plan.active.known) return Unit{};
-  EventOptions options;
-  const Result<TierPolicies> policies = parse_tier_policies(plan.tiers);
-  const bool serves = policies && !is_clairvoyant(policies->device) && !is_clairvoyant(policies->host);
-  options.tiers.tiers = serves ? plan.tiers : "lru/lru";
-  options.slot.latency_s = plan.slot_load_s;
-  options.disk.latency_s = plan.disk_load_s;
-  std::vector<Result<EventOutcome>> outcomes(plan.by_slots.size(), fail(Errc::kInvalid, "not simulated"));
-  executor.run(outcomes.size(), [&](std::size_t i) {
-    EventOptions mine = options;
-    mine.tiers.max_loras = plan.by_slots[i].cell.max_loras;
-    mine.tiers.max_cpu_loras = plan.by_slots[i].cell.max_cpu_loras;
-    outcomes[i] = simulate_events(trace, mine);
-  });
-  for (std::size_t i = 0; i < outcomes.size(); ++i) {
-    if (!outcomes[i]) return fail(std::move(outcomes[i].error()));
-    const EventOutcome& outcome = *outcomes[i];
-    plan.by_slots[i].waited =
-        static_cast<double>(outcome.waited_for_slot) / static_cast<double>(outcome.requests);
-    plan.by_slots[i].delay_p99_s = outcome.delay.p99;
+Result<Unit> fill_waits(Plan& plan, detail::WaitSimulator& waits, Executor& executor) {
+  std::vector<GridCell> pairs;
+  for (const AdvisoryRow& row : plan.by_slots) pairs.push_back(row.cell);
+  if (auto done = waits.simulate(pairs, executor); !done) return fail(std::move(done.error()));
+  for (AdvisoryRow& row : plan.by_slots) {
+    row.waited = waits.waited(row.cell);
+    const EventOutcome& outcome = waits.at(row.cell);
+    row.delay_p99_s = outcome.delay.p99;
+    row.simulated = waits.of_plan_tiers();
+    if (!row.simulated) continue;
+    row.served.gpu_hits = outcome.counts.gpu_hits;
+    row.served.host_to_device_loads = outcome.counts.host_to_device_loads;
+    row.served.disk_loads = outcome.counts.disk_loads;
+    row.served.refused = outcome.counts.refused_uses;
   }
   return Unit{};
 }
 
 /// Up to which traffic the chosen slots meet the floor, and the floor at twice the traffic.
-Result<Unit> fill_headroom(Plan& plan, const Trace& trace, Executor& executor) {
+Result<Unit> fill_headroom(Plan& plan, const Trace& trace, const BatchStream& stream, Executor& executor) {
   if (!plan.active.known) return Unit{};
   constexpr int kOctaves = 4;  // to either side
   constexpr int kSteps = 2;    // an octave
@@ -372,8 +474,12 @@ Result<Unit> fill_headroom(Plan& plan, const Trace& trace, Executor& executor) {
   const auto floors_at = [&](const std::vector<double>& traffic) -> Result<std::vector<std::uint32_t>> {
     std::vector<Result<std::uint32_t>> floors(traffic.size(), fail(Errc::kInvalid, "not computed"));
     executor.run(traffic.size(), [&](std::size_t i) {
-      const Result<ActivityCurve> activity = activity_curve(trace, traffic[i]);
-      floors[i] = activity ? Result<std::uint32_t>(floor_of(plan, *activity)) : fail(activity.error());
+      const Result<ActiveAtArrival> activity = active_at_arrival(trace, stream, traffic[i]);
+      // What the simulation found at this traffic holds at more of it.
+      const std::uint32_t known =
+          plan.floor_from == SlotsBound::kSimulation && traffic[i] >= 1 ? plan.slots_floor : 1;
+      floors[i] = activity ? Result<std::uint32_t>(std::max(floor_of(plan, *activity).slots, known))
+                           : fail(activity.error());
     });
     std::vector<std::uint32_t> all;
     for (const Result<std::uint32_t>& floor : floors) {
@@ -437,8 +543,12 @@ Result<Unit> fill_trace(Plan& plan, const Trace& trace, const BatchStream& strea
   if (!trace.arrival_s.empty())
     plan.span_s = trace.arrival_s[trace.arrival_s.size() - 1] - trace.arrival_s[0];
   if (!has_activity(trace)) return Unit{};
-  Result<ActivityCurve> activity = activity_curve(trace);
+  Result<ActivityCurve> activity = activity_curve(trace, stream);
   if (!activity) return fail(std::move(activity.error()));
+  plan.unknown_durations = activity->unknown_durations;
+  if (static_cast<double>(plan.unknown_durations) >
+      kUnknownDurationsMax * static_cast<double>(plan.requests_with_adapter))
+    return Unit{};
   plan.active = {true,
                  activity->active_mean(),
                  activity->active_quantile(0.5),
@@ -463,15 +573,43 @@ const char* name_of(PlanVerdict verdict) noexcept {
   return "infeasible";
 }
 
+const char* name_of(SlotsBound bound) noexcept {
+  switch (bound) {
+    case SlotsBound::kLargestRequest:
+      return "largest_request";
+    case SlotsBound::kQuantile:
+      return "quantile";
+    case SlotsBound::kMean:
+      return "mean";
+    case SlotsBound::kSimulation:
+      return "simulation";
+    case SlotsBound::kWorth:
+      return "worth";
+    case SlotsBound::kGpuMemory:
+      return "gpu_memory";
+    case SlotsBound::kHostMemory:
+      return "host_memory";
+    case SlotsBound::kAxisEnd:
+      return "axis_end";
+    case SlotsBound::kEveryAdapter:
+      break;
+  }
+  return "every_adapter";
+}
+
 double excess_disk_loads(const Plan& plan, const GridCell& cell) noexcept {
   const std::uint64_t excess = cell.disk_loads > plan.adapters ? cell.disk_loads - plan.adapters : 0;
   return plan.uses == 0 ? 0.0 : static_cast<double>(excess) / static_cast<double>(plan.uses);
 }
 
+bool meets_target(const Plan& plan, const GridCell& cell) noexcept {
+  return cell.refused == 0 && excess_disk_loads(plan, cell) <= plan.target_disk_loads;
+}
+
 Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor& executor) {
   const auto checked = check_options(options);
   if (!checked) return fail(checked.error());
-  auto stream = make_batch_stream(trace);
+  auto stream = make_batch_stream(trace, NextUses::kUnknown);
   if (!stream) return fail(stream.error());
   if (stream->requests() == 0)
     return fail(Errc::kInvalid,
@@ -496,6 +634,8 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   const LruCurve lru = lru_curve(stream->uses);
   plan.adapters = lru.compulsory_misses;
 
+  if (knows_the_future(plan.tiers)) compute_next_uses(stream->uses);
+
   using Step = std::function<Result<Unit>()>;
   const std::array<Step, 4> steps = {
       [&] { return fill_rank(plan, trace, options); },
@@ -507,11 +647,16 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
     if (const auto done = step(); !done) return fail(done.error());
 
   choose(plan);
+  std::optional<detail::WaitSimulator> waits;
+  if (plan.active.known) {
+    waits.emplace(plan, trace, *stream);
+    if (const auto raised = raise_floor(plan, *waits, executor); !raised) return fail(raised.error());
+  }
   plan.reason = reason_of(plan);
-  if (const auto known = fill_headroom(plan, trace, executor); !known) return fail(known.error());
+  if (const auto known = fill_headroom(plan, trace, *stream, executor); !known) return fail(known.error());
   fill_advisory(plan);
-  if (const auto simulated = simulate_slots(plan, trace, executor); !simulated)
-    return fail(simulated.error());
+  if (waits)
+    if (const auto filled = fill_waits(plan, *waits, executor); !filled) return fail(filled.error());
 
   const std::array<std::uint32_t, 1> slots = {plan.chosen.max_loras};
   const std::array<std::uint32_t, 1> host = {plan.chosen.max_cpu_loras};

@@ -39,9 +39,13 @@ std::vector<std::uint32_t> curve_sizes(const Plan& plan) {
   return sizes;
 }
 
+std::size_t place_of(const Plan& plan, std::uint32_t entries) {
+  const auto found = std::lower_bound(plan.curve_entries.begin(), plan.curve_entries.end(), entries);
+  return static_cast<std::size_t>(found - plan.curve_entries.begin());
+}
+
 PolicyGap gap_at(const Plan& plan, std::uint32_t entries) {
-  const auto place = std::lower_bound(plan.curve_entries.begin(), plan.curve_entries.end(), entries);
-  const auto at = static_cast<std::size_t>(place - plan.curve_entries.begin());
+  const std::size_t at = place_of(plan, entries);
   PolicyGap gap;
   gap.entries = entries;
   gap.best = std::numeric_limits<std::uint64_t>::max();
@@ -49,7 +53,7 @@ PolicyGap gap_at(const Plan& plan, std::uint32_t entries) {
     const std::uint64_t misses = curve.misses[at];
     if (curve.policy == "lru") gap.lru = misses;
     if (curve.policy == "belady") gap.belady = misses;
-    if (curve.policy.rfind("belady", 0) == 0 || curve.bypasses[at] > 0 || misses >= gap.best) continue;
+    if (curve.clairvoyant || curve.bypasses[at] > 0 || misses >= gap.best) continue;
     gap.best = misses;
     gap.best_policy = curve.policy;
   }
@@ -57,6 +61,68 @@ PolicyGap gap_at(const Plan& plan, std::uint32_t entries) {
   const auto whole = static_cast<double>(gap.lru) - static_cast<double>(gap.belady);
   gap.policy_matters = whole > 0 && closed / whole >= 0.1 && closed >= 0.005 * static_cast<double>(plan.uses);
   return gap;
+}
+
+/// Each policy once, under its own name; those that the gap is measured between always.
+Result<std::vector<std::string>> canonical_names(std::span<const std::string> policies) {
+  std::vector<std::string> names;
+  for (const std::string& written : policies) {
+    Result<PolicySpec> spec = parse_policy_spec(written);
+    if (!spec) return fail(std::move(spec.error()));
+    // Aliases become names, so that "opt" is seen to be belady.
+    const std::size_t parameters = written.find(':');
+    std::string name = spec->name + (parameters == std::string::npos ? "" : written.substr(parameters));
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
+  }
+  for (const char* needed : {"lru", "belady"})
+    if (std::find(names.begin(), names.end(), needed) == names.end()) names.emplace_back(needed);
+  return names;
+}
+
+/// Misses of each policy at curve_sizes. REQUIRES: next uses are known.
+Result<Unit> fill_curves(Plan& plan, const UseStream& stream, const LruCurve& lru,
+                         const std::vector<std::string>& names, Executor& executor) {
+  plan.curve_entries = curve_sizes(plan);
+  plan.lru_misses = lru.misses_at;
+  std::vector<ReplayJob> jobs;
+  for (const std::string& name : names) {
+    if (name == "lru") continue;  // the curve has it
+    for (const std::uint32_t entries : plan.curve_entries) {
+      Capacity capacity;
+      capacity.entries = entries;
+      jobs.push_back({name, capacity});
+    }
+  }
+  const auto results = replay_all(stream, SizeUnit::kObjects, jobs, executor);
+  if (!results) return fail(results.error());
+  std::size_t job = 0;
+  for (const std::string& name : names) {
+    PolicyCurve curve;
+    curve.policy = name;
+    curve.clairvoyant = is_clairvoyant(*parse_policy_spec(name));
+    for (const std::uint32_t entries : plan.curve_entries) {
+      const ReplayCounts* counts = name == "lru" ? nullptr : &(*results)[job++].counts;
+      curve.misses.push_back(counts == nullptr ? lru.misses(entries) : counts->misses);
+      curve.bypasses.push_back(counts == nullptr ? 0 : counts->bypasses);
+    }
+    plan.curves.push_back(std::move(curve));
+  }
+  return Unit{};
+}
+
+/// The table and the gaps, at the chosen sizes, from the curves.
+void fill_rows(Plan& plan) {
+  const std::size_t device = place_of(plan, plan.chosen.max_loras);
+  const std::size_t host = place_of(plan, plan.chosen.max_cpu_loras);
+  for (const PolicyCurve& curve : plan.curves)
+    plan.policies.push_back({curve.policy, curve.clairvoyant,
+                             curve.bypasses[device] + curve.bypasses[host] > 0, curve.misses[device],
+                             curve.misses[host]});
+  std::stable_sort(plan.policies.begin(), plan.policies.end(), [](const PolicyRow& a, const PolicyRow& b) {
+    return std::pair(a.clairvoyant, a.device_misses) < std::pair(b.clairvoyant, b.device_misses);
+  });
+  plan.device_gap = gap_at(plan, plan.chosen.max_loras);
+  plan.host_gap = gap_at(plan, plan.chosen.max_cpu_loras);
 }
 
 }  // namespace
@@ -116,61 +182,11 @@ Result<Unit> fill_working_set(Plan& plan, const Trace& trace, const UseStream& s
 
 Result<Unit> fill_policies(Plan& plan, UseStream& stream, const LruCurve& lru,
                            std::span<const std::string> policies, Executor& executor) {
-  std::vector<std::string> names;
-  for (const std::string& written : policies) {
-    Result<PolicySpec> spec = parse_policy_spec(written);
-    if (!spec) return fail(std::move(spec.error()));
-    // Aliases become names, so that "opt" is seen to be belady.
-    const std::size_t parameters = written.find(':');
-    std::string name = spec->name + (parameters == std::string::npos ? "" : written.substr(parameters));
-    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
-  }
-  // The gap is measured from LRU to Belady, so both are always there.
-  for (const char* needed : {"lru", "belady"})
-    if (std::find(names.begin(), names.end(), needed) == names.end()) names.emplace_back(needed);
-  plan.curve_entries = curve_sizes(plan);
-  plan.lru_misses = lru.misses_at;
-
-  compute_next_uses(stream);
-  std::vector<ReplayJob> jobs;
-  for (const std::string& name : names) {
-    if (name == "lru") continue;  // the curve has it
-    for (const std::uint32_t entries : plan.curve_entries) {
-      Capacity capacity;
-      capacity.entries = entries;
-      jobs.push_back({name, capacity});
-    }
-  }
-  const auto results = replay_all(stream, SizeUnit::kObjects, jobs, executor);
-  if (!results) return fail(results.error());
-
-  std::size_t job = 0;
-  for (const std::string& name : names) {
-    PolicyCurve curve{name, {}, {}};
-    for (const std::uint32_t entries : plan.curve_entries) {
-      const ReplayCounts* counts = name == "lru" ? nullptr : &(*results)[job++].counts;
-      curve.misses.push_back(counts == nullptr ? lru.misses(entries) : counts->misses);
-      curve.bypasses.push_back(counts == nullptr ? 0 : counts->bypasses);
-    }
-    plan.curves.push_back(std::move(curve));
-  }
-
-  const auto place_of = [&plan](std::uint32_t entries) {
-    const auto found = std::lower_bound(plan.curve_entries.begin(), plan.curve_entries.end(), entries);
-    return static_cast<std::size_t>(found - plan.curve_entries.begin());
-  };
-  const std::size_t device = place_of(plan.chosen.max_loras);
-  const std::size_t host = place_of(plan.chosen.max_cpu_loras);
-  for (const PolicyCurve& curve : plan.curves) {
-    plan.policies.push_back({curve.policy, curve.policy.rfind("belady", 0) == 0,
-                             curve.bypasses[device] + curve.bypasses[host] > 0, curve.misses[device],
-                             curve.misses[host]});
-  }
-  std::stable_sort(plan.policies.begin(), plan.policies.end(), [](const PolicyRow& a, const PolicyRow& b) {
-    return std::pair(a.clairvoyant, a.device_misses) < std::pair(b.clairvoyant, b.device_misses);
-  });
-  plan.device_gap = gap_at(plan, plan.chosen.max_loras);
-  plan.host_gap = gap_at(plan, plan.chosen.max_cpu_loras);
+  const auto names = canonical_names(policies);
+  if (!names) return fail(names.error());
+  if (stream.next_use.empty()) compute_next_uses(stream);
+  if (auto filled = fill_curves(plan, stream, lru, *names, executor); !filled) return filled;
+  fill_rows(plan);
   return Unit{};
 }
 
@@ -226,11 +242,18 @@ void fill_caveats(Plan& plan) {
         seconds_text(plan.disk_load_s),
         plan.load_times_measured ? "" : " (give yours: --slot-load-time, --disk-load-time)",
         share_text(plan.slot_worth_time)));
+    if (plan.unknown_durations > 0)
+      wrong.push_back(
+          fmt::format("{} of requests have no duration and count as holding no slot: waits are a "
+                      "little more than shown.",
+                      share_text(plan.unknown_durations, plan.requests_with_adapter)));
   } else {
-    wrong.emplace_back(
-        "The trace has no durations: how many adapters are active at once is unknown. Check that it stays "
-        "below "
-        "max_loras, or requests will wait for a slot.");
+    wrong.push_back(fmt::format(
+        "{}: how many adapters are active at once is unknown. Check that it stays below max_loras, "
+        "or requests will wait for a slot.",
+        plan.unknown_durations == 0 ? "The trace has no durations"
+                                    : share_text(plan.unknown_durations, plan.requests_with_adapter) +
+                                          " of requests have no duration"));
   }
   wrong.push_back(fmt::format("One trace{} is taken as typical; no confidence interval is given.",
                               plan.span_s > 0 ? " of " + seconds_text(plan.span_s) : ""));

@@ -39,7 +39,7 @@ std::string bytes_text(Bytes bytes) {
 }
 
 std::string seconds_text(double seconds) {
-  if (seconds < 1) return fmt::format("{:.3g} ms", seconds * 1e3);
+  if (seconds < 0.9995) return fmt::format("{:.3g} ms", seconds * 1e3);
   if (seconds < 120) return fmt::format("{:.3g} s", seconds);
   if (seconds < 2 * 3600) return fmt::format("{:.3g} min", seconds / 60);
   if (seconds < 48 * 3600) return fmt::format("{:.3g} h", seconds / 3600);

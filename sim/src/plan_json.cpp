@@ -30,6 +30,10 @@ Json advisory_json(const Plan& plan, const std::vector<AdvisoryRow>& rows) {
     one["host_memory_bytes"] = optional_bytes(row.host_memory);
     one["wait_probability"] = row.wait_probability < 0 ? Json() : Json(row.wait_probability);
     one["waited"] = row.waited < 0 ? Json() : Json(row.waited);
+    one["simulated"] = row.simulated ? Json{{"gpu_hits", row.served.gpu_hits},
+                                            {"host_to_device_loads", row.served.host_to_device_loads},
+                                            {"disk_loads", row.served.disk_loads}}
+                                     : Json();
     one["delay_p99_s"] = row.delay_p99_s < 0 ? Json() : Json(row.delay_p99_s);
     one["chosen"] = row.chosen;
     one["below_floor"] = row.below_floor;
@@ -59,6 +63,8 @@ Json trace_json(const Plan& plan) {
                 {"adapters", plan.adapters},
                 {"skipped_lines", plan.skipped_lines},
                 {"span_s", plan.span_s < 0 ? Json() : Json(plan.span_s)},
+                {"unknown_durations",
+                 plan.active.known || plan.unknown_durations > 0 ? Json(plan.unknown_durations) : Json()},
                 {"active_adapters", nullptr}};
   if (plan.active.known) {
     trace["active_adapters"] = Json{{"mean", plan.active.mean},
@@ -120,6 +126,9 @@ Json recommendation_json(const Plan& plan) {
   made["max_lora_rank"] = plan.max_lora_rank;
   made["max_lora_rank_from"] = plan.rank_given ? "option" : plan.rank_known ? "trace" : "default";
   made["slots_floor"] = plan.slots_floor;
+  made["slots_floor_from"] = name_of(plan.floor_from);
+  made["max_loras_from"] = name_of(plan.chosen_from);
+  made["waited"] = plan.waited < 0 ? Json() : Json(plan.waited);
   made["slots_limit"] = plan.slots_limit;
   made["host_limit"] = plan.host_limit;
   made["traffic_limit"] = plan.traffic_limit < 0 ? Json() : Json(plan.traffic_limit);

@@ -8,6 +8,12 @@
 
 namespace loracle::detail {
 
+const GridCell& served_at_choice(const Plan& plan) noexcept {
+  for (const AdvisoryRow& row : plan.by_slots)
+    if (row.chosen) return row.served;
+  return plan.chosen;
+}
+
 std::string closed_text(const PolicyGap& gap, std::uint64_t misses) {
   if (gap.lru <= gap.belady) return "-";
   const double closed = (static_cast<double>(gap.lru) - static_cast<double>(misses)) /
@@ -49,20 +55,33 @@ std::string policy_note(const PolicyRow& row) {
   return row.refuses ? "refuses some; a server cannot" : "";
 }
 
+namespace {
+
+/// Without durations half of the question is open, and the smaller half is answered.
+std::string unknown_waits(const Plan& plan) {
+  const std::string why =
+      plan.unknown_durations > 0
+          ? fmt::format("{} of requests have no duration (duration_s), and count as holding no slot",
+                        share_text(plan.unknown_durations, plan.requests_with_adapter))
+          : "the trace does not say how long requests hold their slots (duration_s)";
+  return fmt::format("WAITS UNKNOWN: {}, and with too few slots they wait for minutes", why);
+}
+
+}  // namespace
+
 std::string verdict_text(const Plan& plan) {
   switch (plan.verdict) {
     case PlanVerdict::kMeetsTarget:
-      // Without durations half of the question is open, and the smaller half is answered.
-      return plan.active.known
-                 ? "meets the target"
-                 : "meets the target for loads; WAITS UNKNOWN: the trace does not say how long requests hold "
-                   "their slots (duration_s), and with too few slots they wait for minutes";
+      return plan.active.known ? "meets the target" : "meets the target for loads; " + unknown_waits(plan);
     case PlanVerdict::kMissesTarget:
-      return "MISSES THE TARGET: the best that fits the limits";
+      return "MISSES THE TARGET: the best that fits the limits" +
+             (plan.active.known ? "" : "; " + unknown_waits(plan));
     case PlanVerdict::kInfeasible:
       break;
   }
-  return "INFEASIBLE: fewer slots fit than requests need at once";
+  return plan.floor_from == SlotsBound::kSimulation
+             ? "INFEASIBLE: too many requests wait for a slot"
+             : "INFEASIBLE: fewer slots fit than requests need at once";
 }
 
 std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view what) {
@@ -84,7 +103,7 @@ std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view wh
 }
 
 std::string effect_text(const Plan& plan) {
-  const GridCell& cell = plan.chosen;
+  const GridCell& cell = served_at_choice(plan);
   const double load_s = static_cast<double>(cell.host_to_device_loads) * plan.slot_load_s +
                         static_cast<double>(cell.disk_loads) * plan.disk_load_s;
   return fmt::format(

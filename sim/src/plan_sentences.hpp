@@ -8,6 +8,8 @@
 
 namespace loracle::detail {
 
+/// What the chosen pair does, simulated if it was.
+[[nodiscard]] const GridCell& served_at_choice(const Plan& plan) noexcept;
 [[nodiscard]] std::string verdict_text(const Plan& plan);
 [[nodiscard]] std::string effect_text(const Plan& plan);
 /// For how much more traffic the chosen slots are enough.

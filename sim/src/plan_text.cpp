@@ -79,9 +79,9 @@ std::string advisory(const Plan& plan, const std::vector<AdvisoryRow>& rows, boo
   for (const AdvisoryRow& row : rows) {
     const Bytes memory = by_slots ? row.slot_memory : row.host_memory;
     const std::string size = count_text(by_slots ? row.cell.max_loras : row.cell.max_cpu_loras);
-    const std::string hit = share_text(row.cell.gpu_hits, plan.uses);
-    const std::string slot_loads = count_text(row.cell.host_to_device_loads);
-    const std::string disk_loads = count_text(row.cell.disk_loads);
+    const std::string hit = share_text(row.served.gpu_hits, plan.uses);
+    const std::string slot_loads = count_text(row.served.host_to_device_loads);
+    const std::string disk_loads = count_text(row.served.disk_loads);
     const std::string weight = memory.value == 0 ? "-" : bytes_text(memory);
     const std::string note = row.chosen ? "<- " + detail::note_text(row) : detail::note_text(row);
     if (by_slots)
@@ -129,11 +129,15 @@ std::string plan_text(const Plan& plan) {
   out += fmt::format("\nSlots, with max_cpu_loras = {} (or max_loras where that is more)\n",
                      plan.chosen.max_cpu_loras);
   out += advisory(plan, plan.by_slots, true);
+  const bool simulated = !plan.by_slots.empty() && plan.by_slots.front().simulated;
   if (plan.active.known)
     out +=
-        "  wait: requests that find every slot busy; p99 delay: 99 % start sooner after they arrive, slots\n"
-        "  and loads waited for\n";
-  out += fmt::format("\nHost memory, with max_loras = {}\n", plan.chosen.max_loras);
+        "  wait: requests that waited for a slot, simulated; p99 delay: 99 % start sooner after they "
+        "arrive,\n"
+        "  slots and loads waited for\n";
+  if (simulated) out += "  hits and loads: simulated too; slots in use are not evicted\n";
+  out += fmt::format("\nHost memory, with max_loras = {}{}\n", plan.chosen.max_loras,
+                     simulated ? " (not simulated: requests hold nothing)" : "");
   out += advisory(plan, plan.by_host, false);
   out += "\nPolicies, each ruling one tier of that size alone\n";
   out += policies(plan);

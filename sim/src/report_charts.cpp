@@ -196,7 +196,7 @@ Json target_line(const Plan& plan, const std::vector<std::size_t>& columns, cons
   for (std::size_t c = 0; c < columns.size(); ++c) {
     for (std::size_t r = 0; r < grid.max_cpu_loras.size(); ++r) {
       const GridCell& cell = grid.at(r, columns[c]);
-      if (!cell.feasible || excess_disk_loads(plan, cell) > plan.target_disk_loads) continue;
+      if (!cell.feasible || !meets_target(plan, cell)) continue;
       points.push_back(Json{{"x", x[c]}, {"y", cell.max_cpu_loras}});
       points.push_back(Json{{"x", x[c + 1]}, {"y", cell.max_cpu_loras}});
       break;

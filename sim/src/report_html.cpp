@@ -84,12 +84,15 @@ void table_row(std::string& out, std::string_view cell, std::string_view row_cla
 }
 
 void advisory(std::string& out, const Plan& plan, const std::vector<AdvisoryRow>& rows, bool by_slots) {
+  const bool simulated = !plan.by_slots.empty() && plan.by_slots.front().simulated;
   out += "<div class=\"card scroll\">\n";
   out += fmt::format("<h3>{}</h3>\n<p class=\"soft\">{}</p>\n<table><thead>\n",
                      by_slots ? "More or fewer slots" : "More or less host memory",
-                     by_slots ? fmt::format("with max_cpu_loras = {}, or max_loras where that is more",
-                                            plan.chosen.max_cpu_loras)
-                              : fmt::format("with max_loras = {}", plan.chosen.max_loras));
+                     by_slots ? fmt::format("with max_cpu_loras = {}, or max_loras where that is more{}",
+                                            plan.chosen.max_cpu_loras,
+                                            simulated ? "; waits, hits and loads are simulated" : "")
+                              : fmt::format("with max_loras = {}{}", plan.chosen.max_loras,
+                                            simulated ? "; not simulated: requests hold nothing" : ""));
   std::vector<std::string> cells = {
       by_slots ? "max_loras" : "max_cpu_loras", "GPU hit", "slot loads", "disk loads", "beyond first uses",
       by_slots ? "slot memory" : "host memory", ""};
@@ -100,10 +103,10 @@ void advisory(std::string& out, const Plan& plan, const std::vector<AdvisoryRow>
     const Bytes memory = by_slots ? row.slot_memory : row.host_memory;
     const std::string_view row_class = row.chosen ? "chosen" : row.below_floor || row.over_limit ? "off" : "";
     cells = {count_text(by_slots ? row.cell.max_loras : row.cell.max_cpu_loras),
-             share_text(row.cell.gpu_hits, plan.uses),
-             count_text(row.cell.host_to_device_loads),
-             count_text(row.cell.disk_loads),
-             share_text(excess_disk_loads(plan, row.cell)),
+             share_text(row.served.gpu_hits, plan.uses),
+             count_text(row.served.host_to_device_loads),
+             count_text(row.served.disk_loads),
+             share_text(excess_disk_loads(plan, row.served)),
              memory.value == 0 ? "-" : bytes_text(memory),
              detail::note_text(row)};
     if (by_slots)
@@ -157,8 +160,9 @@ void decision(std::string& out, const Plan& plan) {
   out += fmt::format(
       "<p class=\"why\">{}</p>\n<p class=\"why\">Holds {}</p>\n</section>\n<section class=\"tiles\">\n",
       escaped(plan.reason), escaped(detail::headroom_text(plan)));
-  tile(out, share_text(plan.chosen.gpu_hits, plan.uses), "of uses find their adapter in a slot");
-  tile(out, share_text(plan.chosen.host_to_device_loads - plan.chosen.disk_loads, plan.uses),
+  const GridCell& served = detail::served_at_choice(plan);
+  tile(out, share_text(served.gpu_hits, plan.uses), "of uses find their adapter in a slot");
+  tile(out, share_text(served.host_to_device_loads - served.disk_loads, plan.uses),
        "load it from host memory");
   tile(out, share_text(excess_disk_loads(plan, plan.chosen)),
        fmt::format("load it from disk again; target {}", share_text(plan.target_disk_loads)));
@@ -188,7 +192,9 @@ void charts(std::string& out, const Plan& plan) {
              "The star is the choice. Dark is good: loads from host memory per 100 uses, plus {:.0f} times "
              "those from disk beyond first uses. Above the dashed line the disk target is met. {}",
              detail::kDiskWeight,
-             plan.verdict == PlanVerdict::kInfeasible
+             plan.verdict == PlanVerdict::kInfeasible && plan.floor_from == SlotsBound::kSimulation
+                 ? "Faded cells are over a memory limit; with the slots of the others too many requests wait."
+             : plan.verdict == PlanVerdict::kInfeasible
                  ? fmt::format(
                        "Faded cells are over a memory limit; of the others none has the {} that requests "
                        "need at once.",

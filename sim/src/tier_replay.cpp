@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "loracle/core/check.hpp"
 #include "loracle/policy/vllm_model.hpp"
 #include "tier_setup.hpp"
 
@@ -48,6 +49,7 @@ Result<TierReplay> replay_hierarchy(const BatchStream& stream, const TierOptions
       detail::make_tier_stack(stream.uses, options, policies, sink);
   if (!made) return fail(std::move(made.error()));
   detail::TierStack& stack = **made;
+  if (stack.clairvoyant) LORACLE_CHECK(stream.uses.next_use.size() == stream.uses.uses.size());
   for (std::uint64_t i = 0; i < stream.requests(); ++i) {
     const std::uint64_t begin = stream.begin[i];
     const std::span<const Row> batch = stream.batch(i);
@@ -63,12 +65,12 @@ Result<TierReplay> replay_hierarchy(const BatchStream& stream, const TierOptions
 
 }  // namespace
 
-Result<BatchStream> make_batch_stream(const Trace& trace) {
+Result<BatchStream> make_batch_stream(const Trace& trace, NextUses next_uses) {
   BatchStream stream;
   Result<UseStream> flat = make_use_stream(trace);
   if (!flat) return fail(std::move(flat.error()));
-  std::vector<std::uint64_t> last_request(trace.rows(),
-                                          0);  // from 1; tells a second mention within a request
+  // From 1; tells a second mention within a request. A trace without names has rows all the same.
+  std::vector<std::uint64_t> last_request(flat->rows, 0);
   std::vector<Row> uses;
   uses.reserve(trace.uses.size());
   stream.begin.reserve(trace.requests + 1);
@@ -79,11 +81,12 @@ Result<BatchStream> make_batch_stream(const Trace& trace) {
       if (std::exchange(last_request[index_of(row)], i + 1) != i + 1) uses.push_back(row);
     if (uses.size() == first) continue;
     stream.begin.push_back(uses.size());
+    stream.origin.push_back(i);
     stream.batch_max = std::max(stream.batch_max, static_cast<std::uint32_t>(uses.size() - first));
   }
   stream.uses = std::move(*flat);
   stream.uses.uses = Column<Row>(std::move(uses));
-  compute_next_uses(stream.uses);
+  if (next_uses == NextUses::kKnown) compute_next_uses(stream.uses);
   return stream;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <list>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "loracle/core/rng.hpp"
@@ -24,6 +25,14 @@ struct Direct {
   std::uint64_t waits = 0;
 };
 
+/// Each adapter of a request once, as a server counts them.
+std::vector<Row> distinct_of(std::span<const Row> batch) {
+  std::vector<Row> rows;
+  for (const Row row : batch)
+    if (std::find(rows.begin(), rows.end(), row) == rows.end()) rows.push_back(row);
+  return rows;
+}
+
 /// The cache itself at one size, without cleverness: a list of residents, those in use, a list of ends.
 Direct simulate(const Trace& trace, std::size_t slots) {
   struct End {
@@ -39,14 +48,14 @@ Direct simulate(const Trace& trace, std::size_t slots) {
     while (!idle.empty() && distinct() + idle.size() > slots) idle.pop_back();
   };
   for (std::uint64_t i = 0; i < trace.requests; ++i) {
-    const auto batch = trace.batch(i);
+    const std::vector<Row> batch = distinct_of(trace.batch(i));
     if (batch.empty()) continue;
     for (;;) {
       const auto first = std::min_element(ends.begin(), ends.end(), [](const End& a, const End& b) {
         return a.at_s != b.at_s ? a.at_s < b.at_s : a.request < b.request;
       });
       if (first == ends.end() || first->at_s > trace.arrival_s[i]) break;
-      for (const Row row : trace.batch(first->request)) {
+      for (const Row row : distinct_of(trace.batch(first->request))) {
         in_use.erase(in_use.find(row));
         if (in_use.count(row) == 0) idle.push_front(row);
       }
@@ -115,7 +124,7 @@ TEST(ActivityCurve, WithoutHoldingItIsThePlainLruCurve) {
   EXPECT_EQ(curve->waits(1), 0U);
 }
 
-// If this failed, the number of slots that a wait probability asks for would be off by one.
+// If this failed, the numbers of slots that waits and adapters in use ask for would be off by one.
 TEST(ActivityCurve, CountsByHand) {
   // a runs 0..10 s, b 1..11 s, then c at 2 s finds two in use; a again at 3 s is in use already.
   const Trace trace = trace_of({{0}, {1}, {2}, {0}}, 10);
@@ -127,9 +136,6 @@ TEST(ActivityCurve, CountsByHand) {
   EXPECT_EQ(curve->waits(1), 2U);
   EXPECT_EQ(curve->waits(2), 1U);
   EXPECT_EQ(curve->waits(3), 0U);
-  EXPECT_EQ(curve->slots_for(0), 3U);
-  EXPECT_EQ(curve->slots_for(0.25), 2U);
-  EXPECT_EQ(curve->slots_for(0.5), 1U);
   EXPECT_EQ(curve->active_quantile(0.25), 1U);
   EXPECT_EQ(curve->active_quantile(0.5), 2U);
   EXPECT_EQ(curve->active_quantile(1), 3U);
@@ -150,6 +156,43 @@ TEST(ActivityCurve, MoreTrafficIsTheSameRequestsSooner) {
     EXPECT_EQ(scaled->arrivals_at, direct->arrivals_at);
   }
   EXPECT_FALSE(activity_curve(with_durations(skewed_trace(3, 20, 400), 3, 8.0), 0));
+}
+
+// If this failed, the light pass would ask for another floor than the curve that is shown beside it.
+TEST(ActivityCurve, TheLightPassSeesTheSameAdaptersInUse) {
+  const Trace trace = with_durations(skewed_trace(4, 30, 2000), 4, 12.0);
+  const auto stream = make_batch_stream(trace);
+  ASSERT_TRUE(stream);
+  for (const double traffic : {0.5, 1.0, 3.0}) {
+    const auto curve = activity_curve(trace, *stream, traffic);
+    const auto light = active_at_arrival(trace, *stream, traffic);
+    ASSERT_TRUE(curve && light);
+    EXPECT_EQ(light->requests, curve->requests);
+    EXPECT_EQ(light->arrivals_at, curve->arrivals_at);
+    EXPECT_EQ(light->unknown_durations, curve->unknown_durations);
+  }
+}
+
+// If this failed, a trace built by hand, without names, would be counted beyond the ends of the columns.
+TEST(ActivityCurve, RowsNeedNoNames) {
+  Trace trace = with_durations(skewed_trace(5, 20, 400), 5, 6.0);
+  const auto named = activity_curve(trace);
+  trace.adapters.name = {};
+  ASSERT_EQ(trace.rows(), 0U);
+  const auto nameless = activity_curve(trace);
+  ASSERT_TRUE(named && nameless);
+  EXPECT_EQ(nameless->misses_at, named->misses_at);
+  EXPECT_EQ(nameless->waits_at, named->waits_at);
+}
+
+// If this failed, requests of unknown length would be taken for such that hold nothing, and nobody told.
+TEST(ActivityCurve, CountsUnknownDurations) {
+  Trace trace = trace_of({{0}, {}, {1}, {0}, {1}}, 5);
+  trace.duration_s = Column<float>(std::vector<float>{5, 0, 0, -1, 3});
+  const auto curve = activity_curve(trace);
+  ASSERT_TRUE(curve);
+  EXPECT_EQ(curve->requests, 4U);
+  EXPECT_EQ(curve->unknown_durations, 2U) << "the one without an adapter does not count";
 }
 
 // If this failed, times that are missing would be taken for zero, and every slot count for feasible.

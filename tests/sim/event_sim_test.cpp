@@ -9,6 +9,7 @@
 
 #include "loracle/core/rng.hpp"
 #include "loracle/traces/generate.hpp"
+#include "sim/event_twin.hpp"
 #include "sim/plan_traces.hpp"
 
 namespace loracle {
@@ -62,6 +63,8 @@ TEST(EventSim, PassesThoseWhoCannotStart) {
   const auto seated = simulate_events(trace, one_seat);
   ASSERT_TRUE(seated);
   EXPECT_DOUBLE_EQ(seated->slot_wait.max, 13);  // 2 s to 15 s
+  EXPECT_EQ(seated->waited_for_slot, 0U);
+  EXPECT_EQ(seated->waited_for_seat, 2U);
 }
 
 // If this failed, a load would be paid twice by those who wait for it together, or not at all.
@@ -93,6 +96,35 @@ TEST(EventSim, LoadsTakeTimeAndAreShared) {
   EXPECT_DOUBLE_EQ(stalled->delay.max, 4);
 }
 
+// If this failed, tiers that exclude one another would pay for what costs nothing, and not for what does.
+TEST(EventSim, ChargesLoadsByTheirWay) {
+  // One slot, exclusive: b comes from the origin by disk and slot, a moves down; a comes back by slot alone.
+  const Trace trace = timed(trace_of({{0}, {1}, {0}}), {0, 10, 20}, {1, 1, 1});
+  for (const bool stall : {false, true}) {
+    EventOptions options = options_of("lru", 1, 1);
+    options.tiers.boundary = Boundary::kExclusive;
+    options.disk.latency_s = 2;
+    options.slot.latency_s = 1;
+    options.loads_stall = stall;
+    const auto outcome = simulate_events(trace, options);
+    ASSERT_TRUE(outcome);
+    EXPECT_DOUBLE_EQ(outcome->load_wait.mean, (3.0 + 3.0 + 1.0) / 3) << stall;
+  }
+}
+
+// If this failed, a server that stands still while it loads would look as if it had too few slots.
+TEST(EventSim, AServerThatStandsStillIsNoLackOfSlots) {
+  const Trace trace = timed(trace_of({{0}, {1}}), {0, 1}, {1, 1});
+  EventOptions options = options_of("lru", 2, 2);
+  options.slot.latency_s = 4;
+  options.loads_stall = true;
+  const auto outcome = simulate_events(trace, options);
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->waited_for_slot, 0U);
+  EXPECT_EQ(outcome->slot_wait.max, 0);
+  EXPECT_DOUBLE_EQ(outcome->load_wait.max, 7);  // b: 1 s to 4 s, then its own until 8 s
+}
+
 // If this failed, the simulation in time would decide otherwise than the engine and the replay.
 TEST(EventSim, DecidesAsAReplayWhereNothingTakesTime) {
   for (const char* tiers : {"lru", "sieve/gdsf", "s3fifo/lru"}) {
@@ -108,6 +140,104 @@ TEST(EventSim, DecidesAsAReplayWhereNothingTakesTime) {
     EXPECT_EQ(outcome->counts, replayed->counts);
     EXPECT_EQ(outcome->delay.max, 0);
   }
+}
+
+struct RandomCase {
+  Trace trace;
+  EventOptions options;
+};
+
+/// Few adapters and slots, times that often coincide: each rule of the simulation meets the others.
+RandomCase random_case(std::uint64_t seed) {
+  Rng rng(seed);
+  const std::uint32_t adapters = 2 + rng.below(9);
+  const std::uint32_t several = rng.below(3) * 30;  // per cent of requests that name more than one
+  std::vector<std::vector<std::uint32_t>> requests(150);
+  std::vector<double> arrival_s;
+  std::vector<float> held_s;
+  double now_s = 0;
+  for (auto& request : requests) {
+    if (rng.below(20) > 0) request.push_back(rng.below(1 + rng.below(adapters)));
+    while (!request.empty() && request.size() < 5 && rng.below(100) < several)
+      request.push_back(rng.below(adapters));
+    arrival_s.push_back(now_s += 0.5 * rng.below(4));
+    held_s.push_back(static_cast<float>(0.5 * rng.below(12)));
+  }
+  RandomCase made;
+  made.trace = timed(trace_of(requests), std::move(arrival_s), std::move(held_s));
+  EventOptions& options = made.options;
+  options.tiers.tiers = std::vector<const char*>{"lru", "sieve/gdsf", "lru/fifo"}[rng.below(3)];
+  options.tiers.max_loras = 1 + rng.below(5);
+  options.tiers.max_cpu_loras = options.tiers.max_loras + rng.below(4);
+  if (rng.below(4) == 0) options.tiers.boundary = Boundary::kExclusive;
+  options.max_num_seqs = rng.below(3) == 0 ? 1 + rng.below(5) : 1U << 20U;
+  const std::uint32_t rows = made.trace.rows();
+  for (std::uint32_t pins = rng.below(options.tiers.max_loras); pins-- > 0;)
+    options.tiers.pins.push_back(Row{rng.below(rows)});
+  if (rng.below(3) == 0) {
+    std::vector<std::uint64_t> bytes;
+    for (std::uint32_t row = 0; row < rows; ++row) bytes.push_back(1 + rng.below(9));
+    made.trace.adapters.bytes = Column<std::uint64_t>(std::move(bytes));
+    options.tiers.gpu_memory = Bytes{std::uint64_t{9} * options.tiers.max_loras};  // any pins fit
+    options.tiers.cpu_memory = Bytes{std::uint64_t{9} * options.tiers.max_loras + rng.below(20)};
+    if (options.tiers.pins.empty()) options.tiers.gpu_memory = Bytes{std::uint64_t{4} + rng.below(30)};
+  }
+  if (rng.below(2) == 0) options.slot = {0.25 * rng.below(3), rng.below(2) == 0 ? 8.0 : 1e9};
+  if (rng.below(2) == 0) options.disk = {0.5 * rng.below(3), rng.below(2) == 0 ? 4.0 : 1e9};
+  options.loads_stall = rng.below(4) == 0;
+  return made;
+}
+
+// If this failed, who waits would be found fast, and wrong.
+TEST(EventSim, EqualsANaiveScanOfTheQueue) {
+  constexpr std::uint64_t kCases = 3000 / kShrink;
+  std::uint64_t waited = 0;
+  std::uint64_t refused = 0;
+  for (std::uint64_t seed = 0; seed < kCases; ++seed) {
+    const RandomCase one = random_case(seed);
+    const auto outcome = simulate_events(one.trace, one.options);
+    ASSERT_TRUE(outcome) << "seed " << seed << ": " << outcome.error().message;
+    const EventOutcome naive = testing::EventTwin(one.trace, one.options).run();
+    ASSERT_EQ(outcome->decision_log_hash, naive.decision_log_hash) << "seed " << seed;
+    ASSERT_EQ(outcome->waited_for_slot, naive.waited_for_slot) << "seed " << seed;
+    ASSERT_EQ(outcome->waited_for_seat, naive.waited_for_seat) << "seed " << seed;
+    ASSERT_EQ(outcome->shared_loads, naive.shared_loads) << "seed " << seed;
+    ASSERT_EQ(outcome->delay, naive.delay) << "seed " << seed;
+    ASSERT_EQ(*outcome, naive) << "seed " << seed;
+    waited += naive.waited_for_slot + naive.waited_for_seat;
+    refused += naive.refused;
+  }
+  EXPECT_GT(waited, kCases * 10) << "the cases are to be crowded";
+  EXPECT_GT(refused, kCases / 10);
+}
+
+// If this failed, a request that pins leave no room for would be in no count at all.
+TEST(EventSim, RefusesWhatPinsLeaveNoRoomFor) {
+  const Trace trace = timed(trace_of({{0}, {1, 2}, {1}}), {0, 1, 2}, {1, 1, 1});
+  EventOptions options = options_of("lru", 2, 3);
+  options.tiers.pins = {Row{0}};
+  const auto outcome = simulate_events(trace, options);
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->refused, 1U);
+  EXPECT_EQ(outcome->waited_for_slot, 0U);
+  EXPECT_EQ(outcome->counts.refused_uses, 2U);
+  // A pin named twice takes one slot: b finds the other.
+  const Trace three = timed(trace_of({{0}, {1}, {2}}), {0, 1, 2}, {1, 5, 1});
+  options.tiers.max_loras = 3;
+  options.tiers.pins = {Row{0}, Row{0}};
+  const auto twice = simulate_events(three, options);
+  ASSERT_TRUE(twice);
+  EXPECT_EQ(twice->waited_for_slot, 0U);
+}
+
+// If this failed, traces built by hand would be simulated beyond the ends of the columns.
+TEST(EventSim, RowsNeedNoNames) {
+  Trace trace = timed(trace_of({{0}, {1}, {0, 1}}), {0, 1, 2}, {3, 3, 3});
+  const auto named = simulate_events(trace, options_of("lru", 1, 2));
+  trace.adapters.name = {};
+  const auto nameless = simulate_events(trace, options_of("lru", 1, 2));
+  ASSERT_TRUE(named && nameless);
+  EXPECT_EQ(*nameless, *named);
 }
 
 // If this failed, every wait that the planner prints would be off: Erlang's formula for slots without reuse.

@@ -7,6 +7,7 @@
 #include <optional>
 #include <sstream>
 #include <string>
+#include <utility>
 
 #include "loracle/sim/curves.hpp"
 #include "loracle/sim/report.hpp"
@@ -134,8 +135,8 @@ TEST(Plan, CountsActiveAdaptersAsArrivalsFindThem) {
 }
 
 TEST(Plan, SaysHowMuchMoreTrafficItsSlotsHold) {
-  // One request a second, each of another adapter, holds its slot 2.5 s: at f times the traffic ceil(2.5 f) are
-  // in use. A figure that is off promises what the server cannot keep.
+  // One request a second, each of another adapter, holds its slot 2.5 s: at f times the traffic ceil(2.5 f)
+  // are in use. A figure that is off promises what the server cannot keep.
   PlanOptions options = with_model();
   options.slot_worth_time = 1;  // no slot beyond the floor is worth it
   const auto plan = planned(cyclic_trace(12, 600, 2.5F), options);
@@ -149,6 +150,156 @@ TEST(Plan, SaysHowMuchMoreTrafficItsSlotsHold) {
   ASSERT_TRUE(unknown.has_value());
   EXPECT_LT(unknown->traffic_limit, 0);
   EXPECT_NE(plan_text(*unknown).find("unknown without durations"), std::string::npos);
+}
+
+TEST(Plan, RaisesTheFloorUntilFewEnoughWait) {
+  // One request a second, each of another adapter, holds its slot 2.5 s: three are in use. But every one
+  // loads for 0.6 s first, so that three slots never catch up; four do. A floor that knows only durations
+  // praises three.
+  PlanOptions options = with_model();
+  options.slot_worth_time = 1;  // no slot beyond the floor is worth it
+  options.slot_load_s = 0.6;
+  const Trace trace = cyclic_trace(12, 100, 2.5F);
+  const auto plan = planned(trace, options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->active.max, 3U);
+  EXPECT_EQ(plan->chosen.max_loras, 4U);
+  EXPECT_EQ(plan->slots_floor, 4U);
+  EXPECT_EQ(plan->floor_from, SlotsBound::kSimulation);
+  EXPECT_EQ(plan->chosen_from, SlotsBound::kSimulation);
+  EXPECT_EQ(plan->waited, 0);
+  EXPECT_EQ(plan->verdict, PlanVerdict::kMeetsTarget);
+  EXPECT_NE(plan->reason.find("simulated, "), std::string::npos) << plan->reason;
+  for (const AdvisoryRow& row : plan->by_slots) {
+    EXPECT_EQ(row.below_floor, row.cell.max_loras < 4) << row.cell.max_loras;
+    if (row.chosen) {
+      EXPECT_EQ(row.waited, plan->waited);
+    }
+  }
+  // Where the memory holds no more than three, that is no plan at all.
+  options.gpu_memory = Bytes{kSlot * 3};
+  const auto tight = planned(trace, options);
+  ASSERT_TRUE(tight.has_value()) << tight.error().message;
+  EXPECT_EQ(tight->chosen.max_loras, 3U);
+  EXPECT_EQ(tight->verdict, PlanVerdict::kInfeasible);
+  EXPECT_GT(tight->waited, 0.5);
+  EXPECT_NE(tight->reason.find("even 3 slots leave"), std::string::npos) << tight->reason;
+}
+
+TEST(Plan, DoesNotTakeUnknownDurationsForNone) {
+  // Every other request has no duration: taken for zero, half of the slots that requests hold are not seen.
+  Trace trace = cyclic_trace(6, 200, 2.5F);
+  std::vector<float> held_s(trace.requests, 2.5F);
+  for (std::size_t i = 0; i < held_s.size(); i += 2) held_s[i] = 0;
+  trace.duration_s = Column<float>(held_s);
+  const auto half = planned(trace, PlanOptions{});
+  ASSERT_TRUE(half.has_value()) << half.error().message;
+  EXPECT_FALSE(half->active.known);
+  EXPECT_NE(plan_text(*half).find("WAITS UNKNOWN: 50.0 % of requests have no duration"), std::string::npos)
+      << plan_text(*half);
+  // A few are said, and borne.
+  held_s.assign(held_s.size(), 2.5F);
+  held_s[3] = 0;
+  trace.duration_s = Column<float>(held_s);
+  const auto few = planned(trace, PlanOptions{});
+  ASSERT_TRUE(few.has_value());
+  EXPECT_TRUE(few->active.known);
+  EXPECT_TRUE(std::any_of(few->limits.begin(), few->limits.end(), [](const std::string& limit) {
+    return limit.find("0.08 % of requests have no duration") == 0;
+  }));
+  // All of them: the trace has none.
+  trace.duration_s = Column<float>(std::vector<float>(held_s.size(), 0.0F));
+  const auto none = planned(trace, PlanOptions{});
+  ASSERT_TRUE(none.has_value());
+  EXPECT_NE(plan_text(*none).find("does not say how long"), std::string::npos);
+}
+
+TEST(Plan, SaysWhatBoundTheSlots) {
+  // A reader who is told the wrong bound loosens the wrong one.
+  const auto bound = [](const Trace& trace, const PlanOptions& options) {
+    const auto plan = planned(trace, options);
+    EXPECT_TRUE(plan.has_value()) << plan.error().message;
+    return std::pair(std::string(plan ? name_of(plan->chosen_from) : "none"), plan ? plan->reason : "");
+  };
+  const Trace skewed = skewed_trace(3, 90, 4000);
+  PlanOptions options = with_model();
+  EXPECT_EQ(bound(cyclic_trace(10, 100), options).first, "every_adapter");
+  PlanOptions keen = options;
+  keen.slot_load_s = 0.05;
+  EXPECT_EQ(bound(skewed, keen).first, "worth");
+  PlanOptions eager = options;
+  eager.slot_worth_time = eager.slot_worth = 0;
+  eager.gpu_memory = Bytes{kSlot * 7};
+  EXPECT_EQ(bound(skewed, eager).first, "gpu_memory");
+  eager.gpu_memory = Bytes::max();
+  eager.host_memory = Bytes{kSlot * 9};
+  const auto [host, host_reason] = bound(skewed, eager);
+  EXPECT_EQ(host, "host_memory");
+  EXPECT_NE(host_reason.find("no more than 9 adapters fit host memory"), std::string::npos) << host_reason;
+  eager.host_memory = Bytes::max();
+  EXPECT_EQ(bound(skewed_trace(4, 5000, 9000), eager).first, "axis_end");
+  PlanOptions frugal = options;
+  frugal.slot_worth_time = frugal.slot_worth = 1;
+  std::vector<std::vector<std::uint32_t>> requests;
+  for (std::uint32_t i = 0; i < 500; ++i) requests.push_back({i % 20});
+  requests.push_back({0, 1, 2, 3, 4});
+  EXPECT_EQ(bound(trace_of(requests), frugal).first, "largest_request");
+  EXPECT_EQ(bound(cyclic_trace(12, 100, 2.5F), frugal).first, "quantile");
+  // Most requests come alone; the others find twenty in use, so that nine are on average.
+  Trace crowds = cyclic_trace(40, 25);
+  std::vector<float> held_s(crowds.requests, 0.5F);
+  std::fill(held_s.begin() + 600, held_s.end(), 20.0F);
+  crowds.duration_s = Column<float>(std::move(held_s));
+  frugal.max_wait_probability = 0.6;
+  EXPECT_EQ(bound(crowds, frugal).first, "mean");
+}
+
+TEST(Plan, ShowsHitsOfSlotsThatAreHeld) {
+  // An order of requests alone says that an adapter may be evicted at once, even one that is held for 8 s.
+  // What the table shows must be what the server would do, in every form of the plan.
+  const Trace trace = skewed_trace(22, 60, 4000, 8);
+  const auto plan = planned(trace, with_model());
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  bool differs = false;
+  const auto json = nlohmann::json::parse(plan_json(*plan), nullptr, false);
+  for (std::size_t i = 0; i < plan->by_slots.size(); ++i) {
+    const AdvisoryRow& row = plan->by_slots[i];
+    EXPECT_TRUE(row.simulated);
+    EXPECT_EQ(row.served.gpu_hits + row.served.host_to_device_loads + row.served.refused, plan->uses);
+    EXPECT_EQ(json["advisory"]["max_loras"][i]["simulated"]["gpu_hits"], row.served.gpu_hits);
+    EXPECT_EQ(json["advisory"]["max_loras"][i]["gpu_hits"], row.cell.gpu_hits);
+    differs |= row.served.gpu_hits != row.cell.gpu_hits;
+  }
+  EXPECT_TRUE(differs);
+  PlanOptions vllm = with_model();
+  vllm.tiers = "vllm";
+  const auto other = planned(skewed_trace(22, 20, 500, 8), vllm);
+  ASSERT_TRUE(other.has_value());
+  EXPECT_FALSE(other->by_slots.front().simulated) << "lru/lru was simulated: its counts are not vLLM's";
+}
+
+TEST(Plan, WritesOneSecondAsOneSecond) {
+  // "1e+03 ms" is what three digits make of 999.6.
+  PlanOptions options;
+  options.slot_load_s = 0.9996;
+  const auto plan = planned(skewed_trace(3, 20, 400, 2), options);
+  ASSERT_TRUE(plan.has_value());
+  EXPECT_EQ(plan_text(*plan).find("e+03"), std::string::npos);
+  EXPECT_NE(plan_text(*plan).find("1 s into a"), std::string::npos) << plan_text(*plan);
+}
+
+TEST(Plan, WaitsForSeatsAreNoWaitsForSlots) {
+  // 400 requests at once of two adapters: with two slots nobody waits for one, however many seats the server
+  // has.
+  std::vector<std::vector<std::uint32_t>> requests;
+  for (std::uint32_t i = 0; i < 2000; ++i) requests.push_back({i % 2});
+  PlanOptions options;
+  options.slot_load_s = options.disk_load_s = 0;
+  const auto plan = planned(trace_of(requests, 400), options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->verdict, PlanVerdict::kMeetsTarget);
+  EXPECT_EQ(plan->waited, 0);
+  EXPECT_NE(plan_text(*plan).find("waited for a slot, simulated"), std::string::npos);
 }
 
 TEST(Plan, NeverGivesFewerSlotsThanTheLargestRequestNeeds) {

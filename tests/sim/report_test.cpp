@@ -91,6 +91,20 @@ TEST(Report, EveryChartIsWellFormedAndTheChoiceIsStarred) {
   EXPECT_NE(charts[1].find("belady"), std::string::npos);
 }
 
+TEST(Report, TheTargetLineLeavesOutWhatIsRefused) {
+  // Slots too few for a request refuse it and so load nothing: the line would call that good.
+  std::vector<std::vector<std::uint32_t>> requests;
+  for (std::uint32_t i = 0; i < 400; ++i) requests.push_back({i % 20});
+  requests.push_back({0, 1, 2});
+  InlineExecutor executor;
+  const auto plan = make_plan(testing::trace_of(requests), PlanOptions{}, executor);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  const auto grid = nlohmann::json::parse(charts_of(plan_html(*plan))[0], nullptr, false);
+  const auto& line = grid["data"][1]["values"];
+  ASSERT_FALSE(line.empty());
+  EXPECT_GT(line[0]["x"].get<double>(), 2) << "three slots begin between 2 and 3";
+}
+
 TEST(Report, AHostileNameStaysText) {
   // Trace names come from outside; a page that runs them is a hole.
   const std::string hostile = "</script><script>alert(1)</script><img onerror=\"x\">&'.jsonl";

@@ -8,11 +8,15 @@
 /// it, is decided by the hierarchy of the engine; running requests hold leases on their adapters.
 /// Loads: from disk into host memory, from there into a slot; each way is one channel, first come, first
 /// served, so that loads under way share its bandwidth. A request for an adapter that is on its way waits for
-/// what is left of it. Or loads stall: everything stands still while one runs, as in vLLM today.
+/// what is left of it. What is moved out of a slot into host memory takes no time. Or loads stall: everything
+/// stands still while one runs, as in vLLM today.
 /// Invariants: 1. Decisions are those of a hierarchy asked in the order in which requests start. 2. Equal
-/// inputs, equal outcome. 3. Without contention and with loads that take no time, nobody waits.
-/// Cost: O(uses + starts x waiting) in the worst case; where slots are enough, O(uses log running).
-/// Memory: 17 bytes a request, 20 a row. Threads: none. No clock.
+/// inputs, equal outcome. 3. Without contention and with loads that take no time, nobody waits. 4. Who is not
+/// refused is served: a request that fits no tier beside the pins is refused when it arrives.
+/// Cost: O(uses log(running + sets of adapters waited for)), where requests need one adapter each; an adapter
+/// that is taken or comes free costs one step more a set of several that waits for it. With byte limits an
+/// end may look at every set. Memory: 12 bytes a request, 30 a row, about 60 a set that was ever waited for.
+/// Threads: none. No clock.
 /// Errors: those of check_tier_options and of pins; kInvalid (no arrival times or durations, tiers `vllm`, a
 /// rate or time that is not positive).
 /// Not modelled yet: batches that slow each other down, several replicas, priorities, prefetch.
@@ -48,24 +52,32 @@ struct WaitTimes {
   double p50 = 0;
   double p99 = 0;
   double max = 0;
+
+  friend bool operator==(const WaitTimes&, const WaitTimes&) = default;
 };
 
 struct EventOutcome {
-  std::uint64_t requests = 0;  // that name an adapter
-  std::uint64_t refused = 0;   // larger than the tiers
-  std::uint64_t waited_for_slot = 0;
+  std::uint64_t requests = 0;         // that name an adapter
+  std::uint64_t refused = 0;          // larger than the tiers, or than what the pins leave of them
+  std::uint64_t waited_for_slot = 0;  // their adapters could not all have slots when they arrived
+  std::uint64_t waited_for_seat = 0;  // they could, but too many requests ran
   std::uint64_t waited_for_load = 0;
   std::uint64_t shared_loads = 0;  // uses that joined a load which was under way
   WaitTimes slot_wait;             // for slots and seats
-  WaitTimes load_wait;
-  WaitTimes delay;       // both: what is added to the time to first token
-  double stalled_s = 0;  // with loads_stall: that nothing ran
+  WaitTimes load_wait;             // for loads, those too that the server stands still for
+  WaitTimes delay;                 // both: what is added to the time to first token
+  double stalled_s = 0;            // with loads_stall: that nothing ran
   std::uint64_t waiting_max = 0;
   HierarchyCounts counts;
   std::uint64_t decision_log_hash = 0;
+
+  friend bool operator==(const EventOutcome&, const EventOutcome&) = default;
 };
 
 [[nodiscard]] Result<EventOutcome> simulate_events(const Trace& trace, const EventOptions& options,
                                                    DecisionSink* sink = nullptr);
+/// The same for a stream prepared once. REQUIRES: it was made from this trace.
+[[nodiscard]] Result<EventOutcome> simulate_events(const Trace& trace, const BatchStream& stream,
+                                                   const EventOptions& options, DecisionSink* sink = nullptr);
 
 }  // namespace loracle

@@ -14,16 +14,22 @@
 ///  4. Knee. A further slot is taken only if the loads it saves are worth its memory, on the lower convex
 ///     hull of the curve: where the trace has times, if they take `slot_worth_time` of the server's time or
 ///     more, at `slot_load_s` each; else, if they are `slot_worth` per use or more. Ties: fewer slots.
+///  5. Waits. Where durations are known, the chosen pair is simulated in time (event_sim.hpp; the tiers asked
+///     for, or lru/lru where those are vLLM's own or know the future). If more than max_wait_probability of
+///     the requests wait for a slot, the floor rises to the next slot count of the grid at which few enough
+///     do, found by doubling and halving steps, and the choice is made again from there. Where no slots
+///     within the limits do, the plan is infeasible.
 ///
-/// Where durations are known, the floor is also computed for more and for less traffic (traffic_limit, to some
-/// 4 %), and the slot counts of the advisory table are also simulated in time (of the tiers
-/// asked for, or lru/lru where those are vLLM's own or know the future): who waits for a slot, and the delay
-/// by slots and loads. What it does not model: batches that slow each other down; and in the grid a slot held
-/// by a running request is evictable. The trace is taken to be typical: no confidence interval is given.
+/// Where durations are known, the floor of rule 1 is also computed for more and for less traffic
+/// (traffic_limit, to some 4 %), and the slot counts of the advisory table are simulated too: who waits for a
+/// slot, the delay by slots and loads, and the hits and loads themselves. What it does not model: batches
+/// that slow each other down; and in the grid a slot held by a running request is evictable. The trace is
+/// taken to be typical: no confidence interval is given.
 /// Deterministic: equal inputs, equal Plan, whatever the executor. No clock. Cost: one pass for an lru/lru
-/// grid, one replay a cell for others; policies x sizes replays for the curves. Threads: none but the
-/// executor's. Errors: kInvalid (option; trace without any adapter use), kNotFound (model, module, policy),
-/// kTooLarge (not even one slot or one adapter fits the memory given), and those of replay and sweep_grid.
+/// grid, one replay a cell for others; policies x sizes replays for the curves; where durations are known,
+/// some ten to thirty simulations and as many light passes. Threads: none but the executor's. Errors:
+/// kInvalid (option; trace without any adapter use), kNotFound (model, module, policy), kTooLarge (not even
+/// one slot or one adapter fits the memory given), and those of replay and sweep_grid.
 
 #include <cstdint>
 #include <string>
@@ -47,7 +53,7 @@ struct PlanOptions {
   Bytes gpu_memory = Bytes::max();     // for LoRA slots
   Bytes host_memory = Bytes::max();    // for adapters
   double target_disk_loads = 0.01;     // per use, beyond first uses
-  double max_wait_probability = 0.01;  // share of requests that may find more in use than there are slots
+  double max_wait_probability = 0.01;  // share of requests that may wait for a slot: rules 1 and 5
   double slot_worth_time = 0.0005;     // share of the server's time that one more slot must save
   double slot_load_s = 0.008;          // host memory into a slot; a figure of the literature for 8B models
   double disk_load_s = 0.1;            // disk into host memory: 84 MB at 840 MB/s
@@ -68,9 +74,25 @@ enum class PlanVerdict : std::uint8_t {
 /// "meets_target", "misses_target", "infeasible".
 [[nodiscard]] const char* name_of(PlanVerdict verdict) noexcept;
 
+/// What keeps max_loras from being another: why not fewer, or why not more.
+enum class SlotsBound : std::uint8_t {
+  kLargestRequest,  // it needs so many at once
+  kQuantile,        // with fewer, too many requests find more adapters in use than there are slots
+  kMean,            // with fewer, there are fewer than are in use on average
+  kSimulation,      // with fewer, too many requests wait, simulated
+  kWorth,           // one more saves too little
+  kGpuMemory,       // no more fit
+  kHostMemory,      // no more adapters fit there, and those in slots are there too
+  kAxisEnd,         // the grid looks no further
+  kEveryAdapter,    // all have one
+};
+/// "largest_request", "quantile", "mean", "simulation", "worth", "gpu_memory", "host_memory", "axis_end",
+/// "every_adapter".
+[[nodiscard]] const char* name_of(SlotsBound bound) noexcept;
+
 /// Distinct adapters in use at once, as arriving requests find it, their own included.
 struct ActiveAdapters {
-  bool known = false;  // durations are in the trace
+  bool known = false;  // durations are in the trace, for all but 1 % of the requests
   double mean = 0;
   std::uint32_t p50 = 0;
   std::uint32_t p99 = 0;
@@ -81,8 +103,10 @@ struct ActiveAdapters {
 /// A line of an advisory table.
 struct AdvisoryRow {
   GridCell cell;
-  Bytes slot_memory{};  // 0 when unknown
-  Bytes host_memory{};  // 0 when unknown
+  GridCell served;         // its counts simulated, where slots in use are not evictable; else those of `cell`
+  bool simulated = false;  // `served` is, for the plan's tiers
+  Bytes slot_memory{};     // 0 when unknown
+  Bytes host_memory{};     // 0 when unknown
   bool chosen = false;
   double wait_probability = -1;  // requests that find all slots busy (activity_curve.hpp); < 0: unknown
   double waited = -1;            // requests that wait for a slot, simulated (event_sim.hpp); < 0: unknown
@@ -116,6 +140,7 @@ struct PolicyGap {
 
 struct PolicyCurve {
   std::string policy;
+  bool clairvoyant = false;
   std::vector<std::uint64_t> misses;    // [curve_entries]
   std::vector<std::uint64_t> bypasses;  // [curve_entries]
 };
@@ -159,7 +184,8 @@ struct Plan {
   std::uint32_t largest_request = 0;  // adapters
   double span_s = -1;                 // < 0: the trace has no times
   ActiveAdapters active;
-  ActivityCurve activity;  // empty where durations are unknown
+  ActivityCurve activity;               // empty where they are not known
+  std::uint64_t unknown_durations = 0;  // requests with an adapter, if others have a duration
 
   // what things weigh
   bool has_model = false;
@@ -176,8 +202,12 @@ struct Plan {
   // what to do
   PlanVerdict verdict = PlanVerdict::kMeetsTarget;
   GridCell chosen;
-  std::uint32_t slots_floor = 1;
-  std::uint32_t slots_limit = 0;  // that fit, and that the grid looked at
+  std::uint32_t slots_floor = 1;  // one more than slots_limit: even that many leave too many waiting
+  SlotsBound floor_from = SlotsBound::kLargestRequest;  // of the first four
+  std::uint32_t slots_limit = 0;                        // that fit, and that the grid looked at
+  SlotsBound limit_from = SlotsBound::kEveryAdapter;    // of the last four
+  SlotsBound chosen_from = SlotsBound::kWorth;          // what bound chosen.max_loras
+  double waited = -1;  // requests that wait for a slot at `chosen`, simulated; < 0: unknown
   std::uint32_t host_limit = 0;
   std::string flags;                  // "--enable-lora --max-loras 8 ..."
   std::string reason;                 // one sentence
@@ -207,6 +237,9 @@ struct Plan {
 
 /// Disk loads that are not the first use of an adapter, per use.
 [[nodiscard]] double excess_disk_loads(const Plan& plan, const GridCell& cell) noexcept;
+
+/// Nothing is refused, and disk loads stay within the target.
+[[nodiscard]] bool meets_target(const Plan& plan, const GridCell& cell) noexcept;
 
 /// For a terminal: at most 100 columns.
 [[nodiscard]] std::string plan_text(const Plan& plan);

@@ -36,22 +36,29 @@ struct TierReplay {
 
 /// A trace's requests with duplicates inside a request dropped: what tiers are replayed with. Prepared once.
 struct BatchStream {
-  UseStream uses;                    // flattened, in order
-  std::vector<std::uint64_t> begin;  // [requests + 1] into uses; requests without an adapter are left out
-  std::uint32_t batch_max = 0;       // adapters in the largest request
+  UseStream uses;                     // flattened, in order
+  std::vector<std::uint64_t> begin;   // [requests + 1] into uses; requests without an adapter are left out
+  std::vector<std::uint64_t> origin;  // [requests] which request of the trace it is
+  std::uint32_t batch_max = 0;        // adapters in the largest request
 
   [[nodiscard]] std::uint64_t requests() const noexcept { return begin.empty() ? 0 : begin.size() - 1; }
   [[nodiscard]] std::span<const Row> batch(std::uint64_t i) const noexcept {
     return uses.uses.view().subspan(begin[i], begin[i + 1] - begin[i]);
   }
 };
-[[nodiscard]] Result<BatchStream> make_batch_stream(const Trace& trace);
+
+/// Whether uses.next_use is filled: a pass over the uses that clairvoyant policies alone need.
+enum class NextUses : std::uint8_t { kKnown, kUnknown };
+
+[[nodiscard]] Result<BatchStream> make_batch_stream(const Trace& trace,
+                                                    NextUses next_uses = NextUses::kKnown);
 
 /// Checks what can be checked without a trace; `replay_tiers` does it too.
 [[nodiscard]] Result<Unit> check_tier_options(const TierOptions& options);
 
 /// Errors: kNotFound (unknown policy), kInvalid (a size of 0; max_cpu_loras < max_loras unless
 /// exclusive; byte limits with vllm), kAllPinned or kTooLarge (the pins do not fit).
+/// REQUIRES: next uses are known if a policy is clairvoyant.
 [[nodiscard]] Result<TierReplay> replay_tiers(const BatchStream& stream, const TierOptions& options,
                                               DecisionSink* sink = nullptr);
 
