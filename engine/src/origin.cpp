@@ -71,6 +71,10 @@ std::string_view scheme_of(std::string_view uri) noexcept {
   return scheme;
 }
 
+Result<LocalCopy> Origin::localize_content(const std::string& uri, const std::string& /*content*/) {
+  return localize(uri);
+}
+
 Result<std::string> Origin::content_of(const std::string& uri) {
   return fail(Errc::kUnsupported, fmt::format("{}: must be brought here to be examined", uri));
 }
@@ -90,6 +94,13 @@ Result<LocalCopy> localize(std::span<Origin* const> origins, const std::string& 
   const Result<Origin*> origin = origin_of(origins, uri);
   if (!origin) return fail(origin.error());
   return (*origin)->localize(uri);
+}
+
+Result<LocalCopy> localize_content(std::span<Origin* const> origins, const std::string& uri,
+                                   const std::string& content) {
+  const Result<Origin*> origin = origin_of(origins, uri);
+  if (!origin) return fail(origin.error());
+  return (*origin)->localize_content(uri, content);
 }
 
 }  // namespace loracle

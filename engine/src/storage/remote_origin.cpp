@@ -16,7 +16,7 @@ namespace loracle {
 namespace {
 
 const std::string kUriDigest = "uri_sha256";
-/// Manifests that are believed, and contents that are remembered; the oldest asked go first.
+/// Contents that are remembered; the oldest asked go first.
 constexpr std::size_t kUrisMax = 65'536;
 
 std::string digest_of(std::string_view uri) { return sha256_hex(std::as_bytes(std::span(uri))); }
@@ -32,10 +32,7 @@ bool is_out_of_reach(const Error& error) noexcept {
 class CachedOrigin final : public RemoteOrigin {
  public:
   CachedOrigin(StorageProvider& provider, CacheBackend& cache, const RemoteOriginOptions& options)
-      : provider_(provider),
-        cache_(cache),
-        options_(options),
-        clock_(options.clock != nullptr ? *options.clock : posix_clock()) {
+      : provider_(provider), cache_(cache), options_(options) {
     // What cannot be listed is merely not served stale. The last used comes last, and wins.
     if (const Result<std::vector<CacheItem>> items = cache_.list(); items)
       for (const CacheItem& item : *items)
@@ -46,17 +43,22 @@ class CachedOrigin final : public RemoteOrigin {
   [[nodiscard]] std::string_view scheme() const noexcept override { return provider_.scheme(); }
 
   [[nodiscard]] Result<LocalCopy> localize(const std::string& uri) override {
-    Result<LocalCopy> copy = serve(uri);
-    const std::lock_guard lock(mutex_);
-    ++counts_.requests;
-    if (!copy) ++counts_.failed;
-    return copy;
+    return counted(serve(uri, /*wanted=*/nullptr));
+  }
+
+  [[nodiscard]] Result<LocalCopy> localize_content(const std::string& uri,
+                                                   const std::string& content) override {
+    if (Result<CachedCopy> copy = cache_.get(content); copy) {
+      count_hit();
+      return counted(LocalCopy{std::move(copy->directory), content, std::move(copy->hold)});
+    }
+    return counted(serve(uri, &content));
   }
 
   [[nodiscard]] Files* remote_files() noexcept override { return &files_; }
 
   [[nodiscard]] Result<std::string> content_of(const std::string& uri) override {
-    Result<AdapterManifest> manifest = manifest_of(uri, digest_of(uri), /*may_be_known=*/false);
+    Result<AdapterManifest> manifest = manifest_of(uri, digest_of(uri));
     if (!manifest) return fail(std::move(manifest.error()));
     return std::move(manifest->content);
   }
@@ -74,21 +76,34 @@ class CachedOrigin final : public RemoteOrigin {
   };
   struct Known {
     std::string content;
-    AdapterManifest manifest;  // empty: of an earlier process
-    std::uint64_t asked_ns = 0;
     std::uint64_t order = 0;
   };
 
-  [[nodiscard]] Result<LocalCopy> serve(const std::string& uri) {
+  [[nodiscard]] Result<LocalCopy> counted(Result<LocalCopy> copy) {
+    const std::lock_guard lock(mutex_);
+    ++counts_.requests;
+    if (!copy) ++counts_.failed;
+    return copy;
+  }
+  void count_hit() {
+    const std::lock_guard lock(mutex_);
+    ++counts_.hits;
+  }
+
+  /// `wanted`: no other content is of use; null: whatever lies there.
+  [[nodiscard]] Result<LocalCopy> serve(const std::string& uri, const std::string* wanted) {
     const std::string uri_digest = digest_of(uri);
     for (std::uint32_t restarts = 0;; ++restarts) {
-      Result<AdapterManifest> manifest = manifest_of(uri, uri_digest, /*may_be_known=*/restarts == 0);
+      Result<AdapterManifest> manifest = manifest_of(uri, uri_digest);
       if (!manifest) {
         if (is_out_of_reach(manifest.error()))
           if (std::optional<LocalCopy> stale = last_known(uri_digest); stale) return std::move(*stale);
         if (manifest.error().code == Errc::kNotFound) forget(uri_digest);
         return fail(std::move(manifest.error()));
       }
+      if (wanted != nullptr && manifest->content != *wanted)
+        return fail(Errc::kCorrupt,
+                    fmt::format("{}: has changed since it was catalogued: add it again", uri));
       Result<LocalCopy> copy = bring(uri, uri_digest, *manifest);
       if (copy || copy.error().code != Errc::kCorrupt || restarts >= options_.restarts_max) return copy;
       const std::lock_guard lock(mutex_);
@@ -96,27 +111,15 @@ class CachedOrigin final : public RemoteOrigin {
     }
   }
 
-  [[nodiscard]] Result<AdapterManifest> manifest_of(const std::string& uri, const std::string& uri_digest,
-                                                    bool may_be_known) {
-    const std::uint64_t now_ns = clock_.now_ns();
-    {
-      const std::lock_guard lock(mutex_);
-      const auto known = known_.find(uri_digest);
-      if (may_be_known && known != known_.end() && !known->second.manifest.files.empty() &&
-          (now_ns - known->second.asked_ns) / 1'000'000 < options_.manifest_ttl_ms)
-        return known->second.manifest;
-      ++counts_.manifests;
-    }
+  [[nodiscard]] Result<AdapterManifest> manifest_of(const std::string& uri, const std::string& uri_digest) {
     Result<AdapterManifest> manifest = adapter_manifest(provider_, uri);
-    if (!manifest) return manifest;
     const std::lock_guard lock(mutex_);
-    Known& known = remember(uri_digest, manifest->content);
-    if (options_.manifest_ttl_ms != 0) known.manifest = *manifest;
-    known.asked_ns = now_ns;
+    ++counts_.manifests;
+    if (manifest) remember(uri_digest, manifest->content);
     return manifest;
   }
 
-  Known& remember(const std::string& uri_digest, const std::string& content) {
+  void remember(const std::string& uri_digest, const std::string& content) {
     Known& known = known_[uri_digest];
     if (known.order != 0) by_order_.erase(known.order);
     known.order = ++orders_;
@@ -126,7 +129,6 @@ class CachedOrigin final : public RemoteOrigin {
       known_.erase(by_order_.begin()->second);
       by_order_.erase(by_order_.begin());
     }
-    return known;
   }
 
   /// What was deleted is not served when its provider is out of reach later.
@@ -181,8 +183,7 @@ class CachedOrigin final : public RemoteOrigin {
     Result<CachedCopy> cached = cache_.get(manifest.content);
     if (!cached && cached.error().code != Errc::kNotFound) return fail(std::move(cached.error()));
     if (cached) {
-      const std::lock_guard lock(mutex_);
-      ++counts_.hits;
+      count_hit();
     } else {
       cached = fetch(uri, uri_digest, manifest);
       if (!cached) return fail(std::move(cached.error()));
@@ -220,7 +221,6 @@ class CachedOrigin final : public RemoteOrigin {
   StorageFiles files_{provider_};
   CacheBackend& cache_;
   const RemoteOriginOptions options_;
-  TimeSource& clock_;
 
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Flight>> flights_;  // by content

@@ -34,6 +34,11 @@ class Origin {
   [[nodiscard]] virtual std::string_view scheme() const noexcept = 0;
   /// REQUIRES: the URI has this scheme, or none for "file".
   [[nodiscard]] virtual Result<LocalCopy> localize(const std::string& uri) = 0;
+  /// For who knows which content is wanted: an origin that has it here need not ask whether the URI still
+  /// names it. What is answered may be another content all the same; kCorrupt where that is known before it
+  /// is brought here.
+  [[nodiscard]] virtual Result<LocalCopy> localize_content(const std::string& uri,
+                                                           const std::string& content);
 
   // To examine an adapter without bringing it here: what reads the files below a URI (paths are URIs), and
   // the content that localize would answer. Null and kUnsupported where it must be localized.
@@ -52,5 +57,7 @@ class Origin {
 
 /// Asks the origin of the URI's scheme.
 [[nodiscard]] Result<LocalCopy> localize(std::span<Origin* const> origins, const std::string& uri);
+[[nodiscard]] Result<LocalCopy> localize_content(std::span<Origin* const> origins, const std::string& uri,
+                                                 const std::string& content);
 
 }  // namespace loracle

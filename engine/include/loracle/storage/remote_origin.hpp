@@ -3,7 +3,10 @@
 ///
 /// The provider is asked what the adapter consists of (its manifest: one round trip, or up to four where it
 /// cannot list), and that names the entry of the cache. If it is there, it is leased; if not, room is made,
-/// the files are fetched into it in parts, it is published and leased.
+/// the files are fetched into it in parts, it is published and leased. Who names the content that is wanted
+/// (localize_content: every load of a catalogued adapter) gets it from the cache without the provider being
+/// asked: neither its absence, nor its refusals, nor an upload is in the way of what lies here. Not in the
+/// cache, and no longer what lies with the provider: kCorrupt, before the first byte.
 /// Invariants:
 ///  1. Any number of callers, from any thread, cost one download of a content, and share its error.
 ///  2. An adapter that changes while it is fetched is fetched anew, `restarts_max` times, and is never a
@@ -20,7 +23,6 @@
 #include <string>
 
 #include "loracle/core/result.hpp"
-#include "loracle/engine/env.hpp"
 #include "loracle/engine/origin.hpp"
 #include "loracle/storage/cache.hpp"
 #include "loracle/storage/fetch_adapter.hpp"
@@ -30,9 +32,7 @@ namespace loracle {
 
 struct RemoteOriginOptions {
   FetchAdapterOptions fetch;
-  std::uint64_t manifest_ttl_ms = 0;  // how long a manifest is believed; 0: the provider is always asked
   std::uint32_t restarts_max = 3;
-  TimeSource* clock = nullptr;  // of manifest_ttl_ms; null: the machine's
 };
 
 struct RemoteOriginStats {
