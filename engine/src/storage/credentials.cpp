@@ -323,33 +323,47 @@ Result<AwsCredentials> CredentialChain::get() {
     renewing.lock();
   }
   if (auto found = usable(false)) return *found;
+  {
+    const std::lock_guard lock(mutex_);
+    if (failed_ && options_.unix_s() < next_try_unix_s_) return fail(*failed_);
+  }
   Result<AwsCredentials> loaded = load();
-  if (!loaded) {
-    {
-      const std::lock_guard lock(mutex_);
-      next_try_unix_s_ = options_.unix_s() + kRetryAfterS;
-    }
-    if (auto old = usable(true)) return *old;
+  if (loaded) {
+    take(*loaded);
     return loaded;
   }
-  const std::lock_guard lock(mutex_);
-  current_ = *loaded;
-  has_current_ = true;
-  loaded_unix_s_ = options_.unix_s();
+  {
+    const std::lock_guard lock(mutex_);
+    next_try_unix_s_ = options_.unix_s() + kRetryAfterS;
+    failed_ = loaded.error();
+  }
+  if (auto old = usable(true)) return *old;
   return loaded;
 }
 
 bool CredentialChain::renew_refused(const AwsCredentials& refused) {
+  const std::lock_guard renewing(renewal_);
   {
     const std::lock_guard lock(mutex_);
-    if (has_current_ && current_ == refused) {
-      // Refused ones are asked for again at most that often: a wrong key is not a reason for a storm.
-      if (options_.unix_s() < loaded_unix_s_ + kRetryAfterS) return false;
-      has_current_ = false;
-    }
+    if (has_current_ && !(current_ == refused)) return true;
+    // Refused ones are asked for again at most that often: a wrong key is not a reason for a storm.
+    const std::int64_t now = options_.unix_s();
+    if (now < loaded_unix_s_ + kRetryAfterS) return false;
+    loaded_unix_s_ = now;
   }
-  const Result<AwsCredentials> found = get();
-  return found && !(*found == refused);
+  // The refused ones stay until there are others: what one bucket refuses may serve all others.
+  const Result<AwsCredentials> loaded = load();
+  if (!loaded) return false;
+  take(*loaded);
+  return !(*loaded == refused);
+}
+
+void CredentialChain::take(const AwsCredentials& loaded) {
+  const std::lock_guard lock(mutex_);
+  current_ = loaded;
+  has_current_ = true;
+  loaded_unix_s_ = options_.unix_s();
+  failed_.reset();
 }
 
 }  // namespace loracle
