@@ -222,6 +222,29 @@ TEST_F(RemoteOriginTest, ACacheThatIsTooSmallSaysSo) {
   EXPECT_EQ(provider_.fetches, 0U);
 }
 
+// If this failed, a burst of loads would be refused though room comes as soon as one of them is done.
+TEST_F(RemoteOriginTest, WaitsForRoomWhileAllIsLeased) {
+  open_cache(25'000);  // of 20'000 that one needs
+  open();
+  Result<LocalCopy> held = origin_->localize(uri("a"));
+  ASSERT_TRUE(held);
+  std::thread user([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    held->hold.reset();
+  });
+  Result<LocalCopy> next = origin_->localize(uri("b"));
+  user.join();
+  ASSERT_TRUE(next) << next.error().message;
+  EXPECT_EQ(files_in(next->directory), files_of("b", 1));
+
+  options_.room_wait_ms = 100;
+  open();
+  const Result<LocalCopy> refused = origin_->localize(uri("c"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kBusy) << "pressure that passes, not what the caller has pinned";
+  EXPECT_NE(refused.error().message.find("max_size_bytes"), std::string::npos) << refused.error().message;
+}
+
 // If this failed, the cache in memory could not stand where the one on disk does.
 TEST_F(RemoteOriginTest, WorksOnACacheInMemory) {
   MemoryCacheOptions options;

@@ -10,6 +10,7 @@
 
 #include "loracle/engine/digest.hpp"
 #include "storage/fetch_files.hpp"
+#include "storage/retry.hpp"
 #include "storage/storage_files.hpp"
 
 namespace loracle {
@@ -18,6 +19,7 @@ namespace {
 const std::string kUriDigest = "uri_sha256";
 /// Contents that are remembered; the oldest asked go first.
 constexpr std::size_t kUrisMax = 65'536;
+constexpr std::uint32_t kRoomPauseMs = 50;
 
 std::string digest_of(std::string_view uri) { return sha256_hex(std::as_bytes(std::span(uri))); }
 
@@ -201,7 +203,7 @@ class CachedOrigin final : public RemoteOrigin {
       }
       contents.files.push_back({file.name, file.size});
     }
-    Result<std::unique_ptr<CacheFill>> fill = cache_.begin(std::move(contents));
+    Result<std::unique_ptr<CacheFill>> fill = room_for(contents);
     if (!fill)
       return fail(fill.error().code, fmt::format("{}: {}", uri, fill.error().message), fill.error().detail);
     {
@@ -215,6 +217,19 @@ class CachedOrigin final : public RemoteOrigin {
       counts_.downloaded_bytes += manifest.bytes;
     }
     return (*fill)->publish(OnExisting::kKeep);
+  }
+
+  /// Loads let go of their entries when they have read them: what is all leased now need not be for long.
+  [[nodiscard]] Result<std::unique_ptr<CacheFill>> room_for(const CacheContents& contents) {
+    for (std::uint32_t waited_ms = 0;; waited_ms += kRoomPauseMs) {
+      Result<std::unique_ptr<CacheFill>> fill = cache_.begin(contents);
+      if (fill || fill.error().code != Errc::kAllPinned) return fill;
+      if (waited_ms >= options_.room_wait_ms) {
+        return fail(Errc::kBusy,
+                    fmt::format("no room came free in {} ms: {}", waited_ms, fill.error().message));
+      }
+      sleep_ms(kRoomPauseMs);
+    }
   }
 
   StorageProvider& provider_;

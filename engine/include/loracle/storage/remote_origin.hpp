@@ -16,7 +16,8 @@
 /// was last seen under the URI is served, if it is in the cache: `served_stale` counts it. That survives a
 /// restart. Entries carry the SHA-256 of their URI as metadata, not the URI: it may be a secret.
 /// Threads: any. The provider and the cache must outlive the origin; leases may outlive all three.
-/// Errors: those of provider and cache.
+/// Errors: those of provider and cache; kBusy where the cache has had no room for room_wait_ms, because all
+/// that could make some was leased.
 
 #include <cstdint>
 #include <memory>
@@ -33,6 +34,7 @@ namespace loracle {
 struct RemoteOriginOptions {
   FetchAdapterOptions fetch;
   std::uint32_t restarts_max = 3;
+  std::uint32_t room_wait_ms = 30'000;  // for a lease to end, where all that could make room is leased
 };
 
 struct RemoteOriginStats {
