@@ -245,6 +245,23 @@ TEST_F(RemoteOriginTest, WaitsForRoomWhileAllIsLeased) {
   EXPECT_NE(refused.error().message.find("max_size_bytes"), std::string::npos) << refused.error().message;
 }
 
+// If this failed, a server whose cache somebody has cleaned up would say that no adapter exists, for good.
+TEST_F(RemoteOriginTest, ACacheDirectoryThatWasDeletedIsMadeAnew) {
+  const Result<LocalCopy> before = origin_->localize(uri("a"));
+  ASSERT_TRUE(before);
+  fs::remove_all(folder_ / "cache");
+  for (const char* name : {"a", "b"}) {
+    const Result<LocalCopy> copy = origin_->localize(uri(name));
+    ASSERT_TRUE(copy) << copy.error().message;
+    EXPECT_EQ(files_in(copy->directory), files_of(name, 1));
+  }
+  // Deleted while a download is under way: that one is lost, and says so.
+  provider_.on_bytes = [&](const std::string&, std::uint64_t) { fs::remove_all(folder_ / "cache"); };
+  EXPECT_EQ(origin_->localize(uri("c")).error().code, Errc::kIo) << "the adapter is there";
+  provider_.on_bytes = nullptr;
+  EXPECT_TRUE(origin_->localize(uri("c")));
+}
+
 // If this failed, the cache in memory could not stand where the one on disk does.
 TEST_F(RemoteOriginTest, WorksOnACacheInMemory) {
   MemoryCacheOptions options;

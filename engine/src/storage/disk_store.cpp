@@ -27,6 +27,9 @@ constexpr std::string_view kEntries = "entries/";
 constexpr std::string_view kStaging = "staging/";
 constexpr std::size_t kHashLength = 64;
 constexpr std::size_t kSeqLength = 16;
+constexpr const char* kLock = "lock";
+/// Who deletes the directory faster than it can be made has no cache.
+constexpr int kRemakesMax = 4;
 
 std::string hash_of(std::string_view key) { return sha256_hex(std::as_bytes(std::span(key))); }
 
@@ -71,6 +74,14 @@ bool try_flock(int fd, int kind) noexcept {
   while (::flock(fd, kind | LOCK_NB) != 0)
     if (errno != EINTR) return false;
   return true;
+}
+
+/// Whether the open file is the one that lies at `path`.
+bool is_at(const UniqueFd& fd, const std::string& path) noexcept {
+  struct stat opened {};
+  struct stat found {};
+  return ::fstat(fd.get(), &opened) == 0 && ::stat(path.c_str(), &found) == 0 &&
+         opened.st_ino == found.st_ino && opened.st_dev == found.st_dev;
 }
 
 }  // namespace
@@ -152,6 +163,7 @@ class DiskStore::Fill final : public CacheFill {
 
 DiskStore::DiskStore(CacheIndex index, const DiskCacheOptions& options)
     : root_(fs::absolute(options.cache_dir).lexically_normal().string()),
+      create_dirs_(options.create_dirs),
       lock_timeout_ms_(options.lock_timeout_ms),
       index_(std::move(index)),
       places_(index_.rows()) {
@@ -166,43 +178,63 @@ Result<std::shared_ptr<DiskStore>> DiskStore::open(const DiskCacheOptions& optio
       options.policy, cache_capacity(options.max_size_bytes, options.max_items, kDiskCacheEntriesMax));
   if (!index) return fail(std::move(index.error()));
   auto store = std::make_shared<DiskStore>(std::move(*index), options);
-  std::error_code error;
-  if (options.create_dirs && fs::create_directories(store->root_, error) && !error)
-    fs::permissions(store->root_, fs::perms::owner_all, error);
-  if (error) return io_failed(store->root_, "make the cache's directory", error.value());
-  if (!fs::is_directory(store->root_, error)) {
-    return fail(Errc::kNotFound,
-                fmt::format("cache_dir {}: no such directory: make it, or set create_dirs", store->root_));
-  }
-  for (const std::string_view folder : {kEntries, kStaging}) {
-    const std::string path = store->path_of(folder);
-    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
-      return io_failed(path, "make the directory", errno);
-  }
-  Result<UniqueFd> entries = open_directory(store->path_of(kEntries));
-  if (!entries) return fail(std::move(entries.error()));
-  store->entries_ = std::move(*entries);
-  const std::string lock_path = store->path_of("lock");
-  store->lock_file_.reset(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!store->lock_file_.is_open()) return io_failed(lock_path, "open", errno);
-
   const std::lock_guard lock(store->mutex_);
+  if (Result<Unit> made = store->make_folders(); !made) return fail(std::move(made.error()));
   Result<DirectoryLock> directory = store->lock_directory();
   if (!directory) return fail(std::move(directory.error()));
   if (Result<Unit> scanned = store->scan(); !scanned) return fail(std::move(scanned.error()));
   return store;
 }
 
+Result<Unit> DiskStore::make_folders() {
+  std::error_code error;
+  if (create_dirs_ && fs::create_directories(root_, error) && !error)
+    fs::permissions(root_, fs::perms::owner_all, error);
+  if (error) return io_failed(root_, "make the cache's directory", error.value());
+  if (!fs::is_directory(root_, error)) {
+    return fail(Errc::kNotFound,
+                fmt::format("cache_dir {}: no such directory: make it, or set create_dirs", root_));
+  }
+  for (const std::string_view folder : {kEntries, kStaging}) {
+    const std::string path = path_of(folder);
+    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+      return io_failed(path, "make the directory", errno);
+  }
+  Result<UniqueFd> entries = open_directory(path_of(kEntries));
+  if (!entries) return fail(std::move(entries.error()));
+  entries_ = std::move(*entries);
+  const std::string lock_path = path_of(kLock);
+  lock_file_.reset(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock_file_.is_open()) return io_failed(lock_path, "open", errno);
+  return Unit{};
+}
+
+bool DiskStore::is_in_place() const {
+  return is_at(lock_file_, path_of(kLock)) && is_at(entries_, path_of(kEntries)) &&
+         ::access(path_of(kStaging).c_str(), F_OK) == 0;
+}
+
 Result<DiskStore::DirectoryLock> DiskStore::lock_directory() {
+  for (int remade = 0;; ++remade) {
+    {
+      Result<DirectoryLock> lock = lock_open_file();
+      if (!lock || remade == kRemakesMax || is_in_place()) return lock;
+    }
+    // Somebody has deleted the directory: a lock on what is not there any more keeps nobody out.
+    if (Result<Unit> made = make_folders(); !made) return fail(std::move(made.error()));
+  }
+}
+
+Result<DiskStore::DirectoryLock> DiskStore::lock_open_file() {
   using std::chrono::milliseconds;
   milliseconds pause(1);
   for (milliseconds waited(0);; waited += pause) {
     if (::flock(lock_file_.get(), LOCK_EX | LOCK_NB) == 0) return DirectoryLock(lock_file_.get());
     if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) return io_failed(path_of("lock"), "lock", errno);
+    if (errno != EWOULDBLOCK) return io_failed(path_of(kLock), "lock", errno);
     if (waited.count() >= lock_timeout_ms_) {
       return fail(Errc::kBusy, fmt::format("{}: another process has held it for {} ms: does one hang?",
-                                           path_of("lock"), waited.count()));
+                                           path_of(kLock), waited.count()));
     }
     pause = std::min(2 * pause, milliseconds(20));
     std::this_thread::sleep_for(pause);

@@ -69,6 +69,11 @@ class DiskStore : public std::enable_shared_from_this<DiskStore> {
   [[nodiscard]] std::string path_of(std::string_view name) const;
   [[nodiscard]] Place& at(Row row) { return places_[index_of(row)]; }
   [[nodiscard]] Result<DirectoryLock> lock_directory();
+  [[nodiscard]] Result<DirectoryLock> lock_open_file();
+  /// The root and all that lies directly in it, made where it is missing, and opened.
+  [[nodiscard]] Result<Unit> make_folders();
+  /// Nobody has deleted what we have open.
+  [[nodiscard]] bool is_in_place() const;
 
   // All of these: with the mutex; those that change the directory, with its lock too.
   [[nodiscard]] Result<Row> find(const std::string& key);
@@ -95,6 +100,7 @@ class DiskStore : public std::enable_shared_from_this<DiskStore> {
                                            std::shared_ptr<const CacheContents> contents);
 
   const std::string root_;
+  const bool create_dirs_;
   const std::uint32_t lock_timeout_ms_;
   UniqueFd lock_file_;
   UniqueFd entries_;

@@ -31,6 +31,13 @@ bool is_out_of_reach(const Error& error) noexcept {
   return error.code == Errc::kIo && !refused;
 }
 
+/// What the cache lacks, a directory say, must not be taken for the adapter.
+Error error_of_cache(const std::string& uri, Error error) {
+  if (error.code == Errc::kNotFound) error.code = Errc::kIo;
+  error.message = fmt::format("{}: {}", uri, error.message);
+  return error;
+}
+
 class CachedOrigin final : public RemoteOrigin {
  public:
   CachedOrigin(StorageProvider& provider, CacheBackend& cache, const RemoteOriginOptions& options)
@@ -204,8 +211,7 @@ class CachedOrigin final : public RemoteOrigin {
       contents.files.push_back({file.name, file.size});
     }
     Result<std::unique_ptr<CacheFill>> fill = room_for(contents);
-    if (!fill)
-      return fail(fill.error().code, fmt::format("{}: {}", uri, fill.error().message), fill.error().detail);
+    if (!fill) return fail(error_of_cache(uri, std::move(fill.error())));
     {
       const std::lock_guard lock(mutex_);
       ++counts_.downloads;
@@ -216,7 +222,9 @@ class CachedOrigin final : public RemoteOrigin {
       const std::lock_guard lock(mutex_);
       counts_.downloaded_bytes += manifest.bytes;
     }
-    return (*fill)->publish(OnExisting::kKeep);
+    Result<CachedCopy> copy = (*fill)->publish(OnExisting::kKeep);
+    if (!copy) return fail(error_of_cache(uri, std::move(copy.error())));
+    return copy;
   }
 
   /// Loads let go of their entries when they have read them: what is all leased now need not be for long.
