@@ -392,8 +392,14 @@ bool DiskStore::erase(Row row) {
     // Out of sight first: half an entry must never be taken for a whole one.
     const std::string name = staging_name(index_.size_of(row).value, next_seq());
     if (::rename(path.c_str(), path_of(name).c_str()) == 0) {
+      // Its record before all else: should the rest not go, what is put back is no entry, to any process.
+      static_cast<void>(::unlink(fmt::format("{}/{}", path_of(name), kRecordName).c_str()));
       is_gone = remove_tree(path_of(name)).has_value();
-      if (!is_gone) static_cast<void>(::rename(path_of(name).c_str(), path.c_str()));
+      if (!is_gone) {
+        static_cast<void>(::rename(path_of(name).c_str(), path.c_str()));
+        index_.hide(row);
+        at(row).is_retired = true;
+      }
     }
   }
   if (!is_gone) return false;
