@@ -208,6 +208,9 @@ TEST_F(RemoteOriginTest, ServesTheLastKnownContentWhileTheProviderIsOutOfReach) 
   EXPECT_EQ(origin_->localize(uri("a")).error().code, Errc::kNotFound);
   go_down({Errc::kDeadline, "too slow", 0});
   EXPECT_EQ(origin_->localize(uri("a")).error().code, Errc::kDeadline) << "deleted before it went away";
+  open_cache(1U << 20U);  // a restart
+  open();
+  EXPECT_EQ(origin_->localize(uri("a")).error().code, Errc::kDeadline) << "and deleted it stays";
 }
 
 // If this failed, a cache that is too small would look like a provider that is broken.

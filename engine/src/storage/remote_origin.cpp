@@ -140,13 +140,22 @@ class CachedOrigin final : public RemoteOrigin {
     }
   }
 
-  /// What was deleted is not served when its provider is out of reach later.
+  /// What was deleted is not served when its provider is out of reach later, not even by a later process,
+  /// which would remember it by what lies in the cache.
   void forget(const std::string& uri_digest) {
-    const std::lock_guard lock(mutex_);
-    const auto known = known_.find(uri_digest);
-    if (known == known_.end()) return;
-    by_order_.erase(known->second.order);
-    known_.erase(known);
+    {
+      const std::lock_guard lock(mutex_);
+      const auto known = known_.find(uri_digest);
+      if (known == known_.end()) return;
+      by_order_.erase(known->second.order);
+      known_.erase(known);
+    }
+    const Result<std::vector<CacheItem>> items = cache_.list();
+    if (!items) return;
+    for (const CacheItem& item : *items)
+      if (const auto uri = item.metadata.find(kUriDigest);
+          uri != item.metadata.end() && uri->second == uri_digest)
+        static_cast<void>(cache_.remove(item.key));
   }
 
   [[nodiscard]] std::optional<LocalCopy> last_known(const std::string& uri_digest) {
