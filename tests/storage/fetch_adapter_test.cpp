@@ -3,6 +3,7 @@
 #include "loracle/storage/fetch_adapter.hpp"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include <atomic>
 #include <cerrno>
@@ -168,6 +169,22 @@ TEST_F(FetchAdapterTest, NeitherChangesNorCutsPass) {
   EXPECT_EQ(fetch(options).error().code, Errc::kCorrupt);
   provider_.shorten = [](std::uint64_t) { return std::uint64_t{0}; };
   EXPECT_EQ(fetch(options).error().code, Errc::kCorrupt);
+}
+
+// If this failed, a limit on threads would end the server in the middle of a download.
+TEST_F(FetchAdapterTest, GoesOnWithTheThreadsThereAre) {
+  pthread_attr_t usual{};
+  pthread_attr_t huge{};
+  ASSERT_EQ(::pthread_getattr_default_np(&usual), 0);
+  ASSERT_EQ(::pthread_attr_init(&huge), 0);
+  ASSERT_EQ(::pthread_attr_setstacksize(&huge, std::size_t{1} << 47U), 0);  // more than there are addresses
+  ASSERT_EQ(::pthread_setattr_default_np(&huge), 0);
+  FetchAdapterOptions options;
+  options.part_bytes = 1000;
+  const Result<Unit> done = fetch(options);
+  ASSERT_EQ(::pthread_setattr_default_np(&usual), 0);
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(files_in(into()), files_);
 }
 
 // If this failed, a URI that leads to a huge file would fill the disk.

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -101,7 +102,11 @@ class PartFetch {
   [[nodiscard]] Result<Unit> run(std::uint32_t threads_max) {
     const std::size_t threads = std::min<std::size_t>(threads_max, parts_.size());
     std::vector<std::thread> others;
-    for (std::size_t i = 1; i < threads; ++i) others.emplace_back([this] { work(); });
+    others.reserve(threads);
+    try {
+      while (others.size() + 1 < threads) others.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {  // no more threads to be had: fewer do the same work
+    }
     work();
     for (std::thread& other : others) other.join();
     if (error_) return fail(std::move(*error_));
