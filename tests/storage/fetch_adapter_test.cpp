@@ -187,6 +187,18 @@ TEST_F(FetchAdapterTest, GoesOnWithTheThreadsThereAre) {
   EXPECT_EQ(files_in(into()), files_);
 }
 
+// If this failed, an adapter on a server that knows no ranges could not be fetched, or would be sent once for
+// each of its parts.
+TEST_F(FetchAdapterTest, WithoutRangesEachFileIsOnePart) {
+  provider_.knows_ranges = false;
+  FetchAdapterOptions options;
+  options.part_bytes = 1000;
+  const Result<Unit> done = fetch(options);
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(files_in(into()), files_);
+  EXPECT_LT(provider_.fetches, 12U) << "of 102 parts";
+}
+
 // If this failed, a URI that leads to a huge file would fill the disk.
 TEST_F(FetchAdapterTest, RefusesWhatIsTooLargeBeforeItsFirstByte) {
   FetchAdapterOptions options;

@@ -188,6 +188,21 @@ TEST(HttpStorage, AWholeAnswerToARangeIsCutToIt) {
   EXPECT_EQ(code(fetch(*provider, server.url("/a"), {200'000, 100'001, "\"v1\""})), Errc::kCorrupt);
 }
 
+// If this failed, each part of a long file would cost all that lies before it.
+TEST(HttpStorage, WithoutRangesNothingFarIntoAFileIsFetched) {
+  const std::string body = noise(3U << 20U, 7);
+  LoopbackServer server([&](Received request) {
+    request.headers.erase("range");
+    return serve_object(request, body, "\"v1\"");
+  });
+  const auto provider = make();
+  const Fetched far = fetch(*provider, server.url("/a"), {2U << 20U, 1'000, ""});
+  EXPECT_EQ(code(far), Errc::kUnsupported);
+  EXPECT_TRUE(far.bytes.empty());
+  EXPECT_EQ(server.requests().size(), 1U);
+  EXPECT_TRUE(fetch(*provider, server.url("/a"), {0, body.size(), ""}).bytes == body);
+}
+
 // If this failed, bytes of another place in the file would be taken for the ones asked for.
 TEST(HttpStorage, RefusesAnotherRangeThanItAskedFor) {
   for (const char* const range :

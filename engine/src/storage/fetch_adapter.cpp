@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <system_error>
@@ -23,6 +24,9 @@ constexpr std::string_view kConfig = "adapter_config.json";
 constexpr std::string_view kSafetensors = "adapter_model.safetensors";
 constexpr std::string_view kTorch = "adapter_model.bin";
 constexpr std::string_view kEmbeddings = "new_embeddings.safetensors";
+
+/// As a size of parts: a server that knows no ranges sends with each part all that lies before it, too.
+constexpr std::uint64_t kWholeFiles = std::numeric_limits<std::uint64_t>::max();
 
 /// The URI without slashes at its end: one adapter, one spelling.
 std::string_view trimmed(std::string_view uri) {
@@ -195,7 +199,11 @@ Result<Unit> fetch_files(StorageProvider& provider, const std::string& uri, cons
                                                file.size, options.file_bytes_max));
     }
   }
-  return PartFetch(provider, uri, manifest, descriptors, options.part_bytes).run(options.parts_at_once);
+  Result<Unit> done =
+      PartFetch(provider, uri, manifest, descriptors, options.part_bytes).run(options.parts_at_once);
+  if (!done && done.error().code == Errc::kUnsupported)
+    done = PartFetch(provider, uri, manifest, descriptors, kWholeFiles).run(options.parts_at_once);
+  return done;
 }
 
 Result<Unit> fetch_adapter(StorageProvider& provider, const std::string& uri, const AdapterManifest& manifest,

@@ -12,6 +12,9 @@
 namespace loracle {
 namespace {
 
+/// Of a whole object, to reach the bytes that are wanted. More of them for each part of a long object would
+/// be many times the object.
+constexpr std::uint64_t kSkipBytesMax = 1U << 20U;
 constexpr std::string_view kByDate = "date:";  // versions we made up begin with it; an ETag is quoted
 
 std::optional<std::uint64_t> number_in(std::string_view text) noexcept {
@@ -81,6 +84,12 @@ class Receiver {
       skip_ = 0;
       total = content->total;
     } else {  // a server that knows no ranges: what lies before ours goes by unused
+      if (reached_ == 0 && range.offset > kSkipBytesMax) {
+        return fail(Errc::kUnsupported,
+                    fmt::format("{}: the server knows no ranges, and sends {} bytes before "
+                                "those that were asked for",
+                                fetch_.uri, range.offset));
+      }
       skip_ = range.offset + reached_;
       if (const auto length = header_of(head.headers, "content-length")) total = number_in(*length);
     }

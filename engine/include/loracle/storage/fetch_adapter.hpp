@@ -3,8 +3,9 @@
 ///
 /// What belongs to it: adapter_config.json; adapter_model.safetensors or, if that is absent,
 /// adapter_model.bin; new_embeddings.safetensors if it is there. Nothing else is fetched.
-/// Files are fetched in parts, several at once. Every part names the etag of the manifest: an adapter that
-/// changes on the way ends in kCorrupt, and never becomes a mixture.
+/// Files are fetched in parts, several at once; from a server that knows no ranges, each file in one. Every
+/// part names the etag of the manifest: an adapter that changes on the way ends in kCorrupt, and never
+/// becomes a mixture.
 /// Errors: those of the provider; kNotFound (no config, or no weights), kTooLarge.
 
 #include <cstdint>

@@ -11,7 +11,8 @@
 /// Threads: any, several at once. Cost: a call is at least one round trip; nothing is cached here.
 /// Errors: kNotFound, kInvalid (a URI, or one that leads outside), kIo (detail: errno, HTTP status or
 /// CURLcode; after the retries), kCorrupt (changed, or length or checksum are wrong), kTooLarge, kCancelled
-/// (the sink said so), kDeadline.
+/// (the sink said so), kDeadline, kUnsupported (a range far into an object of a server that knows no
+/// ranges).
 
 #include <cstddef>
 #include <cstdint>
