@@ -199,6 +199,15 @@ TEST_F(FetchAdapterTest, WithoutRangesEachFileIsOnePart) {
   EXPECT_LT(provider_.fetches, 12U) << "of 102 parts";
 }
 
+// If this failed, parts of two versions would be put together and be taken for an adapter.
+TEST_F(FetchAdapterTest, WhatHasNoVersionIsNotFetched) {
+  provider_.has_etags = false;
+  const Result<AdapterManifest> refused = adapter_manifest(provider_, kUri);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kUnsupported);
+  EXPECT_NE(refused.error().message.find("adapter_config.json"), std::string::npos);
+}
+
 // If this failed, a URI that leads to a huge file would fill the disk.
 TEST_F(FetchAdapterTest, RefusesWhatIsTooLargeBeforeItsFirstByte) {
   FetchAdapterOptions options;

@@ -180,6 +180,12 @@ Result<AdapterManifest> adapter_manifest(StorageProvider& provider, const std::s
   std::sort(manifest.files.begin(), manifest.files.end(),
             [](const StoredObject& a, const StoredObject& b) { return a.name < b.name; });
   for (const StoredObject& file : manifest.files) {
+    if (file.etag.empty()) {
+      return fail(Errc::kUnsupported,
+                  fmt::format("{}/{}: the store names no version (ETag) of it, so that nobody could tell "
+                              "whether its parts belong together",
+                              uri, file.name));
+    }
     if (file.size > UINT64_MAX - manifest.bytes)
       return fail(Errc::kCorrupt, fmt::format("{}: sizes that no files have", uri));
     manifest.bytes += file.size;
