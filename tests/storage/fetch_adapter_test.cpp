@@ -208,6 +208,21 @@ TEST_F(FetchAdapterTest, WhatHasNoVersionIsNotFetched) {
   EXPECT_NE(refused.error().message.find("adapter_config.json"), std::string::npos);
 }
 
+// If this failed, a signed URL would be cut in the middle and its secret be shown, in an error about a file
+// that nobody has asked for.
+TEST_F(FetchAdapterTest, AUrlWithAQueryNamesNoAdapter) {
+  for (const std::string end : {"?token=secret", "#secret"}) {
+    const Result<AdapterManifest> refused = adapter_manifest(provider_, "https://host/adapters/a" + end);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Errc::kInvalid);
+    EXPECT_EQ(refused.error().message.find("secret"), std::string::npos) << refused.error().message;
+    EXPECT_NE(refused.error().message.find("https://host/adapters/a"), std::string::npos);
+  }
+  provider_.put("fake://bucket/what?/adapter_config.json", "{}");
+  provider_.put("fake://bucket/what?/adapter_model.safetensors", "w");
+  EXPECT_TRUE(adapter_manifest(provider_, "fake://bucket/what?")) << "in a key of S3 it is a letter";
+}
+
 // If this failed, a URI that leads to a huge file would fill the disk.
 TEST_F(FetchAdapterTest, RefusesWhatIsTooLargeBeforeItsFirstByte) {
   FetchAdapterOptions options;

@@ -14,8 +14,10 @@
 
 #include "loracle/core/check.hpp"
 #include "loracle/engine/digest.hpp"
+#include "loracle/engine/origin.hpp"
 #include "storage/cache_io.hpp"
 #include "storage/fetch_files.hpp"
+#include "storage/storage_uri.hpp"
 
 namespace loracle {
 namespace {
@@ -167,6 +169,12 @@ class PartFetch {
 }  // namespace
 
 Result<AdapterManifest> adapter_manifest(StorageProvider& provider, const std::string& uri) {
+  const std::string_view scheme = scheme_of(uri);
+  if ((scheme == "https" || scheme == "http") && uri.find_first_of("?#") != std::string::npos) {
+    return fail(Errc::kInvalid, fmt::format("{}: an adapter's URL names a folder, its files lie below it: "
+                                            "leave out what begins with ? or #",
+                                            shown_uri(uri)));
+  }
   Result<std::vector<StoredObject>> files = listed(provider, uri);
   if (!files && files.error().code == Errc::kUnsupported) files = asked(provider, uri);
   if (!files) return fail(std::move(files.error()));
