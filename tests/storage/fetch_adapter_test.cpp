@@ -223,6 +223,30 @@ TEST_F(FetchAdapterTest, AUrlWithAQueryNamesNoAdapter) {
   EXPECT_TRUE(adapter_manifest(provider_, "fake://bucket/what?")) << "in a key of S3 it is a letter";
 }
 
+// If this failed, servers that answer "forbidden" for what is not there could serve no adapter.
+TEST_F(FetchAdapterTest, AForbiddenFileIsAnAbsentOneOnceTheConfigWasHad) {
+  provider_.can_list = false;
+  provider_.remove(std::string(kUri) + "/adapter_model.safetensors");
+  provider_.put(std::string(kUri) + "/adapter_model.bin", "weights");
+  std::string served = "adapter_model.bin";
+  provider_.on_call = [&](std::string_view, const std::string& uri) -> std::optional<Error> {
+    if (uri.ends_with("config.json") || uri.ends_with(served)) return std::nullopt;
+    return Error{Errc::kIo, uri + ": forbidden", 403};
+  };
+  const Result<AdapterManifest> manifest = adapter_manifest(provider_, kUri);
+  ASSERT_TRUE(manifest) << manifest.error().message;
+  EXPECT_EQ(manifest->files.size(), 2U);
+  served = "nothing";
+  const Result<AdapterManifest> without = adapter_manifest(provider_, kUri);
+  ASSERT_FALSE(without);
+  EXPECT_EQ(without.error().code, Errc::kNotFound);
+  EXPECT_NE(without.error().message.find("403"), std::string::npos) << without.error().message;
+  provider_.on_call = [&](std::string_view, const std::string& uri) -> std::optional<Error> {
+    return Error{Errc::kIo, uri + ": forbidden", 403};
+  };
+  EXPECT_EQ(adapter_manifest(provider_, kUri).error().detail, 403) << "of the config it is an answer";
+}
+
 // If this failed, a URI that leads to a huge file would fill the disk.
 TEST_F(FetchAdapterTest, RefusesWhatIsTooLargeBeforeItsFirstByte) {
   FetchAdapterOptions options;

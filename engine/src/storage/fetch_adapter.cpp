@@ -40,31 +40,42 @@ std::string object_uri(const std::string& uri, std::string_view name) {
   return fmt::format("{}/{}", trimmed(uri), name);
 }
 
-/// What a provider that can list says lies there, of the files we care for.
-Result<std::vector<StoredObject>> listed(StorageProvider& provider, const std::string& uri) {
+/// The files we care for.
+struct Found {
+  std::vector<StoredObject> files;
+  bool is_forbidden = false;  // one was refused with 403: absent, or not for us
+};
+
+/// What a provider that can list says lies there.
+Result<Found> listed(StorageProvider& provider, const std::string& uri) {
   Result<StoredListing> listing = provider.list(std::string(trimmed(uri)), /*recursive=*/false);
   if (!listing) return fail(std::move(listing.error()));
-  std::vector<StoredObject> files;
+  Found found;
   for (const std::string_view name : {kConfig, kSafetensors, kTorch, kEmbeddings})
     for (StoredObject& object : listing->objects)
-      if (object.name == name) files.push_back(std::move(object));
-  return files;
+      if (object.name == name) found.files.push_back(std::move(object));
+  return found;
 }
 
-/// One that cannot list is asked for each.
-Result<std::vector<StoredObject>> asked(StorageProvider& provider, const std::string& uri) {
-  std::vector<StoredObject> files;
+/// One that cannot list is asked for each. Many servers say "forbidden" of what is not there; of one that has
+/// given the config, that is what it means.
+Result<Found> asked(StorageProvider& provider, const std::string& uri) {
+  Found found;
+  std::vector<StoredObject>& files = found.files;
   for (const std::string_view name : {kConfig, kSafetensors, kTorch, kEmbeddings}) {
     if (name == kTorch && files.back().name == kSafetensors) continue;
     Result<StoredObject> object = provider.stat(object_uri(uri, name));
     if (object) {
       object->name = name;
       files.push_back(std::move(*object));
-    } else if (object.error().code != Errc::kNotFound || name == kConfig) {
-      return fail(std::move(object.error()));
+      continue;
     }
+    const bool is_forbidden = object.error().detail == 403;
+    if (name == kConfig || (object.error().code != Errc::kNotFound && !is_forbidden))
+      return fail(std::move(object.error()));
+    found.is_forbidden = found.is_forbidden || is_forbidden;
   }
-  return files;
+  return found;
 }
 
 bool has(const std::vector<StoredObject>& files, std::string_view name) {
@@ -175,16 +186,20 @@ Result<AdapterManifest> adapter_manifest(StorageProvider& provider, const std::s
                                             "leave out what begins with ? or #",
                                             shown_uri(uri)));
   }
-  Result<std::vector<StoredObject>> files = listed(provider, uri);
-  if (!files && files.error().code == Errc::kUnsupported) files = asked(provider, uri);
-  if (!files) return fail(std::move(files.error()));
-  if (!has(*files, kConfig))
+  Result<Found> found = listed(provider, uri);
+  if (!found && found.error().code == Errc::kUnsupported) found = asked(provider, uri);
+  if (!found) return fail(std::move(found.error()));
+  std::vector<StoredObject>& files = found->files;
+  if (!has(files, kConfig))
     return fail(Errc::kNotFound, fmt::format("{}: has no {}: is it an adapter?", uri, kConfig));
-  if (has(*files, kSafetensors))
-    std::erase_if(*files, [](const StoredObject& file) { return file.name == kTorch; });
-  else if (!has(*files, kTorch))
-    return fail(Errc::kNotFound, fmt::format("{}: has neither {} nor {}", uri, kSafetensors, kTorch));
-  AdapterManifest manifest{std::move(*files), 0, {}};
+  if (has(files, kSafetensors)) {
+    std::erase_if(files, [](const StoredObject& file) { return file.name == kTorch; });
+  } else if (!has(files, kTorch)) {
+    return fail(Errc::kNotFound,
+                fmt::format("{}: has neither {} nor {}{}", uri, kSafetensors, kTorch,
+                            found->is_forbidden ? ", or they are not for us: the server answers 403" : ""));
+  }
+  AdapterManifest manifest{std::move(files), 0, {}};
   std::sort(manifest.files.begin(), manifest.files.end(),
             [](const StoredObject& a, const StoredObject& b) { return a.name < b.name; });
   for (const StoredObject& file : manifest.files) {
