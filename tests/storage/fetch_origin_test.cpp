@@ -354,6 +354,32 @@ TEST_F(RemoteOriginTest, WhatIsNoLongerWhatWasCataloguedIsNotDownloaded) {
   EXPECT_EQ(origin_->stats().downloads, 0U);
 }
 
+// If this failed, a server that downloads would be killed before it has written down what was resident.
+TEST_F(RemoteOriginTest, AnEngineThatShutsDownWaitsForNoDownload) {
+  upload_adapters({"a"});
+  open_cache(1U << 30U);
+  open();
+  Served remote({origin_.get()}, (folder_ / "local").string());
+  ASSERT_TRUE(remote.engine->add("a", uri("a")));
+  const std::uint64_t before = provider_.bytes;
+  provider_.chunk_bytes = 1;
+  provider_.on_bytes = [](const std::string&, std::uint64_t) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  };
+  Errc code{};
+  std::thread user([&] {
+    if (const Result<Lease> lease = remote.engine->acquire("a"); !lease) code = lease.error().code;
+  });
+  while (provider_.bytes == before) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_TRUE(remote.engine->shutdown());
+  user.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5)) << "of minutes";
+  EXPECT_EQ(code, Errc::kCancelled);
+  EXPECT_EQ(origin_->localize(uri("b")).error().code, Errc::kCancelled);
+  EXPECT_EQ(entries_in(folder_ / "cache/staging"), 0U);
+}
+
 // If this failed, adapters out of a bucket would not be what a GPU computes with, or fill the disk.
 TEST_F(RemoteOriginTest, AnEngineServesThreeAdaptersThroughACacheThatHoldsTwo) {
   const std::vector<std::string> names = {"a", "b", "c"};

@@ -1,9 +1,12 @@
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <future>
 #include <optional>
+#include <thread>
 
 #include "loracle/storage/provider.hpp"
 #include "storage/fetched.hpp"
@@ -201,6 +204,37 @@ TEST(HttpStorage, WithoutRangesNothingFarIntoAFileIsFetched) {
   EXPECT_TRUE(far.bytes.empty());
   EXPECT_EQ(server.requests().size(), 1U);
   EXPECT_TRUE(fetch(*provider, server.url("/a"), {0, body.size(), ""}).bytes == body);
+}
+
+// If this failed, a service could not end while a server hangs, or while it waits to try again.
+TEST(HttpStorage, StoppingEndsWhatHangsAndWhatWaits) {
+  using std::chrono::steady_clock;
+  for (const bool hangs : {true, false}) {
+    SCOPED_TRACE(hangs ? "hangs" : "waits");
+    LoopbackServer server([&](const Received&) {
+      Reply reply{503, {{"Retry-After", "60"}}, "later"};
+      if (hangs) reply.delay_ms = 60'000;
+      return reply;
+    });
+    HttpStorageOptions options = open_options();
+    options.max_concurrent = 1;  // the second call waits for its turn
+    options.retry.stall_timeout_ms = 60'000;
+    options.retry.delay_ms_max = 60'000;
+    const auto provider = make_http_storage("http", options);
+    ASSERT_TRUE(provider);
+    std::array<Errc, 2> codes{};
+    std::array<std::thread, 2> callers;
+    for (std::size_t i = 0; i < callers.size(); ++i)
+      callers[i] = std::thread([&, i] { codes[i] = (*provider)->stat(server.url("/a")).error().code; });
+    while (server.requests().empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const auto begin = steady_clock::now();
+    (*provider)->stop();
+    for (std::thread& caller : callers) caller.join();
+    EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(10)) << "of a minute";
+    EXPECT_EQ(codes[0], Errc::kCancelled);
+    EXPECT_EQ(codes[1], Errc::kCancelled);
+    EXPECT_EQ((*provider)->stat(server.url("/a")).error().code, Errc::kCancelled);
+  }
 }
 
 // If this failed, bytes of another place in the file would be taken for the ones asked for.

@@ -486,6 +486,7 @@ const SlotLayout& Engine::layout() const noexcept { return parts_->core->layout(
 
 Result<Unit> Engine::shutdown() {
   parts_->closing = true;
+  for (Origin* const origin : parts_->env.origins) origin->stop();  // downloads may take hours
   parts_->core->shutdown();  // without the lock: callbacks and holders of leases may wait for it
   const std::lock_guard lock(parts_->changing);
   if (std::exchange(parts_->shut_down, true)) return Unit{};

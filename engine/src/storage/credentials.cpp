@@ -32,7 +32,7 @@ struct Asking {
 
 HttpOutcome ask(const Asking& asking, const HttpCall& call) {
   Backoff backoff(asking.options.retry, backoff_seed());
-  return with_retries(backoff, [&] { return asking.transport.perform(call); });
+  return with_retries(backoff, asking.transport.stopped(), [&] { return asking.transport.perform(call); });
 }
 
 /// "cannot be had from X: why", without the answer's text: it may hold what is secret.

@@ -41,6 +41,8 @@ class CredentialChain {
   [[nodiscard]] Result<AwsCredentials> get();
   /// The store refused them. True: others are at hand now, and it is worth another attempt.
   [[nodiscard]] bool renew_refused(const AwsCredentials& refused);
+  /// No source is waited for any more.
+  void stop() noexcept { transport_->stop(); }
 
  private:
   CredentialChain(CredentialOptions options, std::unique_ptr<HttpTransport> transport);

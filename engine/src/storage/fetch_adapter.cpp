@@ -109,12 +109,13 @@ std::vector<Part> parts_of(const AdapterManifest& manifest, std::uint64_t part_b
 class PartFetch {
  public:
   PartFetch(StorageProvider& provider, const std::string& uri, const AdapterManifest& manifest,
-            std::span<const int> descriptors, std::uint64_t part_bytes)
+            std::span<const int> descriptors, std::uint64_t part_bytes, const std::atomic<bool>* cancelled)
       : provider_(provider),
         uri_(uri),
         manifest_(manifest),
         descriptors_(descriptors),
-        parts_(parts_of(manifest, part_bytes)) {}
+        parts_(parts_of(manifest, part_bytes)),
+        cancelled_(cancelled) {}
 
   [[nodiscard]] Result<Unit> run(std::uint32_t threads_max) {
     const std::size_t threads = std::min<std::size_t>(threads_max, parts_.size());
@@ -143,12 +144,16 @@ class PartFetch {
     }
   }
 
+  [[nodiscard]] bool is_cancelled() const noexcept { return cancelled_ != nullptr && *cancelled_; }
+
   [[nodiscard]] Result<Unit> fetch(const Part& part) {
     const StoredObject& file = manifest_.files[part.file];
     const std::string uri = object_uri(uri_, file.name);
+    if (is_cancelled()) return fail(Errc::kCancelled, uri + ": storage is being stopped");
     std::uint64_t expected = part.offset;
     const std::uint64_t end = part.offset + part.length;
     const auto sink = [&](std::uint64_t offset, std::span<const std::byte> bytes) -> Result<Unit> {
+      if (is_cancelled()) return fail(Errc::kCancelled, uri + ": storage is being stopped");
       if (stopped_.load(std::memory_order_relaxed))
         return fail(Errc::kCancelled, uri + ": another part failed");
       if (offset != expected || bytes.size() > end - expected) {
@@ -171,6 +176,7 @@ class PartFetch {
   const AdapterManifest& manifest_;
   std::span<const int> descriptors_;
   std::vector<Part> parts_;
+  const std::atomic<bool>* cancelled_;  // by the caller; may be null
   std::atomic<std::size_t> next_ = 0;
   std::atomic<bool> stopped_ = false;
   std::mutex mutex_;
@@ -228,10 +234,12 @@ Result<Unit> fetch_files(StorageProvider& provider, const std::string& uri, cons
                                                file.size, options.file_bytes_max));
     }
   }
-  Result<Unit> done =
-      PartFetch(provider, uri, manifest, descriptors, options.part_bytes).run(options.parts_at_once);
-  if (!done && done.error().code == Errc::kUnsupported)
-    done = PartFetch(provider, uri, manifest, descriptors, kWholeFiles).run(options.parts_at_once);
+  const auto fetch = [&](std::uint64_t part_bytes) {
+    return PartFetch(provider, uri, manifest, descriptors, part_bytes, options.stopped)
+        .run(options.parts_at_once);
+  };
+  Result<Unit> done = fetch(options.part_bytes);
+  if (!done && done.error().code == Errc::kUnsupported) done = fetch(kWholeFiles);
   return done;
 }
 

@@ -183,7 +183,7 @@ Result<Unit> fetch_range(const RangedFetch& fetch, const RetryOptions& retry) {
     return fail(Errc::kInvalid, fmt::format("{}: a range beyond any size", fetch.uri));
   Receiver receiver(fetch);
   Backoff backoff(retry, backoff_seed());
-  const HttpOutcome outcome = with_retries(backoff, [&] {
+  const HttpOutcome outcome = with_retries(backoff, fetch.stopped, [&] {
     const std::uint64_t before = receiver.reached();
     HttpCall call;
     call.headers = receiver.headers();

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -42,6 +43,7 @@ class CachedOrigin final : public RemoteOrigin {
  public:
   CachedOrigin(StorageProvider& provider, CacheBackend& cache, const RemoteOriginOptions& options)
       : provider_(provider), cache_(cache), options_(options) {
+    options_.fetch.stopped = &stopped_;
     // What cannot be listed is merely not served stale. The last used comes last, and wins.
     if (const Result<std::vector<CacheItem>> items = cache_.list(); items)
       for (const CacheItem& item : *items)
@@ -62,6 +64,11 @@ class CachedOrigin final : public RemoteOrigin {
       return counted(LocalCopy{std::move(copy->directory), content, std::move(copy->hold)});
     }
     return counted(serve(uri, &content));
+  }
+
+  void stop() noexcept override {
+    stopped_ = true;
+    provider_.stop();
   }
 
   [[nodiscard]] Files* remote_files() noexcept override { return &files_; }
@@ -103,6 +110,7 @@ class CachedOrigin final : public RemoteOrigin {
   [[nodiscard]] Result<LocalCopy> serve(const std::string& uri, const std::string* wanted) {
     const std::string uri_digest = digest_of(uri);
     for (std::uint32_t restarts = 0;; ++restarts) {
+      if (stopped_) return fail(Errc::kCancelled, fmt::format("{}: storage is being stopped", uri));
       Result<AdapterManifest> manifest = manifest_of(uri, uri_digest);
       if (!manifest) {
         if (is_out_of_reach(manifest.error()))
@@ -245,14 +253,16 @@ class CachedOrigin final : public RemoteOrigin {
         return fail(Errc::kBusy,
                     fmt::format("no room came free in {} ms: {}", waited_ms, fill.error().message));
       }
-      sleep_ms(kRoomPauseMs);
+      if (stopped_) return fail(Errc::kCancelled, "stopped while room was waited for");
+      sleep_ms(kRoomPauseMs, stopped_);
     }
   }
 
   StorageProvider& provider_;
   StorageFiles files_{provider_};
   CacheBackend& cache_;
-  const RemoteOriginOptions options_;
+  RemoteOriginOptions options_;
+  std::atomic<bool> stopped_ = false;
 
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Flight>> flights_;  // by content

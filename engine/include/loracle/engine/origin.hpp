@@ -39,6 +39,9 @@ class Origin {
   /// is brought here.
   [[nodiscard]] virtual Result<LocalCopy> localize_content(const std::string& uri,
                                                            const std::string& content);
+  /// What is being brought here ends in kCancelled soon, and so does what is asked for from now on. For good:
+  /// an engine stops its origins when it shuts down.
+  virtual void stop() noexcept {}
 
   // To examine an adapter without bringing it here: what reads the files below a URI (paths are URIs), and
   // the content that localize would answer. Null and kUnsupported where it must be localized.

@@ -8,6 +8,7 @@
 /// becomes a mixture.
 /// Errors: those of the provider; kNotFound (no config, or no weights), kTooLarge.
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -29,6 +30,7 @@ struct FetchAdapterOptions {
   std::uint64_t part_bytes = 16U << 20U;
   std::uint32_t parts_at_once = 4;
   std::uint64_t file_bytes_max = 64ULL << 30U;
+  const std::atomic<bool>* stopped = nullptr;  // once true, a fetch ends in kCancelled
 };
 
 /// REQUIRES: `directory` exists and has none of the files. All that was written is on the disk (fsync) when

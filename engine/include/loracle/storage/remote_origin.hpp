@@ -15,6 +15,7 @@
 /// If the provider cannot be reached (kIo, kDeadline; not where it answers with a refusal), the content that
 /// was last seen under the URI is served, if it is in the cache: `served_stale` counts it. That survives a
 /// restart. Entries carry the SHA-256 of their URI as metadata, not the URI: it may be a secret.
+/// Stopping it ends its downloads and stops its provider; what lies in the cache is served on.
 /// Threads: any. The provider and the cache must outlive the origin; leases may outlive all three.
 /// Errors: those of provider and cache; kBusy where the cache has had no room for room_wait_ms, because all
 /// that could make some was leased.
