@@ -75,7 +75,12 @@ Result<LocalCopy> Origin::localize_content(const std::string& uri, const std::st
   return localize(uri);
 }
 
-Result<std::string> Origin::content_of(const std::string& uri) {
+std::string_view without_trailing_slashes(std::string_view uri) noexcept {
+  while (uri.size() > 1 && uri.ends_with('/') && !uri.ends_with(kSeparator)) uri.remove_suffix(1);
+  return uri;
+}
+
+Result<RemoteView> Origin::view(const std::string& uri) {
   return fail(Errc::kUnsupported, fmt::format("{}: must be brought here to be examined", uri));
 }
 

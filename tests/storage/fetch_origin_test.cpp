@@ -48,22 +48,26 @@ class RemoteOriginTest : public ::testing::Test {
   }
   /// Adapters that an engine can serve: in the folder "adapters", and in the bucket. Another one in the
   /// folder "local", for slots to be laid out by. Bytes that were uploaded.
-  std::uint64_t upload_adapters(const std::vector<std::string>& names) {
+  std::uint64_t upload_adapters(const std::vector<std::string>& names,
+                                WeightFormat format = WeightFormat::kSafetensors) {
     MakeAdaptersOptions adapters;
     adapters.directory = (folder_ / "adapters").string();
     adapters.names = names;
     adapters.model = *load_model_geometry("tiny");
+    adapters.format = format;
     EXPECT_TRUE(make_adapters(adapters));
     MakeAdaptersOptions local = adapters;
     local.directory = (folder_ / "local").string();
     local.names = {"local"};
     EXPECT_TRUE(make_adapters(local));
     std::uint64_t bytes = 0;
-    for (const std::string& name : names)
+    for (const std::string& name : names) {
+      provider_.remove(uri(name) + "/adapter_model.safetensors");
       for (const auto& [file, text] : files_in(fs::path(adapters.directory) / name)) {
         provider_.put(uri(name) + "/" + file, text);
         bytes += text.size();
       }
+    }
     return bytes;
   }
   [[nodiscard]] std::uint64_t calls() const { return provider_.lists + provider_.stats + provider_.fetches; }
@@ -352,6 +356,44 @@ TEST_F(RemoteOriginTest, WhatIsNoLongerWhatWasCataloguedIsNotDownloaded) {
   ASSERT_FALSE(changed);
   EXPECT_EQ(changed.error().code, Errc::kCorrupt);
   EXPECT_EQ(origin_->stats().downloads, 0U);
+}
+
+// If this failed, adding thousands of adapters would cost thousands of needless requests, or catalogue parts
+// of two versions as one.
+TEST_F(RemoteOriginTest, AnAdapterIsExaminedInFewRequests) {
+  upload_adapters({"a", "b", "c"});
+  open_cache(1U << 30U);
+  open();
+  Served remote({origin_.get()}, (folder_ / "local").string());
+  ASSERT_TRUE(remote.engine->add("a", uri("a") + "//"));
+  EXPECT_EQ(provider_.lists, 1U);
+  EXPECT_EQ(provider_.stats, 0U);
+  EXPECT_LE(provider_.fetches, 3U) << "the config, the header's length, the header";
+  provider_.can_list = false;
+  ASSERT_TRUE(remote.engine->add("b", uri("b")));
+  EXPECT_EQ(provider_.stats, 3U);
+  EXPECT_LE(provider_.fetches, 6U);
+  EXPECT_EQ(origin_->stats().downloads, 0U);
+  provider_.on_bytes = [&](const std::string& at, std::uint64_t) {
+    if (at.ends_with("config.json")) provider_.put(uri("c") + "/adapter_model.safetensors", "another");
+  };
+  const Result<std::uint32_t> changed = remote.engine->add("c", uri("c"));
+  ASSERT_FALSE(changed);
+  EXPECT_EQ(changed.error().code, Errc::kCorrupt);
+}
+
+// If this failed, a file of torch.save would be read in hundreds of requests, all over it.
+TEST_F(RemoteOriginTest, TorchFilesAreBroughtHereToBeExamined) {
+  upload_adapters({"a"}, WeightFormat::kTorchZip);
+  open_cache(1U << 30U);
+  open();
+  Served remote({origin_.get()}, (folder_ / "local").string());
+  const Result<std::uint32_t> added = remote.engine->add("a", uri("a"));
+  ASSERT_TRUE(added) << added.error().message;
+  EXPECT_EQ(provider_.fetches, 2U) << "the config and the weights, once each";
+  EXPECT_EQ(origin_->stats().downloads, 1U);
+  EXPECT_FALSE(remote.image_of("a").empty());
+  EXPECT_EQ(provider_.fetches, 2U);
 }
 
 // If this failed, a server that downloads would be killed before it has written down what was resident.

@@ -23,21 +23,14 @@ namespace loracle {
 namespace {
 
 constexpr std::string_view kConfig = "adapter_config.json";
-constexpr std::string_view kSafetensors = "adapter_model.safetensors";
 constexpr std::string_view kTorch = "adapter_model.bin";
 constexpr std::string_view kEmbeddings = "new_embeddings.safetensors";
 
 /// As a size of parts: a server that knows no ranges sends with each part all that lies before it, too.
 constexpr std::uint64_t kWholeFiles = std::numeric_limits<std::uint64_t>::max();
 
-/// The URI without slashes at its end: one adapter, one spelling.
-std::string_view trimmed(std::string_view uri) {
-  while (uri.ends_with('/') && !uri.ends_with("://")) uri.remove_suffix(1);
-  return uri;
-}
-
 std::string object_uri(const std::string& uri, std::string_view name) {
-  return fmt::format("{}/{}", trimmed(uri), name);
+  return fmt::format("{}/{}", without_trailing_slashes(uri), name);
 }
 
 /// The files we care for.
@@ -48,10 +41,11 @@ struct Found {
 
 /// What a provider that can list says lies there.
 Result<Found> listed(StorageProvider& provider, const std::string& uri) {
-  Result<StoredListing> listing = provider.list(std::string(trimmed(uri)), /*recursive=*/false);
+  Result<StoredListing> listing =
+      provider.list(std::string(without_trailing_slashes(uri)), /*recursive=*/false);
   if (!listing) return fail(std::move(listing.error()));
   Found found;
-  for (const std::string_view name : {kConfig, kSafetensors, kTorch, kEmbeddings})
+  for (const std::string_view name : {kConfig, kAdapterSafetensors, kTorch, kEmbeddings})
     for (StoredObject& object : listing->objects)
       if (object.name == name) found.files.push_back(std::move(object));
   return found;
@@ -62,8 +56,8 @@ Result<Found> listed(StorageProvider& provider, const std::string& uri) {
 Result<Found> asked(StorageProvider& provider, const std::string& uri) {
   Found found;
   std::vector<StoredObject>& files = found.files;
-  for (const std::string_view name : {kConfig, kSafetensors, kTorch, kEmbeddings}) {
-    if (name == kTorch && files.back().name == kSafetensors) continue;
+  for (const std::string_view name : {kConfig, kAdapterSafetensors, kTorch, kEmbeddings}) {
+    if (name == kTorch && files.back().name == kAdapterSafetensors) continue;
     Result<StoredObject> object = provider.stat(object_uri(uri, name));
     if (object) {
       object->name = name;
@@ -78,7 +72,7 @@ Result<Found> asked(StorageProvider& provider, const std::string& uri) {
   return found;
 }
 
-bool has(const std::vector<StoredObject>& files, std::string_view name) {
+bool holds(const std::vector<StoredObject>& files, std::string_view name) noexcept {
   return std::any_of(files.begin(), files.end(), [&](const StoredObject& file) { return file.name == name; });
 }
 
@@ -185,6 +179,8 @@ class PartFetch {
 
 }  // namespace
 
+bool AdapterManifest::has(std::string_view name) const noexcept { return holds(files, name); }
+
 Result<AdapterManifest> adapter_manifest(StorageProvider& provider, const std::string& uri) {
   const std::string_view scheme = scheme_of(uri);
   if ((scheme == "https" || scheme == "http") && uri.find_first_of("?#") != std::string::npos) {
@@ -196,13 +192,13 @@ Result<AdapterManifest> adapter_manifest(StorageProvider& provider, const std::s
   if (!found && found.error().code == Errc::kUnsupported) found = asked(provider, uri);
   if (!found) return fail(std::move(found.error()));
   std::vector<StoredObject>& files = found->files;
-  if (!has(files, kConfig))
+  if (!holds(files, kConfig))
     return fail(Errc::kNotFound, fmt::format("{}: has no {}: is it an adapter?", uri, kConfig));
-  if (has(files, kSafetensors)) {
+  if (holds(files, kAdapterSafetensors)) {
     std::erase_if(files, [](const StoredObject& file) { return file.name == kTorch; });
-  } else if (!has(files, kTorch)) {
+  } else if (!holds(files, kTorch)) {
     return fail(Errc::kNotFound,
-                fmt::format("{}: has neither {} nor {}{}", uri, kSafetensors, kTorch,
+                fmt::format("{}: has neither {} nor {}{}", uri, kAdapterSafetensors, kTorch,
                             found->is_forbidden ? ", or they are not for us: the server answers 403" : ""));
   }
   AdapterManifest manifest{std::move(files), 0, {}};
@@ -219,7 +215,7 @@ Result<AdapterManifest> adapter_manifest(StorageProvider& provider, const std::s
       return fail(Errc::kCorrupt, fmt::format("{}: sizes that no files have", uri));
     manifest.bytes += file.size;
   }
-  manifest.content = content_of(trimmed(uri), manifest.files);
+  manifest.content = content_of(without_trailing_slashes(uri), manifest.files);
   return manifest;
 }
 

@@ -11,8 +11,8 @@
 
 #include "loracle/engine/digest.hpp"
 #include "storage/fetch_files.hpp"
+#include "storage/manifest_files.hpp"
 #include "storage/retry.hpp"
-#include "storage/storage_files.hpp"
 
 namespace loracle {
 namespace {
@@ -54,7 +54,7 @@ class CachedOrigin final : public RemoteOrigin {
   [[nodiscard]] std::string_view scheme() const noexcept override { return provider_.scheme(); }
 
   [[nodiscard]] Result<LocalCopy> localize(const std::string& uri) override {
-    return counted(serve(uri, /*wanted=*/nullptr));
+    return counted(serve(std::string(without_trailing_slashes(uri)), /*wanted=*/nullptr));
   }
 
   [[nodiscard]] Result<LocalCopy> localize_content(const std::string& uri,
@@ -63,7 +63,7 @@ class CachedOrigin final : public RemoteOrigin {
       count_hit();
       return counted(LocalCopy{std::move(copy->directory), content, std::move(copy->hold)});
     }
-    return counted(serve(uri, &content));
+    return counted(serve(std::string(without_trailing_slashes(uri)), &content));
   }
 
   void stop() noexcept override {
@@ -71,12 +71,15 @@ class CachedOrigin final : public RemoteOrigin {
     provider_.stop();
   }
 
-  [[nodiscard]] Files* remote_files() noexcept override { return &files_; }
-
-  [[nodiscard]] Result<std::string> content_of(const std::string& uri) override {
+  /// Of safetensors, whose header is read in two pieces; one of torch.save is read in hundreds, all over it.
+  [[nodiscard]] Result<RemoteView> view(const std::string& given) override {
+    std::string uri(without_trailing_slashes(given));
     Result<AdapterManifest> manifest = manifest_of(uri, digest_of(uri));
     if (!manifest) return fail(std::move(manifest.error()));
-    return std::move(manifest->content);
+    if (!manifest->has(kAdapterSafetensors)) return Origin::view(uri);
+    RemoteView view{manifest->content, nullptr};
+    view.files = std::make_unique<ManifestFiles>(provider_, std::move(uri), std::move(*manifest));
+    return view;
   }
 
   [[nodiscard]] RemoteOriginStats stats() const override {
@@ -259,7 +262,6 @@ class CachedOrigin final : public RemoteOrigin {
   }
 
   StorageProvider& provider_;
-  StorageFiles files_{provider_};
   CacheBackend& cache_;
   RemoteOriginOptions options_;
   std::atomic<bool> stopped_ = false;

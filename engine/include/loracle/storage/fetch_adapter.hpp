@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "loracle/core/result.hpp"
@@ -18,10 +19,14 @@
 
 namespace loracle {
 
+inline constexpr std::string_view kAdapterSafetensors = "adapter_model.safetensors";
+
 struct AdapterManifest {
   std::vector<StoredObject> files;  // ascending by name
   std::uint64_t bytes = 0;          // of all files
   std::string content;              // hex digest of the URI, names, sizes and etags
+
+  [[nodiscard]] bool has(std::string_view name) const noexcept;
 };
 
 [[nodiscard]] Result<AdapterManifest> adapter_manifest(StorageProvider& provider, const std::string& uri);
