@@ -137,7 +137,7 @@ struct ServiceStack::Parts {
           Errc::kInvalid,
           "serve may read adapters from nowhere: give --lora-dir-prefix, --lora-modules, or "
           "file_storage.allowed_paths; with --model it may begin empty, for clients to load from s3://");
-    if (cache != nullptr && cache->type() == "disk") roots.push_back(cache_dir_of(config.cache));
+    if (cache != nullptr) roots.push_back(cache->directory());
     const bool in_memory = cache != nullptr && cache->type() == "memory";
     Result<std::unique_ptr<Files>> made = make_rooted_files(roots, in_memory ? kMemoryCacheFileName : "");
     if (!made) return fail(std::move(made.error()));

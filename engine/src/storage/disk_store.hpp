@@ -31,6 +31,7 @@ class DiskStore : public std::enable_shared_from_this<DiskStore> {
   [[nodiscard]] static Result<std::shared_ptr<DiskStore>> open(const DiskCacheOptions& options);
   DiskStore(CacheIndex index, const DiskCacheOptions& options);
 
+  [[nodiscard]] const std::string& directory() const noexcept { return root_; }
   [[nodiscard]] Result<CachedCopy> get(const std::string& key, bool is_counted);
   [[nodiscard]] Result<Unit> remove(const std::string& key);
   [[nodiscard]] Result<Unit> clear();
