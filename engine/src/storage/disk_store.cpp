@@ -31,8 +31,6 @@ constexpr const char* kLock = "lock";
 /// Who deletes the directory faster than it can be made has no cache.
 constexpr int kRemakesMax = 4;
 
-std::string hash_of(std::string_view key) { return sha256_hex(std::as_bytes(std::span(key))); }
-
 std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
                                         std::chrono::system_clock::now().time_since_epoch())
@@ -460,7 +458,7 @@ void DiskStore::stamp(Row row, int fd) {
 
 /// Looks at the directory again if the key is not known. kNoRow if it is not there either.
 Result<Row> DiskStore::find(const std::string& key) {
-  const std::string hash = hash_of(key);
+  const std::string hash = sha256_hex(key);
   if (const Row row = index_.find(hash); row != kNoRow) return row;
   Result<DirectoryLock> directory = lock_directory();
   if (!directory) return fail(std::move(directory.error()));
@@ -618,7 +616,7 @@ Result<std::unique_ptr<CacheFill>> DiskStore::begin(CacheContents contents) {
     if (!directory) return fail(std::move(directory.error()));
     if (Result<Unit> scanned = scan(); !scanned) return fail(std::move(scanned.error()));
     Admission why = Admission::kAllHeld;
-    const Row row = excess_bytes_ == 0 ? reserve(hash_of(contents.key), bytes, why) : kNoRow;
+    const Row row = excess_bytes_ == 0 ? reserve(sha256_hex(contents.key), bytes, why) : kNoRow;
     if (row == kNoRow) {
       ++counts_.refused;
       return no_room(root_, contents.key, Bytes{bytes}, index_.tier().capacity(), why);

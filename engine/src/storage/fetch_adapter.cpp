@@ -82,7 +82,7 @@ std::string content_of(std::string_view uri, const std::vector<StoredObject>& fi
   for (const StoredObject& file : files)
     text +=
         fmt::format("{}:{} {} {}:{}\n", file.name.size(), file.name, file.size, file.etag.size(), file.etag);
-  return sha256_hex(std::as_bytes(std::span(text)));
+  return sha256_hex(text);
 }
 
 /// A range of one file, the unit that threads take.

@@ -166,12 +166,6 @@ class HttpStorage final : public StorageProvider {
     }
   }
 
-  [[nodiscard]] static Error given_up(Error error, const HttpOutcome& outcome, const Backoff& backoff) {
-    if (is_passing(outcome) && backoff.attempts() > 1)
-      error.message += fmt::format(" (given up after {} attempts)", backoff.attempts());
-    return error;
-  }
-
   [[nodiscard]] static Error error_of(const HttpAnswer& answer, const std::string& shown) {
     const std::int64_t status = answer.status;
     if (status == 404 || status == 410)

@@ -211,12 +211,9 @@ Result<Unit> fetch_range(const RangedFetch& fetch, const RetryOptions& retry) {
           fmt::format("{}: has no bytes {}-{}", fetch.uri, range.offset, range.offset + range.length - 1),
           416);
     }
-    return fail(fetch.error_of(outcome.answer));
+    return fail(given_up(fetch.error_of(outcome.answer), outcome, backoff));
   }
-  Error error = *outcome.error;
-  if (backoff.attempts() > 1 && outcome.may_retry)
-    error.message += fmt::format(" (given up after {} attempts)", backoff.attempts());
-  return fail(std::move(error));
+  return fail(given_up(*outcome.error, outcome, backoff));
 }
 
 }  // namespace loracle

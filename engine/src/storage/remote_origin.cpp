@@ -22,8 +22,6 @@ const std::string kUriDigest = "uri_sha256";
 constexpr std::size_t kUrisMax = 65'536;
 constexpr std::uint32_t kRoomPauseMs = 50;
 
-std::string digest_of(std::string_view uri) { return sha256_hex(std::as_bytes(std::span(uri))); }
-
 /// Nobody answered. One who says "no" has answered, and must not be overruled by what was once allowed.
 bool is_out_of_reach(const Error& error) noexcept {
   if (error.code == Errc::kDeadline) return true;
@@ -74,7 +72,7 @@ class CachedOrigin final : public RemoteOrigin {
   /// Of safetensors, whose header is read in two pieces; one of torch.save is read in hundreds, all over it.
   [[nodiscard]] Result<RemoteView> view(const std::string& given) override {
     std::string uri(without_trailing_slashes(given));
-    Result<AdapterManifest> manifest = manifest_of(uri, digest_of(uri));
+    Result<AdapterManifest> manifest = manifest_of(uri, sha256_hex(uri));
     if (!manifest) return fail(std::move(manifest.error()));
     if (!manifest->has(kAdapterSafetensors)) return Origin::view(uri);
     RemoteView view{manifest->content, nullptr};
@@ -111,7 +109,7 @@ class CachedOrigin final : public RemoteOrigin {
 
   /// `wanted`: no other content is of use; null: whatever lies there.
   [[nodiscard]] Result<LocalCopy> serve(const std::string& uri, const std::string* wanted) {
-    const std::string uri_digest = digest_of(uri);
+    const std::string uri_digest = sha256_hex(uri);
     for (std::uint32_t restarts = 0;; ++restarts) {
       if (stopped_) return fail(Errc::kCancelled, fmt::format("{}: storage is being stopped", uri));
       Result<AdapterManifest> manifest = manifest_of(uri, uri_digest);

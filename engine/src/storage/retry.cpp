@@ -1,5 +1,7 @@
 #include "storage/retry.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <atomic>
 #include <charconv>
@@ -69,6 +71,12 @@ void sleep_ms(std::uint32_t ms, const std::atomic<bool>& stopped) {
     std::this_thread::sleep_for(std::chrono::milliseconds(slice));
     ms -= slice;
   }
+}
+
+Error given_up(Error error, const HttpOutcome& outcome, const Backoff& backoff) {
+  if (is_passing(outcome) && backoff.attempts() > 1)
+    error.message += fmt::format(" (given up after {} attempts)", backoff.attempts());
+  return error;
 }
 
 Result<Unit> check_retry(const RetryOptions& options) {

@@ -58,6 +58,9 @@ template <class Attempt>
   }
 }
 
+/// The error of an outcome after all attempts; says how many they were.
+[[nodiscard]] Error given_up(Error error, const HttpOutcome& outcome, const Backoff& backoff);
+
 /// Errors: kInvalid, for limits that allow nothing.
 [[nodiscard]] Result<Unit> check_retry(const RetryOptions& options);
 

@@ -261,10 +261,7 @@ class S3Storage final : public StorageProvider {
   [[nodiscard]] Result<Unit> check(const HttpOutcome& outcome, const std::string& uri,
                                    const Backoff& backoff) const {
     if (!outcome.error && (outcome.answer.status == 200 || outcome.answer.status == 206)) return Unit{};
-    Error error = outcome.error ? *outcome.error : error_of(outcome.answer, uri);
-    if (is_passing(outcome) && backoff.attempts() > 1)
-      error.message += fmt::format(" (given up after {} attempts)", backoff.attempts());
-    return fail(std::move(error));
+    return fail(given_up(outcome.error ? *outcome.error : error_of(outcome.answer, uri), outcome, backoff));
   }
 
   [[nodiscard]] static Error error_of(const HttpAnswer& answer, const std::string& uri) {
