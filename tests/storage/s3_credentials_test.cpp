@@ -106,6 +106,10 @@ TEST(Credentials, ProfilesAreReadFromBothFiles) {
     world.profile = name;
     EXPECT_EQ(world.chain()->get().error().code, code) << name;
   }
+  world.profile = "region";
+  const std::string none = world.chain()->get().error().message;
+  EXPECT_NE(none.find("'region'"), std::string::npos) << none;
+  EXPECT_EQ(none.find("AWS_ACCESS_KEY_ID"), std::string::npos) << "whose keys are not looked at: " << none;
 }
 
 // If this failed, a user without credentials would not learn where they were looked for.

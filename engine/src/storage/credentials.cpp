@@ -281,7 +281,7 @@ Result<AwsCredentials> CredentialChain::load() {
   const Asking asking{options_, *transport_};
   const auto sources = {
       +[](const Asking& a) -> Found {
-        if (!a.options.profile.empty()) return from_profile(a);
+        if (!a.options.profile.empty()) return std::nullopt;
         return from_environment(a.options);
       },
       +[](const Asking& a) -> Found { return from_profile(a); },
@@ -297,11 +297,18 @@ Result<AwsCredentials> CredentialChain::load() {
       return fail(Errc::kInvalid, "AWS credentials: a key or token has line breaks in it");
     return std::move(**found);
   }
-  return fail(
-      Errc::kInvalid,
-      "no AWS credentials: neither in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor in "
-      "~/.aws/credentials or ~/.aws/config, nor from a web identity, a container or the instance: set "
-      "some, or anonymous for a public bucket");
+  const std::string first =
+      options_.profile.empty()
+          ? "neither in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor in ~/.aws/credentials or "
+            "~/.aws/config"
+          : fmt::format(
+                "not in profile '{}' of ~/.aws/credentials or ~/.aws/config, which stands for the "
+                "environment's",
+                options_.profile);
+  return fail(Errc::kInvalid,
+              fmt::format("no AWS credentials: {}, nor from a web identity, a container or the instance: set "
+                          "some, or anonymous for a public bucket",
+                          first));
 }
 
 Result<AwsCredentials> CredentialChain::get() {

@@ -3,8 +3,8 @@
 ///
 /// In this order, the first that has some: environment; shared credentials and config files; web
 /// identity (AWS_WEB_IDENTITY_TOKEN_FILE, through STS); containers (ECS, EKS pod identity); the instance
-/// (IMDSv2 only). A profile that was named in the options comes before the environment. A source that is set
-/// up but does not work is an error, not a reason to try the next: who set it up means it.
+/// (IMDSv2 only). A profile that was named in the options comes instead of the environment. A source that is
+/// set up but does not work is an error, not a reason to try the next: who set it up means it.
 /// Temporary ones are renewed five minutes before they expire; if that fails, the old ones serve until they
 /// do. A source that fails, and one whose keys the store refuses, is asked again at most every ten seconds;
 /// what it answered before is the answer until then.
