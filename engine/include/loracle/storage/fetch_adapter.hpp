@@ -6,7 +6,9 @@
 /// Files are fetched in parts, several at once; from a server that knows no ranges, each file in one. Every
 /// part names the etag of the manifest: an adapter that changes on the way ends in kCorrupt, and never
 /// becomes a mixture.
-/// Errors: those of the provider; kNotFound (no config, or no weights), kTooLarge.
+/// Errors: those of the provider; kNotFound (no config, or no weights), kTooLarge, kUnsupported (a file
+/// without an etag), kInvalid (an http(s) URL with a query or fragment). Where the provider cannot list, 403
+/// of another file than the config means that it is absent.
 
 #include <atomic>
 #include <cstdint>
