@@ -5,24 +5,18 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <climits>
-#include <cstdlib>
+#include <memory>
+#include <optional>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
+#include "io_failed.hpp"
 #include "loracle/engine/files.hpp"
+#include "rooted_files.hpp"
 
 namespace loracle {
 namespace {
-
-tl::unexpected<Error> failed(const std::string& path, std::string_view what, int error) {
-  const bool absent = error == ENOENT || error == ENOTDIR;
-  return fail(absent ? Errc::kNotFound : Errc::kIo,
-              fmt::format("{}: cannot {}: {}", path, what, std::generic_category().message(error)), error);
-}
 
 FileKind kind_of(mode_t mode) noexcept {
   if (S_ISREG(mode)) return FileKind::kRegular;
@@ -44,114 +38,91 @@ FileStat stat_of(const struct stat& found) noexcept {
 
 class PosixFile final : public OpenFile {
  public:
-  PosixFile(int fd, const FileStat& stat, std::string path) : fd_(fd), stat_(stat), path_(std::move(path)) {}
-  PosixFile(const PosixFile&) = delete;
-  PosixFile& operator=(const PosixFile&) = delete;
-  ~PosixFile() override { ::close(fd_); }
+  PosixFile(UniqueFd fd, const FileStat& stat, std::string path)
+      : fd_(std::move(fd)), stat_(stat), path_(std::move(path)) {}
 
   [[nodiscard]] const FileStat& stat() const noexcept override { return stat_; }
 
   [[nodiscard]] Result<std::size_t> read_at(std::uint64_t offset, std::span<std::byte> into) override {
     for (;;) {
-      const ssize_t got = ::pread(fd_, into.data(), into.size(), static_cast<off_t>(offset));
+      const ssize_t got = ::pread(fd_.get(), into.data(), into.size(), static_cast<off_t>(offset));
       if (got >= 0) return static_cast<std::size_t>(got);
-      if (errno != EINTR) return failed(path_, "read", errno);
+      if (errno != EINTR) return io_failed(path_, "read", errno);
     }
   }
 
  private:
-  int fd_;
+  UniqueFd fd_;
   FileStat stat_;
   std::string path_;
 };
 
+struct DirCloser {
+  void operator()(DIR* directory) const noexcept { ::closedir(directory); }
+};
+using Dir = std::unique_ptr<DIR, DirCloser>;
+
 class PosixFiles final : public Files {
  public:
-  PosixFiles(std::vector<std::string> roots, const std::string& memory_files) : roots_(std::move(roots)) {
-    if (!memory_files.empty()) memory_file_ = "/memfd:" + memory_files + " (deleted)";
-  }
+  /// nullopt: whatever this process may read.
+  explicit PosixFiles(std::optional<FileRoots> roots) : roots_(std::move(roots)) {}
 
   [[nodiscard]] Result<std::unique_ptr<OpenFile>> open(const std::string& path) override {
-    // Not blocking: a pipe of that name must not hang its opener. It is refused below.
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return failed(path, "open", errno);
+    Result<UniqueFd> fd = opened(path, 0);
+    if (!fd) return fail(std::move(fd.error()));
     struct stat found {};
-    if (::fstat(fd, &found) != 0) {
-      const int error = errno;
-      ::close(fd);
-      return failed(path, "examine", error);
-    }
-    if (!S_ISREG(found.st_mode)) {
-      ::close(fd);
+    if (::fstat(fd->get(), &found) != 0) return io_failed(path, "examine", errno);
+    if (!S_ISREG(found.st_mode))
       return fail(Errc::kIo, fmt::format("{}: cannot read: it is not a regular file", path), EINVAL);
-    }
-    if (Result<Unit> inside = check_inside(fd, path); !inside) {
-      ::close(fd);
-      return fail(std::move(inside.error()));
-    }
-    return std::make_unique<PosixFile>(fd, stat_of(found), path);
+    return std::make_unique<PosixFile>(std::move(*fd), stat_of(found), path);
   }
 
   [[nodiscard]] Result<FileStat> stat(const std::string& path) override {
     struct stat found {};
-    if (!is_bound()) {
-      if (::stat(path.c_str(), &found) != 0) return failed(path, "examine", errno);
+    if (!roots_) {
+      if (::stat(path.c_str(), &found) != 0) return io_failed(path, "examine", errno);
       return stat_of(found);
     }
-    const int fd = ::open(path.c_str(), O_PATH | O_CLOEXEC);
-    if (fd < 0) return failed(path, "examine", errno);
-    Result<Unit> inside = check_inside(fd, path);
-    const int error = inside && ::fstat(fd, &found) != 0 ? errno : 0;
-    ::close(fd);
-    if (!inside) return fail(std::move(inside.error()));
-    if (error != 0) return failed(path, "examine", error);
+    const Result<UniqueFd> located = roots_->locate(path);
+    if (!located) return fail(located.error());
+    if (::fstat(located->get(), &found) != 0) return io_failed(path, "examine", errno);
     return stat_of(found);
   }
 
   [[nodiscard]] Result<std::vector<DirectoryEntry>> list(const std::string& directory) override {
-    DIR* const handle = ::opendir(directory.c_str());
-    if (handle == nullptr) return failed(directory, "list", errno);
-    if (Result<Unit> inside = check_inside(::dirfd(handle), directory); !inside) {
-      ::closedir(handle);
-      return fail(std::move(inside.error()));
-    }
+    const Result<UniqueFd> fd = opened(directory, O_DIRECTORY);
+    if (!fd) return fail(fd.error());
+    // fdopendir takes the descriptor over, but only if it succeeds.
+    UniqueFd own(::fcntl(fd->get(), F_DUPFD_CLOEXEC, 0));
+    const Dir handle(own.is_open() ? ::fdopendir(own.get()) : nullptr);
+    if (handle == nullptr) return io_failed(directory, "list", errno);
+    static_cast<void>(own.release());
     std::vector<DirectoryEntry> entries;
-    int error = 0;
     for (;;) {
       errno = 0;
-      const dirent* const entry = ::readdir(handle);
-      if (entry == nullptr) {
-        error = errno;
-        break;
-      }
+      const dirent* const entry = ::readdir(handle.get());
+      if (entry == nullptr && errno != 0) return io_failed(directory, "list", errno);
+      if (entry == nullptr) break;
       const std::string_view name(entry->d_name);
       if (name == "." || name == "..") continue;
       entries.push_back({std::string(name), kind(*handle, *entry)});
     }
-    ::closedir(handle);
-    if (error != 0) return failed(directory, "list", error);
     std::sort(entries.begin(), entries.end(),
               [](const DirectoryEntry& a, const DirectoryEntry& b) { return a.name < b.name; });
     return entries;
   }
 
  private:
-  [[nodiscard]] bool is_bound() const noexcept { return !roots_.empty() || !memory_file_.empty(); }
-
-  /// Where an open file really is, as the kernel knows it.
-  [[nodiscard]] Result<Unit> check_inside(int fd, const std::string& path) const {
-    if (!is_bound()) return Unit{};
-    std::array<char, PATH_MAX> place{};
-    const ssize_t length =
-        ::readlink(fmt::format("/proc/self/fd/{}", fd).c_str(), place.data(), place.size());
-    if (length < 0) return failed(path, "tell where it lies", errno);
-    const std::string_view real(place.data(), static_cast<std::size_t>(length));
-    if (!memory_file_.empty() && real == memory_file_) return Unit{};
-    for (const std::string& root : roots_) {
-      if (root == "/" || real == root) return Unit{};
-      if (real.size() > root.size() && real.starts_with(root) && real[root.size()] == '/') return Unit{};
+  /// For reading, without blocking: a pipe of that name must not hang its opener.
+  [[nodiscard]] Result<UniqueFd> opened(const std::string& path, int flags) const {
+    if (roots_) {
+      const Result<UniqueFd> located = roots_->locate(path);
+      if (!located) return fail(located.error());
+      return reopen_for_reading(*located, path, flags);
     }
-    return fail(Errc::kInvalid, fmt::format("{}: lies outside the allowed directories, at {}", path, real));
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags));
+    if (!fd.is_open()) return io_failed(path, "open", errno);
+    return fd;
   }
 
   static FileKind kind(DIR& handle, const dirent& entry) noexcept {
@@ -162,14 +133,13 @@ class PosixFiles final : public Files {
     return kind_of(found.st_mode);
   }
 
-  std::string memory_file_;         // as /proc names one; empty: none
-  std::vector<std::string> roots_;  // without links or trailing slashes
+  std::optional<FileRoots> roots_;
 };
 
 }  // namespace
 
 Files& posix_files() noexcept {
-  static PosixFiles files({}, {});
+  static PosixFiles files(std::nullopt);
   return files;
 }
 
@@ -177,14 +147,12 @@ Result<std::unique_ptr<Files>> make_rooted_files(std::span<const std::string> ro
                                                  const std::string& memory_files) {
   if (roots.empty() && memory_files.empty())
     return fail(Errc::kInvalid, "allowed directories: give at least one");
-  std::vector<std::string> real;
-  for (const std::string& root : roots) {
-    char* const found = ::realpath(root.c_str(), nullptr);
-    if (found == nullptr) return failed(root, "use as an allowed directory", errno);
-    real.emplace_back(found);
-    std::free(found);
-  }
-  return std::make_unique<PosixFiles>(std::move(real), memory_files);
+  FileStorageOptions options;
+  options.allowed_paths.assign(roots.begin(), roots.end());
+  options.verify_permissions = false;
+  Result<FileRoots> made = FileRoots::make(options, memory_files);
+  if (!made) return fail(std::move(made.error()));
+  return std::make_unique<PosixFiles>(std::move(*made));
 }
 
 Result<Unit> read_exactly(OpenFile& file, const std::string& path, std::uint64_t offset,

@@ -71,7 +71,16 @@ std::string_view scheme_of(std::string_view uri) noexcept {
   return scheme;
 }
 
-Result<std::string> Origin::content_of(const std::string& uri) {
+Result<LocalCopy> Origin::localize_content(const std::string& uri, const std::string& /*content*/) {
+  return localize(uri);
+}
+
+std::string_view without_trailing_slashes(std::string_view uri) noexcept {
+  while (uri.size() > 1 && uri.ends_with('/') && !uri.ends_with(kSeparator)) uri.remove_suffix(1);
+  return uri;
+}
+
+Result<RemoteView> Origin::view(const std::string& uri) {
   return fail(Errc::kUnsupported, fmt::format("{}: must be brought here to be examined", uri));
 }
 
@@ -90,6 +99,13 @@ Result<LocalCopy> localize(std::span<Origin* const> origins, const std::string& 
   const Result<Origin*> origin = origin_of(origins, uri);
   if (!origin) return fail(origin.error());
   return (*origin)->localize(uri);
+}
+
+Result<LocalCopy> localize_content(std::span<Origin* const> origins, const std::string& uri,
+                                   const std::string& content) {
+  const Result<Origin*> origin = origin_of(origins, uri);
+  if (!origin) return fail(origin.error());
+  return (*origin)->localize_content(uri, content);
 }
 
 }  // namespace loracle

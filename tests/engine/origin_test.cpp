@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <string>
 
@@ -57,8 +58,29 @@ TEST(RootedFiles, ReadNothingOutsideTheirRootsWhateverLinksSay) {
     const auto refused = (*files)->open(path);
     ASSERT_FALSE(refused) << path;
     EXPECT_EQ(refused.error().code, Errc::kInvalid) << path;
+    EXPECT_EQ(refused.error().detail, EACCES) << path;
   }
+  // What is there and what is not is not told of anything outside, nor where a link leads.
+  for (const std::string name : {"/root-not/inner/b", "/root-not/inner/absent", "/absent/at/all"}) {
+    const std::string path = folder.path().string() + name;
+    const Error answers[] = {(*files)->open(path).error(), (*files)->stat(path).error(),
+                             (*files)->list(path).error()};
+    for (const Error& answer : answers) {
+      EXPECT_EQ(answer.code, Errc::kInvalid) << answer.message;
+      EXPECT_EQ(answer.detail, EACCES) << answer.message;
+      EXPECT_EQ(answer.message.substr(path.size()), answers[0].message.substr(path.size()));
+    }
+  }
+  EXPECT_EQ((*files)->open(root + "/link").error().message.find("root-not"), std::string::npos);
+  EXPECT_EQ((*files)->open(root + "/inner/absent").error().code, Errc::kNotFound);
+  EXPECT_EQ((*files)->open(root + "/inner").error().code, Errc::kIo) << "no regular file";
   EXPECT_EQ((*files)->list(root + "/folder").error().code, Errc::kInvalid);
+  // A cache's directory, say, that was cleaned up.
+  fs::remove_all(root);
+  fs::create_directories(folder / "root/inner");
+  folder.write("root/inner/a", "anew");
+  EXPECT_EQ(read_text(**files, root + "/inner/a", 100).value(), "anew");
+  EXPECT_EQ((*files)->open(root + "/inner/absent").error().code, Errc::kNotFound);
   const std::string absent[] = {(folder / "absent").string()};
   EXPECT_EQ(make_rooted_files(absent).error().code, Errc::kNotFound);
 }

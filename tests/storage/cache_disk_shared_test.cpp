@@ -217,6 +217,34 @@ TEST(SharedDiskCache, TwoBusyProcessesStayWithinTheBoundAndServeWholeEntries) {
   EXPECT_EQ((*cache)->stats().entries, entries_in(folder / "cache/entries"));
 }
 
+// If this failed, a directory that was deleted would be gone for those that had it open, and two of them
+// would think that they share one.
+TEST(SharedDiskCache, ADeletedDirectoryIsMadeAnewByWhoeverNeedsIt) {
+  const testing::TempDir folder;
+  DiskCacheOptions options = options_at(folder / "cache", 8000);
+  Result<std::unique_ptr<CacheBackend>> one = make_disk_cache(options);
+  Result<std::unique_ptr<CacheBackend>> two = make_disk_cache(options);
+  ASSERT_TRUE(one && two);
+  ASSERT_TRUE(put_files(**one, "a", {{"f", "a"}}));
+  const Result<CachedCopy> held = (*two)->get("a");
+  ASSERT_TRUE(held);
+  for (const char* const gone : {"cache", "cache/entries", "cache/staging", "cache/lock"}) {
+    SCOPED_TRACE(gone);
+    fs::remove_all(folder / gone);
+    ASSERT_TRUE(put_files(**one, "b", {{"f", gone}}));
+    const Result<CachedCopy> copy = (*two)->get("b");
+    ASSERT_TRUE(copy) << copy.error().message;
+    EXPECT_EQ(files_in(copy->directory).at("f"), gone);
+    ASSERT_TRUE((*two)->remove("b"));
+    EXPECT_FALSE((*one)->get("b"));
+  }
+  options.create_dirs = false;
+  two = make_disk_cache(options);
+  ASSERT_TRUE(two);
+  fs::remove_all(folder / "cache");
+  EXPECT_EQ(put_files(**two, "b", {{"f", "b"}}).error().code, Errc::kNotFound) << "not ours to make";
+}
+
 // If this failed, a hung process would hang every other one with it.
 TEST(SharedDiskCache, AHungProcessIsAnError) {
   const testing::TempDir folder;

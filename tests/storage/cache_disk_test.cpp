@@ -53,6 +53,45 @@ class DiskCacheTest : public ::testing::Test {
   std::unique_ptr<CacheBackend> cache_;
 };
 
+/// While it lives, this process is nobody in particular: what may not be deleted is not, even where tests run
+/// as root.
+class AsNobody {
+ public:
+  AsNobody() : was_(::geteuid()) {
+    if (was_ == 0) static_cast<void>(::seteuid(65534));
+  }
+  ~AsNobody() {
+    if (was_ == 0) static_cast<void>(::seteuid(0));
+  }
+  AsNobody(const AsNobody&) = delete;
+  AsNobody& operator=(const AsNobody&) = delete;
+
+ private:
+  uid_t was_;
+};
+
+// If this failed, an entry that could be deleted only in part would be served as if it were whole.
+TEST(DiskCacheOfNobody, WhatCannotBeDeletedWholeIsNotServed) {
+  const AsNobody nobody;
+  const testing::TempDir folder;
+  DiskCacheOptions options;
+  options.cache_dir = (folder / "cache").string();
+  options.max_size_bytes = Bytes{3000};
+  Result<std::unique_ptr<CacheBackend>> cache = make_disk_cache(options);
+  ASSERT_TRUE(cache) << cache.error().message;
+  const std::map<std::string, std::string> files = {{"f", std::string(900, 'f')},
+                                                    {"inner/g", std::string(900, 'g')}};
+  ASSERT_TRUE(put_files(**cache, "a", files));
+  const fs::path entry = fs::directory_iterator(folder / "cache/entries")->path();
+  fs::permissions(entry / "inner", fs::perms::owner_read | fs::perms::owner_exec);
+  EXPECT_EQ(put_files(**cache, "b", {{"f", std::string(900, 'b')}}).error().code, Errc::kAllPinned);
+  EXPECT_EQ((*cache)->get("a").error().code, Errc::kNotFound);
+  fs::permissions(entry / "inner", fs::perms::owner_all);
+  EXPECT_TRUE(put_files(**cache, "b", {{"f", std::string(900, 'b')}}));
+  EXPECT_FALSE(fs::exists(entry));
+  EXPECT_EQ((*cache)->stats().bytes, bytes_below(folder / "cache"));
+}
+
 // If this failed, a cache would hand out something else than what it was given.
 TEST_F(DiskCacheTest, GivesBackWhatWasPut) {
   fs::create_directories(folder_ / "source/inner");

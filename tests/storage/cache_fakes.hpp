@@ -56,7 +56,7 @@ class FakeProvider final : public StorageProvider {
       if (!name.starts_with(uri + "/")) continue;
       const std::string rest = name.substr(uri.size() + 1);
       if (recursive || rest.find('/') == std::string::npos)
-        listing.objects.push_back({rest, object.bytes->size(), object.etag, 0});
+        listing.objects.push_back({rest, object.bytes->size(), has_etags ? object.etag : "", 0});
     }
     if (listing.objects.empty()) return fail(Errc::kNotFound, uri + ": nothing is there");
     return listing;
@@ -75,6 +75,7 @@ class FakeProvider final : public StorageProvider {
   [[nodiscard]] Result<Unit> fetch(const std::string& uri, const FetchRange& range,
                                    const ByteSink& sink) override {
     ++fetches;
+    if (!knows_ranges && range.offset > 0) return fail(Errc::kUnsupported, uri + ": knows no ranges");
     if (on_call)
       if (std::optional<Error> error = on_call("fetch", uri)) return fail(std::move(*error));
     Object object;
@@ -105,6 +106,8 @@ class FakeProvider final : public StorageProvider {
   /// How much of a range is sent, without a word about the rest.
   std::function<std::uint64_t(std::uint64_t length)> shorten;
   bool can_list = true;
+  bool has_etags = true;     // in listings
+  bool knows_ranges = true;  // false: only from the beginning on
   std::uint64_t chunk_bytes = 1000;
   std::atomic<std::uint64_t> lists = 0;
   std::atomic<std::uint64_t> stats = 0;

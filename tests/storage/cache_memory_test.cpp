@@ -32,6 +32,22 @@ std::unique_ptr<CacheBackend> make(std::uint64_t bytes, std::uint64_t items = 0)
   return made ? std::move(*made) : nullptr;
 }
 
+// If this failed, a server that is bound to directories could not read what its cache in memory hands out, or
+// would take what such an adapter does not have for forbidden.
+TEST(MemoryCache, FilesBoundToItsDirectoryReadWhatItHandsOut) {
+  const std::unique_ptr<CacheBackend> cache = make(10'000);
+  ASSERT_TRUE(put_files(*cache, "a", {{"f", "bytes"}}));
+  const Result<CachedCopy> copy = cache->get("a");
+  ASSERT_TRUE(copy);
+  const std::string roots[] = {cache->directory()};
+  const Result<std::unique_ptr<Files>> files = make_rooted_files(roots, kMemoryCacheFileName);
+  ASSERT_TRUE(files) << files.error().message;
+  EXPECT_EQ(read_text(**files, copy->directory + "/f", 100).value_or("not read"), "bytes");
+  EXPECT_EQ((*files)->stat(copy->directory + "/f")->size, 5U);
+  EXPECT_EQ((*files)->open(copy->directory + "/absent").error().code, Errc::kNotFound);
+  EXPECT_EQ((*files)->open("/etc/passwd").error().code, Errc::kInvalid);
+}
+
 // If this failed, a cache would hand out something else than what it was given.
 TEST(MemoryCache, GivesBackWhatWasPutToAnythingThatReadsFiles) {
   const testing::TempDir folder;

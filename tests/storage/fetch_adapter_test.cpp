@@ -3,6 +3,7 @@
 #include "loracle/storage/fetch_adapter.hpp"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include <atomic>
 #include <cerrno>
@@ -168,6 +169,82 @@ TEST_F(FetchAdapterTest, NeitherChangesNorCutsPass) {
   EXPECT_EQ(fetch(options).error().code, Errc::kCorrupt);
   provider_.shorten = [](std::uint64_t) { return std::uint64_t{0}; };
   EXPECT_EQ(fetch(options).error().code, Errc::kCorrupt);
+}
+
+// If this failed, a limit on threads would end the server in the middle of a download.
+TEST_F(FetchAdapterTest, GoesOnWithTheThreadsThereAre) {
+  pthread_attr_t usual{};
+  pthread_attr_t huge{};
+  ASSERT_EQ(::pthread_getattr_default_np(&usual), 0);
+  ASSERT_EQ(::pthread_attr_init(&huge), 0);
+  ASSERT_EQ(::pthread_attr_setstacksize(&huge, std::size_t{1} << 47U), 0);  // more than there are addresses
+  ASSERT_EQ(::pthread_setattr_default_np(&huge), 0);
+  FetchAdapterOptions options;
+  options.part_bytes = 1000;
+  const Result<Unit> done = fetch(options);
+  ASSERT_EQ(::pthread_setattr_default_np(&usual), 0);
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(files_in(into()), files_);
+}
+
+// If this failed, an adapter on a server that knows no ranges could not be fetched, or would be sent once for
+// each of its parts.
+TEST_F(FetchAdapterTest, WithoutRangesEachFileIsOnePart) {
+  provider_.knows_ranges = false;
+  FetchAdapterOptions options;
+  options.part_bytes = 1000;
+  const Result<Unit> done = fetch(options);
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_EQ(files_in(into()), files_);
+  EXPECT_LT(provider_.fetches, 12U) << "of 102 parts";
+}
+
+// If this failed, parts of two versions would be put together and be taken for an adapter.
+TEST_F(FetchAdapterTest, WhatHasNoVersionIsNotFetched) {
+  provider_.has_etags = false;
+  const Result<AdapterManifest> refused = adapter_manifest(provider_, kUri);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kUnsupported);
+  EXPECT_NE(refused.error().message.find("adapter_config.json"), std::string::npos);
+}
+
+// If this failed, a signed URL would be cut in the middle and its secret be shown, in an error about a file
+// that nobody has asked for.
+TEST_F(FetchAdapterTest, AUrlWithAQueryNamesNoAdapter) {
+  for (const std::string end : {"?token=secret", "#secret"}) {
+    const Result<AdapterManifest> refused = adapter_manifest(provider_, "https://host/adapters/a" + end);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Errc::kInvalid);
+    EXPECT_EQ(refused.error().message.find("secret"), std::string::npos) << refused.error().message;
+    EXPECT_NE(refused.error().message.find("https://host/adapters/a"), std::string::npos);
+  }
+  provider_.put("fake://bucket/what?/adapter_config.json", "{}");
+  provider_.put("fake://bucket/what?/adapter_model.safetensors", "w");
+  EXPECT_TRUE(adapter_manifest(provider_, "fake://bucket/what?")) << "in a key of S3 it is a letter";
+}
+
+// If this failed, servers that answer "forbidden" for what is not there could serve no adapter.
+TEST_F(FetchAdapterTest, AForbiddenFileIsAnAbsentOneOnceTheConfigWasHad) {
+  provider_.can_list = false;
+  provider_.remove(std::string(kUri) + "/adapter_model.safetensors");
+  provider_.put(std::string(kUri) + "/adapter_model.bin", "weights");
+  std::string served = "adapter_model.bin";
+  provider_.on_call = [&](std::string_view, const std::string& uri) -> std::optional<Error> {
+    if (uri.ends_with("config.json") || uri.ends_with(served)) return std::nullopt;
+    return Error{Errc::kIo, uri + ": forbidden", 403};
+  };
+  const Result<AdapterManifest> manifest = adapter_manifest(provider_, kUri);
+  ASSERT_TRUE(manifest) << manifest.error().message;
+  EXPECT_EQ(manifest->files.size(), 2U);
+  served = "nothing";
+  const Result<AdapterManifest> without = adapter_manifest(provider_, kUri);
+  ASSERT_FALSE(without);
+  EXPECT_EQ(without.error().code, Errc::kNotFound);
+  EXPECT_NE(without.error().message.find("403"), std::string::npos) << without.error().message;
+  provider_.on_call = [&](std::string_view, const std::string& uri) -> std::optional<Error> {
+    return Error{Errc::kIo, uri + ": forbidden", 403};
+  };
+  EXPECT_EQ(adapter_manifest(provider_, kUri).error().detail, 403) << "of the config it is an answer";
 }
 
 // If this failed, a URI that leads to a huge file would fill the disk.

@@ -29,13 +29,6 @@ using testing::entries_in;
 using testing::FakeProvider;
 using testing::files_in;
 
-class ManualClock final : public TimeSource {
- public:
-  [[nodiscard]] std::uint64_t now_ns() noexcept override { return now; }
-  [[nodiscard]] std::int64_t unix_s() noexcept override { return 0; }
-  std::uint64_t now = 0;
-};
-
 class RemoteOriginTest : public ::testing::Test {
  protected:
   RemoteOriginTest() {
@@ -53,6 +46,31 @@ class RemoteOriginTest : public ::testing::Test {
   void upload(const std::string& name, std::uint64_t version) {
     for (const auto& [file, bytes] : files_of(name, version)) provider_.put(uri(name) + "/" + file, bytes);
   }
+  /// Adapters that an engine can serve: in the folder "adapters", and in the bucket. Another one in the
+  /// folder "local", for slots to be laid out by. Bytes that were uploaded.
+  std::uint64_t upload_adapters(const std::vector<std::string>& names,
+                                WeightFormat format = WeightFormat::kSafetensors) {
+    MakeAdaptersOptions adapters;
+    adapters.directory = (folder_ / "adapters").string();
+    adapters.names = names;
+    adapters.model = *load_model_geometry("tiny");
+    adapters.format = format;
+    EXPECT_TRUE(make_adapters(adapters));
+    MakeAdaptersOptions local = adapters;
+    local.directory = (folder_ / "local").string();
+    local.names = {"local"};
+    EXPECT_TRUE(make_adapters(local));
+    std::uint64_t bytes = 0;
+    for (const std::string& name : names) {
+      provider_.remove(uri(name) + "/adapter_model.safetensors");
+      for (const auto& [file, text] : files_in(fs::path(adapters.directory) / name)) {
+        provider_.put(uri(name) + "/" + file, text);
+        bytes += text.size();
+      }
+    }
+    return bytes;
+  }
+  [[nodiscard]] std::uint64_t calls() const { return provider_.lists + provider_.stats + provider_.fetches; }
   void open_cache(std::uint64_t bytes) {
     origin_.reset();
     cache_.reset();
@@ -194,28 +212,9 @@ TEST_F(RemoteOriginTest, ServesTheLastKnownContentWhileTheProviderIsOutOfReach) 
   EXPECT_EQ(origin_->localize(uri("a")).error().code, Errc::kNotFound);
   go_down({Errc::kDeadline, "too slow", 0});
   EXPECT_EQ(origin_->localize(uri("a")).error().code, Errc::kDeadline) << "deleted before it went away";
-}
-
-// If this failed, every load would wait for the provider though the operator allowed it not to.
-TEST_F(RemoteOriginTest, BelievesAManifestForAsLongAsItIsTold) {
-  ManualClock clock;
-  clock.now = 5'000'000'000;
-  options_.clock = &clock;
-  options_.manifest_ttl_ms = 1000;
+  open_cache(1U << 20U);  // a restart
   open();
-  ASSERT_TRUE(origin_->localize(uri("a")));
-  upload("a", 2);
-  clock.now += 999'000'000;
-  EXPECT_EQ(files_in(origin_->localize(uri("a"))->directory), files_of("a", 1));
-  EXPECT_EQ(origin_->stats().manifests, 1U);
-  clock.now += 1'000'000;
-  EXPECT_EQ(files_in(origin_->localize(uri("a"))->directory), files_of("a", 2));
-  // Believed, but neither there nor in the cache any more: asked anew.
-  upload("a", 3);
-  ASSERT_TRUE(cache_->clear());
-  EXPECT_EQ(files_in(origin_->localize(uri("a"))->directory), files_of("a", 3));
-  EXPECT_EQ(origin_->stats().manifests, 3U);
-  EXPECT_EQ(origin_->stats().restarts, 1U);
+  EXPECT_EQ(origin_->localize(uri("a")).error().code, Errc::kDeadline) << "and deleted it stays";
 }
 
 // If this failed, a cache that is too small would look like a provider that is broken.
@@ -228,6 +227,46 @@ TEST_F(RemoteOriginTest, ACacheThatIsTooSmallSaysSo) {
   EXPECT_NE(refused.error().message.find("max_size_bytes"), std::string::npos) << refused.error().message;
   EXPECT_NE(refused.error().message.find(uri("a")), std::string::npos);
   EXPECT_EQ(provider_.fetches, 0U);
+}
+
+// If this failed, a burst of loads would be refused though room comes as soon as one of them is done.
+TEST_F(RemoteOriginTest, WaitsForRoomWhileAllIsLeased) {
+  open_cache(25'000);  // of 20'000 that one needs
+  open();
+  Result<LocalCopy> held = origin_->localize(uri("a"));
+  ASSERT_TRUE(held);
+  std::thread user([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    held->hold.reset();
+  });
+  Result<LocalCopy> next = origin_->localize(uri("b"));
+  user.join();
+  ASSERT_TRUE(next) << next.error().message;
+  EXPECT_EQ(files_in(next->directory), files_of("b", 1));
+
+  options_.room_wait_ms = 100;
+  open();
+  const Result<LocalCopy> refused = origin_->localize(uri("c"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kBusy) << "pressure that passes, not what the caller has pinned";
+  EXPECT_NE(refused.error().message.find("max_size_bytes"), std::string::npos) << refused.error().message;
+}
+
+// If this failed, a server whose cache somebody has cleaned up would say that no adapter exists, for good.
+TEST_F(RemoteOriginTest, ACacheDirectoryThatWasDeletedIsMadeAnew) {
+  const Result<LocalCopy> before = origin_->localize(uri("a"));
+  ASSERT_TRUE(before);
+  fs::remove_all(folder_ / "cache");
+  for (const char* name : {"a", "b"}) {
+    const Result<LocalCopy> copy = origin_->localize(uri(name));
+    ASSERT_TRUE(copy) << copy.error().message;
+    EXPECT_EQ(files_in(copy->directory), files_of(name, 1));
+  }
+  // Deleted while a download is under way: that one is lost, and says so.
+  provider_.on_bytes = [&](const std::string&, std::uint64_t) { fs::remove_all(folder_ / "cache"); };
+  EXPECT_EQ(origin_->localize(uri("c")).error().code, Errc::kIo) << "the adapter is there";
+  provider_.on_bytes = nullptr;
+  EXPECT_TRUE(origin_->localize(uri("c")));
 }
 
 // If this failed, the cache in memory could not stand where the one on disk does.
@@ -282,24 +321,111 @@ struct Served {
   std::unique_ptr<Engine> engine;  // goes first
 };
 
+// If this failed, every load would wait for the bucket, and an outage, keys that were withdrawn or an upload
+// would take down adapters that lie on this machine's disk.
+TEST_F(RemoteOriginTest, WhatWasCataloguedIsServedFromTheCacheWithoutAskingTheProvider) {
+  upload_adapters({"a", "b"});
+  open_cache(1U << 30U);
+  open();
+  Served remote({origin_.get()}, (folder_ / "local").string());
+  std::map<std::string, std::vector<std::byte>> first;
+  for (const std::string name : {"a", "b"}) {
+    ASSERT_TRUE(remote.engine->add(name, uri(name)));
+    first[name] = remote.image_of(name);
+  }
+  const std::uint64_t calls_before = calls();
+  go_down({Errc::kIo, "forbidden", 403});
+  EXPECT_EQ(remote.image_of("a"), first["a"]);
+  EXPECT_EQ(remote.image_of("b"), first["b"]);
+  provider_.on_call = nullptr;
+  upload("a", 2);
+  EXPECT_EQ(remote.image_of("a"), first["a"]);
+  EXPECT_EQ(calls(), calls_before);
+  EXPECT_EQ(origin_->stats().hits, 3U);
+}
+
+// If this failed, every try to load an adapter that was replaced would download all of the new one.
+TEST_F(RemoteOriginTest, WhatIsNoLongerWhatWasCataloguedIsNotDownloaded) {
+  upload_adapters({"a"});
+  open_cache(1U << 30U);
+  open();
+  Served remote({origin_.get()}, (folder_ / "local").string());
+  ASSERT_TRUE(remote.engine->add("a", uri("a")));
+  upload("a", 2);
+  const Result<Lease> changed = remote.engine->acquire("a");
+  ASSERT_FALSE(changed);
+  EXPECT_EQ(changed.error().code, Errc::kCorrupt);
+  EXPECT_EQ(origin_->stats().downloads, 0U);
+}
+
+// If this failed, adding thousands of adapters would cost thousands of needless requests, or catalogue parts
+// of two versions as one.
+TEST_F(RemoteOriginTest, AnAdapterIsExaminedInFewRequests) {
+  upload_adapters({"a", "b", "c"});
+  open_cache(1U << 30U);
+  open();
+  Served remote({origin_.get()}, (folder_ / "local").string());
+  ASSERT_TRUE(remote.engine->add("a", uri("a") + "//"));
+  EXPECT_EQ(provider_.lists, 1U);
+  EXPECT_EQ(provider_.stats, 0U);
+  EXPECT_LE(provider_.fetches, 3U) << "the config, the header's length, the header";
+  provider_.can_list = false;
+  ASSERT_TRUE(remote.engine->add("b", uri("b")));
+  EXPECT_EQ(provider_.stats, 3U);
+  EXPECT_LE(provider_.fetches, 6U);
+  EXPECT_EQ(origin_->stats().downloads, 0U);
+  provider_.on_bytes = [&](const std::string& at, std::uint64_t) {
+    if (at.ends_with("config.json")) provider_.put(uri("c") + "/adapter_model.safetensors", "another");
+  };
+  const Result<std::uint32_t> changed = remote.engine->add("c", uri("c"));
+  ASSERT_FALSE(changed);
+  EXPECT_EQ(changed.error().code, Errc::kCorrupt);
+}
+
+// If this failed, a file of torch.save would be read in hundreds of requests, all over it.
+TEST_F(RemoteOriginTest, TorchFilesAreBroughtHereToBeExamined) {
+  upload_adapters({"a"}, WeightFormat::kTorchZip);
+  open_cache(1U << 30U);
+  open();
+  Served remote({origin_.get()}, (folder_ / "local").string());
+  const Result<std::uint32_t> added = remote.engine->add("a", uri("a"));
+  ASSERT_TRUE(added) << added.error().message;
+  EXPECT_EQ(provider_.fetches, 2U) << "the config and the weights, once each";
+  EXPECT_EQ(origin_->stats().downloads, 1U);
+  EXPECT_FALSE(remote.image_of("a").empty());
+  EXPECT_EQ(provider_.fetches, 2U);
+}
+
+// If this failed, a server that downloads would be killed before it has written down what was resident.
+TEST_F(RemoteOriginTest, AnEngineThatShutsDownWaitsForNoDownload) {
+  upload_adapters({"a"});
+  open_cache(1U << 30U);
+  open();
+  Served remote({origin_.get()}, (folder_ / "local").string());
+  ASSERT_TRUE(remote.engine->add("a", uri("a")));
+  const std::uint64_t before = provider_.bytes;
+  provider_.chunk_bytes = 1;
+  provider_.on_bytes = [](const std::string&, std::uint64_t) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  };
+  Errc code{};
+  std::thread user([&] {
+    if (const Result<Lease> lease = remote.engine->acquire("a"); !lease) code = lease.error().code;
+  });
+  while (provider_.bytes == before) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_TRUE(remote.engine->shutdown());
+  user.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5)) << "of minutes";
+  EXPECT_EQ(code, Errc::kCancelled);
+  EXPECT_EQ(origin_->localize(uri("b")).error().code, Errc::kCancelled);
+  EXPECT_EQ(entries_in(folder_ / "cache/staging"), 0U);
+}
+
 // If this failed, adapters out of a bucket would not be what a GPU computes with, or fill the disk.
 TEST_F(RemoteOriginTest, AnEngineServesThreeAdaptersThroughACacheThatHoldsTwo) {
   const std::vector<std::string> names = {"a", "b", "c"};
-  MakeAdaptersOptions adapters;
-  adapters.directory = (folder_ / "adapters").string();
-  adapters.names = names;
-  adapters.model = *load_model_geometry("tiny");
-  ASSERT_TRUE(make_adapters(adapters));
-  MakeAdaptersOptions local = adapters;  // what the slots are laid out by
-  local.directory = (folder_ / "local").string();
-  local.names = {"local"};
-  ASSERT_TRUE(make_adapters(local));
-  std::uint64_t bytes = 0;
-  for (const std::string& name : names)
-    for (const auto& [file, text] : files_in(fs::path(adapters.directory) / name)) {
-      provider_.put(uri(name) + "/" + file, text);
-      bytes += text.size();
-    }
+  const std::uint64_t bytes = upload_adapters(names);
   const std::uint64_t bound = bytes * 5 / 6;
   std::atomic<std::uint64_t> most = 0;
   const auto look = [&] { most = std::max<std::uint64_t>(most, bytes_below(folder_ / "cache")); };
@@ -308,12 +434,12 @@ TEST_F(RemoteOriginTest, AnEngineServesThreeAdaptersThroughACacheThatHoldsTwo) {
   options_.fetch.parts_at_once = 1;
   open_cache(bound);
   open();
-  Served plain({}, adapters.directory);
+  Served plain({}, (folder_ / "adapters").string());
   const std::map<std::string, std::vector<std::byte>> expected = {
       {"a", plain.image_of("a")}, {"b", plain.image_of("b")}, {"c", plain.image_of("c")}};
   ASSERT_NE(expected.at("a"), expected.at("b"));
   {
-    Served remote({origin_.get()}, local.directory);
+    Served remote({origin_.get()}, (folder_ / "local").string());
     for (const std::string& name : names) {
       const Result<std::uint32_t> id = remote.engine->add(name, uri(name));
       ASSERT_TRUE(id) << id.error().message;

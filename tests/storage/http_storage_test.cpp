@@ -1,9 +1,12 @@
 #include <gtest/gtest.h>
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <future>
 #include <optional>
+#include <thread>
 
 #include "loracle/storage/provider.hpp"
 #include "storage/fetched.hpp"
@@ -186,6 +189,52 @@ TEST(HttpStorage, AWholeAnswerToARangeIsCutToIt) {
   EXPECT_TRUE(fetch(*provider, server.url("/a"), {1'000, 100'000, ""}).bytes == kBody.substr(1'000, 100'000));
   EXPECT_TRUE(fetch(*provider, server.url("/a"), {200'000, 100'000, ""}).bytes == kBody.substr(200'000));
   EXPECT_EQ(code(fetch(*provider, server.url("/a"), {200'000, 100'001, "\"v1\""})), Errc::kCorrupt);
+}
+
+// If this failed, each part of a long file would cost all that lies before it.
+TEST(HttpStorage, WithoutRangesNothingFarIntoAFileIsFetched) {
+  const std::string body = noise(3U << 20U, 7);
+  LoopbackServer server([&](Received request) {
+    request.headers.erase("range");
+    return serve_object(request, body, "\"v1\"");
+  });
+  const auto provider = make();
+  const Fetched far = fetch(*provider, server.url("/a"), {2U << 20U, 1'000, ""});
+  EXPECT_EQ(code(far), Errc::kUnsupported);
+  EXPECT_TRUE(far.bytes.empty());
+  EXPECT_EQ(server.requests().size(), 1U);
+  EXPECT_TRUE(fetch(*provider, server.url("/a"), {0, body.size(), ""}).bytes == body);
+}
+
+// If this failed, a service could not end while a server hangs, or while it waits to try again.
+TEST(HttpStorage, StoppingEndsWhatHangsAndWhatWaits) {
+  using std::chrono::steady_clock;
+  for (const bool hangs : {true, false}) {
+    SCOPED_TRACE(hangs ? "hangs" : "waits");
+    LoopbackServer server([&](const Received&) {
+      Reply reply{503, {{"Retry-After", "60"}}, "later"};
+      if (hangs) reply.delay_ms = 60'000;
+      return reply;
+    });
+    HttpStorageOptions options = open_options();
+    options.max_concurrent = 1;  // the second call waits for its turn
+    options.retry.stall_timeout_ms = 60'000;
+    options.retry.delay_ms_max = 60'000;
+    const auto provider = make_http_storage("http", options);
+    ASSERT_TRUE(provider);
+    std::array<Errc, 2> codes{};
+    std::array<std::thread, 2> callers;
+    for (std::size_t i = 0; i < callers.size(); ++i)
+      callers[i] = std::thread([&, i] { codes[i] = (*provider)->stat(server.url("/a")).error().code; });
+    while (server.requests().empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const auto begin = steady_clock::now();
+    (*provider)->stop();
+    for (std::thread& caller : callers) caller.join();
+    EXPECT_LT(steady_clock::now() - begin, std::chrono::seconds(10)) << "of a minute";
+    EXPECT_EQ(codes[0], Errc::kCancelled);
+    EXPECT_EQ(codes[1], Errc::kCancelled);
+    EXPECT_EQ((*provider)->stat(server.url("/a")).error().code, Errc::kCancelled);
+  }
 }
 
 // If this failed, bytes of another place in the file would be taken for the ones asked for.

@@ -106,6 +106,10 @@ TEST(Credentials, ProfilesAreReadFromBothFiles) {
     world.profile = name;
     EXPECT_EQ(world.chain()->get().error().code, code) << name;
   }
+  world.profile = "region";
+  const std::string none = world.chain()->get().error().message;
+  EXPECT_NE(none.find("'region'"), std::string::npos) << none;
+  EXPECT_EQ(none.find("AWS_ACCESS_KEY_ID"), std::string::npos) << "whose keys are not looked at: " << none;
 }
 
 // If this failed, a user without credentials would not learn where they were looked for.
@@ -281,6 +285,43 @@ TEST(Credentials, RefusedOnesAreReadAgain) {
   EXPECT_TRUE(chain->renew_refused(old));
   EXPECT_EQ(access_key(chain->get()), "NEW");
   EXPECT_TRUE(chain->renew_refused(old)) << "others are at hand already";
+}
+
+// If this failed, one refused request would take the keys from all others while their source is down.
+TEST(Credentials, ARefusalDoesNotThrowAwayWhatServes) {
+  World world;
+  Instance instance{world};
+  LoopbackServer imds([&](const Received& request) { return instance.answer(request); });
+  world.variables.erase("AWS_EC2_METADATA_DISABLED");
+  world.variables["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = imds.url();
+  const auto chain = world.chain();
+  const AwsCredentials first = chain->get().value();
+  instance.down = true;
+  world.now += 60;
+  EXPECT_FALSE(chain->renew_refused(first));
+  EXPECT_EQ(access_key(chain->get()), "IMDS1");
+  const std::size_t asked = imds.requests().size();
+  EXPECT_FALSE(chain->renew_refused(first));
+  EXPECT_EQ(imds.requests().size(), asked) << "and the source is not asked at every refusal";
+  instance.down = false;
+  world.now += 11;
+  EXPECT_TRUE(chain->renew_refused(first));
+  EXPECT_EQ(access_key(chain->get()), "IMDS2");
+}
+
+// If this failed, every request of a machine whose source of keys is broken would wait for it anew.
+TEST(Credentials, ABrokenSourceIsNotAskedAtEveryRequest) {
+  World world;
+  LoopbackServer agent([&](const Received&) { return Reply{500, {}, "down"}; });
+  world.variables["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = agent.url("/creds");
+  const auto chain = world.chain();
+  EXPECT_EQ(chain->get().error().detail, 500);
+  const std::size_t asked = agent.requests().size();
+  EXPECT_EQ(chain->get().error().detail, 500);
+  EXPECT_EQ(agent.requests().size(), asked);
+  world.now += 11;
+  EXPECT_EQ(chain->get().error().detail, 500);
+  EXPECT_EQ(agent.requests().size(), 2 * asked);
 }
 
 // If this failed, a machine that is no instance would wait at every start.

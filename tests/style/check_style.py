@@ -57,7 +57,8 @@ SYSTEM = [
     (r"(sys/.*|unistd\.h|fcntl\.h|dirent\.h|dlfcn\.h|fnmatch\.h|poll\.h|spawn\.h|signal\.h|pthread\.h"
      r"|sched\.h|malloc\.h)",
      r"(traces|engine)/(src|app|c)/|tests/|bench/"),
-    (r"(linux/.*|netinet/.*|arpa/.*)", r"engine/src/(storage|service)/|tests/|bench/"),
+    (r"(linux/.*|netinet/.*|arpa/.*)",
+     r"engine/src/(storage|service)/|engine/src/rooted_files\.cpp|tests/|bench/"),
     (r"(\w*intrin|cpuid)\.h", r"(policy|traces|sim|kernels)/src/|tests/|bench/"),
     (r"(stdlib|string|stdio|errno|math|stdint|inttypes|stddef|time)\.h", r"engine/(src|c)/|tests/|bench/"),
 ]

@@ -18,19 +18,15 @@ Result<Location> location_of(const std::string& text) {
   } else {
     location.is_remote = !scheme.empty();
   }
-  while (location.place.size() > 1 && location.place.back() == '/') location.place.pop_back();
+  location.place.resize(without_trailing_slashes(location.place).size());
   return location;
 }
 
 Result<StorageProvider*> storage_of(std::span<StorageProvider* const> storage, const std::string& uri) {
-  std::string known = "paths file://";
-  for (StorageProvider* const provider : storage) {
-    if (provider->scheme() == scheme_of(uri)) return provider;
-    known += fmt::format(" {}://", provider->scheme());
-  }
-  return fail(Errc::kUnsupported,
-              fmt::format("{}: nothing here reads {}://: use one of {}, or add it to storage.providers",
-                          without_secrets(uri), scheme_of(uri), known));
+  Result<StorageProvider*> provider = provider_of(storage, uri);
+  if (provider) return provider;
+  return fail(provider.error().code, fmt::format("{}; a path, file://, or what storage.providers is given",
+                                                 provider.error().message));
 }
 
 Result<std::string> read_beside(Files& files, std::span<StorageProvider* const> storage,

@@ -20,6 +20,7 @@
 #include "loracle/storage/make_cache.hpp"
 #include "loracle/storage/provider.hpp"
 #include "loracle/storage/remote_origin.hpp"
+#include "rooted_files.hpp"
 
 namespace loracle {
 namespace {
@@ -113,13 +114,12 @@ struct ServiceStack::Parts {
 
   /// Where files may be read, and the door to them.
   Result<Unit> make_files() {
+    // Makes and checks them, as the settings say.
+    if (const Result<FileRoots> allowed = FileRoots::make(config.file_storage); !allowed)
+      return fail(allowed.error().code,
+                  fmt::format("file_storage.allowed_paths: {}", allowed.error().message),
+                  allowed.error().detail);
     std::vector<std::string> roots = config.file_storage.allowed_paths;
-    for (const std::string& root : roots) {
-      std::error_code error;
-      if (config.file_storage.create_dirs && !fs::exists(root, error)) fs::create_directories(root, error);
-      if (error)
-        return fail(Errc::kIo, fmt::format("{}: cannot be made: {}", root, error.message()), error.value());
-    }
     std::vector<std::string> named = config.discovery.prefixes;
     for (const LoraModuleSetting& module : config.lora_modules) named.push_back(module.path);
     if (!config.resolver.cache_dir.empty()) named.push_back(config.resolver.cache_dir);
@@ -139,7 +139,7 @@ struct ServiceStack::Parts {
           Errc::kInvalid,
           "serve may read adapters from nowhere: give --lora-dir-prefix, --lora-modules, or "
           "file_storage.allowed_paths; with --model it may begin empty, for clients to load from s3://");
-    if (cache != nullptr && cache->type() == "disk") roots.push_back(cache_dir_of(config.cache));
+    if (cache != nullptr) roots.push_back(cache->directory());
     const bool in_memory = cache != nullptr && cache->type() == "memory";
     Result<std::unique_ptr<Files>> made = make_rooted_files(roots, in_memory ? kMemoryCacheFileName : "");
     if (!made) return fail(std::move(made.error()));

@@ -114,7 +114,7 @@ const SettingRow kRows[] = {
      LORACLE_FIELD(storage_providers),
      "Where adapters may come from beside this machine's files: s3, http (which is https too)"},
     {"file_storage.allowed_paths", "", "", "", 0, false, LORACLE_FIELD(file_storage.allowed_paths),
-     "Directories that adapters may be read from; empty: all that this process may read"},
+     "Directories that adapters may be read from, beside those of the prefixes, modules and the resolver"},
     {"file_storage.create_dirs", "", "", "", 0, false, LORACLE_FIELD(file_storage.create_dirs),
      "Make allowed paths that are not there"},
     {"file_storage.verify_permissions", "", "", "", 0, false, LORACLE_FIELD(file_storage.verify_permissions),

@@ -85,32 +85,22 @@ Result<Examined> examine(std::span<Origin* const> origins, const std::string& ur
                          const AdapterRules& rules) {
   const Result<Origin*> origin = origin_of(origins, uri);
   if (!origin) return fail(origin.error());
-  if (Files* const remote = (*origin)->remote_files(); remote != nullptr) {
-    Result<std::string> content = (*origin)->content_of(uri);
-    if (content) {
-      std::string place = uri;
-      while (place.ends_with('/')) place.pop_back();
-      Result<AdapterFiles> adapter = inspect_adapter(*remote, place, rules);
-      if (!adapter) return fail(std::move(adapter.error()));
-      const Result<std::string> after = (*origin)->content_of(uri);
-      if (after && *after != *content)
-        return fail(Errc::kCorrupt, fmt::format("{}: changed while it was examined: add it again", uri));
-      return Examined{std::move(*adapter), std::move(*content)};
-    }
-    // Out of reach, there may still be a copy of it here.
-    if (content.error().code != Errc::kIo && content.error().code != Errc::kDeadline)
-      return fail(std::move(content.error()));
+  Result<RemoteView> view = (*origin)->view(uri);
+  if (view) {
+    Result<AdapterFiles> adapter =
+        inspect_adapter(*view->files, std::string(without_trailing_slashes(uri)), rules);
+    if (!adapter) return fail(std::move(adapter.error()));
+    return Examined{std::move(*adapter), std::move(view->content)};
   }
+  // Out of reach, there may still be a copy of it here.
+  const Errc why = view.error().code;
+  if (why != Errc::kUnsupported && why != Errc::kIo && why != Errc::kDeadline)
+    return fail(std::move(view.error()));
   const Result<LocalCopy> copy = (*origin)->localize(uri);
   if (!copy) return fail(copy.error());
   Result<AdapterFiles> adapter = inspect_adapter(files, copy->directory, rules);
   if (!adapter) return fail(std::move(adapter.error()));
   return Examined{std::move(*adapter), copy->content};
-}
-
-std::string without_trailing_slashes(std::string path) {
-  while (path.size() > 1 && path.back() == '/') path.pop_back();
-  return path;
 }
 
 }  // namespace
@@ -295,7 +285,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const EngineConfig& config, const E
     Origin* const origins[] = {files.get()};
     Result<LocalCopy> root = localize(origins, config.directory);
     if (!root) return fail(std::move(root.error()));
-    cleaned.directory = without_trailing_slashes(std::move(root->directory));
+    cleaned.directory = without_trailing_slashes(root->directory);
   }
   auto parts = std::make_unique<Parts>(std::move(cleaned), env, std::move(*catalog));
 
@@ -502,6 +492,7 @@ const SlotLayout& Engine::layout() const noexcept { return parts_->core->layout(
 
 Result<Unit> Engine::shutdown() {
   parts_->closing = true;
+  for (Origin* const origin : parts_->env.origins) origin->stop();  // downloads may take hours
   parts_->core->shutdown();  // without the lock: callbacks and holders of leases may wait for it
   const std::lock_guard lock(parts_->changing);
   if (std::exchange(parts_->shut_down, true)) return Unit{};

@@ -14,7 +14,7 @@ Result<std::shared_ptr<const ImageManifest>> read_image(const Env& env, const st
   Files& files = *env.files;
   LocalCopy copy{source.directory, {}, {}};
   if (!source.uri.empty()) {
-    Result<LocalCopy> fetched = localize(env.origins, source.uri);
+    Result<LocalCopy> fetched = localize_content(env.origins, source.uri, source.content);
     if (!fetched) return fail(std::move(fetched.error()));
     copy = std::move(*fetched);
   }

@@ -2,11 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cctype>
 #include <string_view>
 
 #include "loracle/engine/files.hpp"
+#include "storage/storage_uri.hpp"
 
 namespace loracle {
 namespace {
@@ -18,13 +17,6 @@ std::string_view trimmed(std::string_view text) noexcept {
   while (!text.empty() && blank(text.front())) text.remove_prefix(1);
   while (!text.empty() && blank(text.back())) text.remove_suffix(1);
   return text;
-}
-
-std::string lower(std::string_view text) {
-  std::string copy(text);
-  std::transform(copy.begin(), copy.end(), copy.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return copy;
 }
 
 std::string place(const EnvironmentLookup& env, const std::string& variable, std::string_view below_home) {
@@ -81,7 +73,7 @@ std::map<std::string, std::map<std::string, std::string>> parse_aws_file(const s
     for (const std::string_view sign : {" #", " ;", "\t#", "\t;"})
       if (const std::size_t comment = value.find(sign); comment != std::string_view::npos)
         value = trimmed(value.substr(0, comment));
-    (*section)[lower(trimmed(line.substr(0, equals)))] = std::string(value);
+    (*section)[lower_case(trimmed(line.substr(0, equals)))] = std::string(value);
   }
   return sections;
 }

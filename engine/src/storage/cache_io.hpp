@@ -5,15 +5,12 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <string_view>
 
+#include "io_failed.hpp"
 #include "loracle/core/result.hpp"
 #include "storage/unique_fd.hpp"
 
 namespace loracle {
-
-/// "PATH: cannot WHAT: REASON", with a hint where the reason has a cure.
-[[nodiscard]] tl::unexpected<Error> io_failed(const std::string& path, std::string_view what, int error);
 
 /// Gives the open file its size, and its blocks where the file system can: a full disk says so now.
 [[nodiscard]] Result<Unit> allocate(int fd, const std::string& path, std::uint64_t size);

@@ -20,8 +20,6 @@ constexpr std::size_t kDigestLength = 64;
 constexpr std::uint64_t kFileBytesMax = std::uint64_t{1} << 50U;
 constexpr int kVersion = 1;
 
-std::string digest_of(std::string_view text) { return sha256_hex(std::as_bytes(std::span(text))); }
-
 bool is_utf8(const std::string& text) {
   // The parser is the one check of UTF-8 in that library that does not throw.
   const std::string quoted = Json(text).dump(-1, ' ', true, Json::error_handler_t::ignore);
@@ -125,7 +123,7 @@ Result<Unit> check_contents(const CacheContents& contents) {
 
 std::string write_record(const CacheRecord& record) {
   const std::string body = body_of(record);
-  return digest_of(body) + '\n' + body;
+  return sha256_hex(body) + '\n' + body;
 }
 
 std::uint64_t record_bytes(const CacheContents& contents) {
@@ -136,7 +134,7 @@ std::uint64_t record_bytes(const CacheContents& contents) {
 Result<CacheRecord> read_record(const std::string& path, std::string_view text) {
   if (text.size() > kDigestLength && text[kDigestLength] == '\n') {
     const std::string_view body = text.substr(kDigestLength + 1);
-    if (text.substr(0, kDigestLength) == digest_of(body)) {
+    if (text.substr(0, kDigestLength) == sha256_hex(body)) {
       std::optional<CacheRecord> record = record_of(Json::parse(body, nullptr, /*allow_exceptions=*/false));
       if (record && check_contents(record->contents)) return std::move(*record);
     }

@@ -32,7 +32,7 @@ struct Asking {
 
 HttpOutcome ask(const Asking& asking, const HttpCall& call) {
   Backoff backoff(asking.options.retry, backoff_seed());
-  return with_retries(backoff, [&] { return asking.transport.perform(call); });
+  return with_retries(backoff, asking.transport.stopped(), [&] { return asking.transport.perform(call); });
 }
 
 /// "cannot be had from X: why", without the answer's text: it may hold what is secret.
@@ -281,7 +281,7 @@ Result<AwsCredentials> CredentialChain::load() {
   const Asking asking{options_, *transport_};
   const auto sources = {
       +[](const Asking& a) -> Found {
-        if (!a.options.profile.empty()) return from_profile(a);
+        if (!a.options.profile.empty()) return std::nullopt;
         return from_environment(a.options);
       },
       +[](const Asking& a) -> Found { return from_profile(a); },
@@ -297,11 +297,18 @@ Result<AwsCredentials> CredentialChain::load() {
       return fail(Errc::kInvalid, "AWS credentials: a key or token has line breaks in it");
     return std::move(**found);
   }
-  return fail(
-      Errc::kInvalid,
-      "no AWS credentials: neither in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor in "
-      "~/.aws/credentials or ~/.aws/config, nor from a web identity, a container or the instance: set "
-      "some, or anonymous for a public bucket");
+  const std::string first =
+      options_.profile.empty()
+          ? "neither in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, nor in ~/.aws/credentials or "
+            "~/.aws/config"
+          : fmt::format(
+                "not in profile '{}' of ~/.aws/credentials or ~/.aws/config, which stands for the "
+                "environment's",
+                options_.profile);
+  return fail(Errc::kInvalid,
+              fmt::format("no AWS credentials: {}, nor from a web identity, a container or the instance: set "
+                          "some, or anonymous for a public bucket",
+                          first));
 }
 
 Result<AwsCredentials> CredentialChain::get() {
@@ -323,33 +330,47 @@ Result<AwsCredentials> CredentialChain::get() {
     renewing.lock();
   }
   if (auto found = usable(false)) return *found;
+  {
+    const std::lock_guard lock(mutex_);
+    if (failed_ && options_.unix_s() < next_try_unix_s_) return fail(*failed_);
+  }
   Result<AwsCredentials> loaded = load();
-  if (!loaded) {
-    {
-      const std::lock_guard lock(mutex_);
-      next_try_unix_s_ = options_.unix_s() + kRetryAfterS;
-    }
-    if (auto old = usable(true)) return *old;
+  if (loaded) {
+    take(*loaded);
     return loaded;
   }
-  const std::lock_guard lock(mutex_);
-  current_ = *loaded;
-  has_current_ = true;
-  loaded_unix_s_ = options_.unix_s();
+  {
+    const std::lock_guard lock(mutex_);
+    next_try_unix_s_ = options_.unix_s() + kRetryAfterS;
+    failed_ = loaded.error();
+  }
+  if (auto old = usable(true)) return *old;
   return loaded;
 }
 
 bool CredentialChain::renew_refused(const AwsCredentials& refused) {
+  const std::lock_guard renewing(renewal_);
   {
     const std::lock_guard lock(mutex_);
-    if (has_current_ && current_ == refused) {
-      // Refused ones are asked for again at most that often: a wrong key is not a reason for a storm.
-      if (options_.unix_s() < loaded_unix_s_ + kRetryAfterS) return false;
-      has_current_ = false;
-    }
+    if (has_current_ && !(current_ == refused)) return true;
+    // Refused ones are asked for again at most that often: a wrong key is not a reason for a storm.
+    const std::int64_t now = options_.unix_s();
+    if (now < loaded_unix_s_ + kRetryAfterS) return false;
+    loaded_unix_s_ = now;
   }
-  const Result<AwsCredentials> found = get();
-  return found && !(*found == refused);
+  // The refused ones stay until there are others: what one bucket refuses may serve all others.
+  const Result<AwsCredentials> loaded = load();
+  if (!loaded) return false;
+  take(*loaded);
+  return !(*loaded == refused);
+}
+
+void CredentialChain::take(const AwsCredentials& loaded) {
+  const std::lock_guard lock(mutex_);
+  current_ = loaded;
+  has_current_ = true;
+  loaded_unix_s_ = options_.unix_s();
+  failed_.reset();
 }
 
 }  // namespace loracle

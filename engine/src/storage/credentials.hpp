@@ -3,10 +3,11 @@
 ///
 /// In this order, the first that has some: environment; shared credentials and config files; web
 /// identity (AWS_WEB_IDENTITY_TOKEN_FILE, through STS); containers (ECS, EKS pod identity); the instance
-/// (IMDSv2 only). A profile that was named in the options comes before the environment. A source that is set
-/// up but does not work is an error, not a reason to try the next: who set it up means it.
+/// (IMDSv2 only). A profile that was named in the options comes instead of the environment. A source that is
+/// set up but does not work is an error, not a reason to try the next: who set it up means it.
 /// Temporary ones are renewed five minutes before they expire; if that fails, the old ones serve until they
-/// do, and it is tried again at most every ten seconds.
+/// do. A source that fails, and one whose keys the store refuses, is asked again at most every ten seconds;
+/// what it answered before is the answer until then.
 /// Threads: any; one of them renews, the others go on with the old ones or wait. Errors: kInvalid (nothing is
 /// set up, or wrongly; says where was looked), kUnsupported (single sign-on, credential processes), kIo.
 /// No error holds a key, token, or an answer's text. Source: AWS SDKs and Tools Reference Guide.
@@ -15,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "loracle/core/result.hpp"
@@ -39,10 +41,13 @@ class CredentialChain {
   [[nodiscard]] Result<AwsCredentials> get();
   /// The store refused them. True: others are at hand now, and it is worth another attempt.
   [[nodiscard]] bool renew_refused(const AwsCredentials& refused);
+  /// No source is waited for any more.
+  void stop() noexcept { transport_->stop(); }
 
  private:
   CredentialChain(CredentialOptions options, std::unique_ptr<HttpTransport> transport);
   [[nodiscard]] Result<AwsCredentials> load();
+  void take(const AwsCredentials& loaded);
 
   CredentialOptions options_;
   std::unique_ptr<HttpTransport> transport_;
@@ -52,6 +57,7 @@ class CredentialChain {
   bool has_current_ = false;
   std::int64_t loaded_unix_s_ = 0;
   std::int64_t next_try_unix_s_ = 0;
+  std::optional<Error> failed_;  // of the last try; none: it succeeded
 };
 
 }  // namespace loracle

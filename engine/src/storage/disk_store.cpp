@@ -7,28 +7,24 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <filesystem>
-#include <optional>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include "loracle/engine/digest.hpp"
 #include "storage/disk_fill.hpp"
+#include "storage/disk_layout.hpp"
 
 namespace loracle {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kEntries = "entries/";
-constexpr std::string_view kStaging = "staging/";
-constexpr std::size_t kHashLength = 64;
-constexpr std::size_t kSeqLength = 16;
-
-std::string hash_of(std::string_view key) { return sha256_hex(std::as_bytes(std::span(key))); }
+constexpr const char* kLock = "lock";
+/// Who deletes the directory faster than it can be made has no cache.
+constexpr int kRemakesMax = 4;
 
 std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -36,41 +32,12 @@ std::uint64_t now_ns() {
                                         .count());
 }
 
-std::int64_t mtime_ns(const struct stat& found) noexcept {
-  return std::int64_t{found.st_mtim.tv_sec} * 1'000'000'000 + found.st_mtim.tv_nsec;
-}
-
-bool parse(std::string_view text, int base, std::uint64_t& value) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
-  return error == std::errc{} && end == text.data() + text.size();
-}
-
-/// "BYTES.SEQ"
-bool parse_staging(std::string_view text, std::uint64_t& bytes, std::uint64_t& seq) {
-  const std::size_t dot = text.find('.');
-  return dot != std::string_view::npos && text.size() == dot + 1 + kSeqLength &&
-         parse(text.substr(0, dot), 10, bytes) && parse(text.substr(dot + 1), 16, seq);
-}
-
-std::string staging_name(std::uint64_t bytes, std::uint64_t seq) {
-  return fmt::format("{}{}.{:016x}", kStaging, bytes, seq);
-}
-
-Result<std::vector<std::string>> names_in(const std::string& directory) {
-  std::vector<std::string> names;
-  std::error_code error;
-  for (fs::directory_iterator it(directory, error); !error && it != fs::directory_iterator();
-       it.increment(error))
-    names.push_back(it->path().filename().string());
-  if (error) return io_failed(directory, "list", error.value());
-  return names;
-}
-
-/// Taken, or what it is that somebody else has.
-bool try_flock(int fd, int kind) noexcept {
-  while (::flock(fd, kind | LOCK_NB) != 0)
-    if (errno != EINTR) return false;
-  return true;
+/// Whether the open file is the one that lies at `path`.
+bool is_at(const UniqueFd& fd, const std::string& path) noexcept {
+  struct stat opened {};
+  struct stat found {};
+  return ::fstat(fd.get(), &opened) == 0 && ::stat(path.c_str(), &found) == 0 &&
+         opened.st_ino == found.st_ino && opened.st_dev == found.st_dev;
 }
 
 }  // namespace
@@ -152,6 +119,7 @@ class DiskStore::Fill final : public CacheFill {
 
 DiskStore::DiskStore(CacheIndex index, const DiskCacheOptions& options)
     : root_(fs::absolute(options.cache_dir).lexically_normal().string()),
+      create_dirs_(options.create_dirs),
       lock_timeout_ms_(options.lock_timeout_ms),
       index_(std::move(index)),
       places_(index_.rows()) {
@@ -166,43 +134,63 @@ Result<std::shared_ptr<DiskStore>> DiskStore::open(const DiskCacheOptions& optio
       options.policy, cache_capacity(options.max_size_bytes, options.max_items, kDiskCacheEntriesMax));
   if (!index) return fail(std::move(index.error()));
   auto store = std::make_shared<DiskStore>(std::move(*index), options);
-  std::error_code error;
-  if (options.create_dirs && fs::create_directories(store->root_, error) && !error)
-    fs::permissions(store->root_, fs::perms::owner_all, error);
-  if (error) return io_failed(store->root_, "make the cache's directory", error.value());
-  if (!fs::is_directory(store->root_, error)) {
-    return fail(Errc::kNotFound,
-                fmt::format("cache_dir {}: no such directory: make it, or set create_dirs", store->root_));
-  }
-  for (const std::string_view folder : {kEntries, kStaging}) {
-    const std::string path = store->path_of(folder);
-    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
-      return io_failed(path, "make the directory", errno);
-  }
-  Result<UniqueFd> entries = open_directory(store->path_of(kEntries));
-  if (!entries) return fail(std::move(entries.error()));
-  store->entries_ = std::move(*entries);
-  const std::string lock_path = store->path_of("lock");
-  store->lock_file_.reset(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!store->lock_file_.is_open()) return io_failed(lock_path, "open", errno);
-
   const std::lock_guard lock(store->mutex_);
+  if (Result<Unit> made = store->make_folders(); !made) return fail(std::move(made.error()));
   Result<DirectoryLock> directory = store->lock_directory();
   if (!directory) return fail(std::move(directory.error()));
   if (Result<Unit> scanned = store->scan(); !scanned) return fail(std::move(scanned.error()));
   return store;
 }
 
+Result<Unit> DiskStore::make_folders() {
+  std::error_code error;
+  if (create_dirs_ && fs::create_directories(root_, error) && !error)
+    fs::permissions(root_, fs::perms::owner_all, error);
+  if (error) return io_failed(root_, "make the cache's directory", error.value());
+  if (!fs::is_directory(root_, error)) {
+    return fail(Errc::kNotFound,
+                fmt::format("cache_dir {}: no such directory: make it, or set create_dirs", root_));
+  }
+  for (const std::string_view folder : {kEntries, kStaging}) {
+    const std::string path = path_of(folder);
+    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+      return io_failed(path, "make the directory", errno);
+  }
+  Result<UniqueFd> entries = open_directory(path_of(kEntries));
+  if (!entries) return fail(std::move(entries.error()));
+  entries_ = std::move(*entries);
+  const std::string lock_path = path_of(kLock);
+  lock_file_.reset(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock_file_.is_open()) return io_failed(lock_path, "open", errno);
+  return Unit{};
+}
+
+bool DiskStore::is_in_place() const {
+  return is_at(lock_file_, path_of(kLock)) && is_at(entries_, path_of(kEntries)) &&
+         ::access(path_of(kStaging).c_str(), F_OK) == 0;
+}
+
 Result<DiskStore::DirectoryLock> DiskStore::lock_directory() {
+  for (int remade = 0;; ++remade) {
+    {
+      Result<DirectoryLock> lock = lock_open_file();
+      if (!lock || remade == kRemakesMax || is_in_place()) return lock;
+    }
+    // Somebody has deleted the directory: a lock on what is not there any more keeps nobody out.
+    if (Result<Unit> made = make_folders(); !made) return fail(std::move(made.error()));
+  }
+}
+
+Result<DiskStore::DirectoryLock> DiskStore::lock_open_file() {
   using std::chrono::milliseconds;
   milliseconds pause(1);
   for (milliseconds waited(0);; waited += pause) {
     if (::flock(lock_file_.get(), LOCK_EX | LOCK_NB) == 0) return DirectoryLock(lock_file_.get());
     if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) return io_failed(path_of("lock"), "lock", errno);
+    if (errno != EWOULDBLOCK) return io_failed(path_of(kLock), "lock", errno);
     if (waited.count() >= lock_timeout_ms_) {
       return fail(Errc::kBusy, fmt::format("{}: another process has held it for {} ms: does one hang?",
-                                           path_of("lock"), waited.count()));
+                                           path_of(kLock), waited.count()));
     }
     pause = std::min(2 * pause, milliseconds(20));
     std::this_thread::sleep_for(pause);
@@ -212,178 +200,6 @@ Result<DiskStore::DirectoryLock> DiskStore::lock_directory() {
 std::uint64_t DiskStore::next_seq() {
   last_seq_ = std::max(now_ns(), last_seq_ + 1);
   return last_seq_;
-}
-
-// ---------------------------------------------------------------------------------- the directory as it is
-
-Result<Unit> DiskStore::scan() {
-  ++scans_;
-  excess_bytes_ = 0;
-  Result<std::vector<std::string>> entries = names_in(path_of(kEntries));
-  if (!entries) return fail(std::move(entries.error()));
-  Result<std::vector<std::string>> staging = names_in(path_of(kStaging));
-  if (!staging) return fail(std::move(staging.error()));
-  std::vector<Found> found;
-  for (const std::string& file : *entries) scan_entry(file, found);
-  drop_unseen();
-  for (const std::string& file : *staging) scan_staging(file);
-  // The oldest first, so that a policy sees the uses in their order.
-  std::sort(found.begin(), found.end(), [](const Found& a, const Found& b) {
-    return std::pair(a.used_ns, a.seq) < std::pair(b.used_ns, b.seq);
-  });
-  for (const Found& entry : found) admit(entry);
-  return Unit{};
-}
-
-void DiskStore::scan_entry(const std::string& file, std::vector<Found>& found) {
-  Found entry;
-  if (file.size() < kHashLength || file[kHashLength] != '.' ||
-      !parse_staging(std::string_view(file).substr(kHashLength + 1), entry.bytes, entry.seq))
-    return;
-  entry.name = fmt::format("{}{}", kEntries, file);
-  struct stat now {};
-  if (::fstatat(entries_.get(), file.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(now.st_mode))
-    return;
-  entry.used_ns = mtime_ns(now);
-  const auto known = by_name_.find(entry.name);
-  if (known == by_name_.end()) {
-    entry.hash = file.substr(0, kHashLength);
-    last_seq_ = std::max(last_seq_, entry.seq);
-    found.push_back(std::move(entry));
-    return;
-  }
-  const Row row = known->second;
-  at(row).seen = scans_;
-  if (entry.used_ns > at(row).used_ns) {  // by another process
-    at(row).used_ns = entry.used_ns;
-    index_.touch(row);
-  }
-}
-
-void DiskStore::scan_staging(const std::string& file) {
-  std::uint64_t bytes = 0;
-  std::uint64_t seq = 0;
-  if (!parse_staging(file, bytes, seq)) return;
-  last_seq_ = std::max(last_seq_, seq);
-  const std::string name = fmt::format("{}{}", kStaging, file);
-  const auto known = by_name_.find(name);
-  if (known != by_name_.end() && at(known->second).is_own) return;
-  const std::string path = path_of(name);
-  bool is_gone = false;
-  {
-    Result<UniqueFd> fd = open_directory(path);
-    if (!fd) is_gone = fd.error().code == Errc::kNotFound;
-    // Nobody holds it: its process is dead.
-    if (fd && try_flock(fd->get(), LOCK_EX)) is_gone = remove_tree(path).has_value();
-  }
-  if (known != by_name_.end()) {
-    const Row row = known->second;
-    at(row).seen = scans_;
-    if (is_gone) give_up(row);
-    return;
-  }
-  if (is_gone) return;
-  Admission why{};
-  const Row row = reserve({}, bytes, why);
-  if (row == kNoRow) {
-    excess_bytes_ += bytes;
-    return;
-  }
-  at(row) = Place{};
-  at(row).name = name;
-  at(row).seen = scans_;
-  at(row).is_staging = true;
-  by_name_.emplace(name, row);
-}
-
-void DiskStore::drop_unseen() {
-  std::vector<Row> gone;
-  std::vector<Row> retired;
-  for (const auto& [name, row] : by_name_) {
-    if (at(row).is_staging) {
-      std::error_code ignored;
-      if (!at(row).is_own && !fs::exists(path_of(name), ignored)) gone.push_back(row);
-    } else if (at(row).seen != scans_ && !index_.tier().held(row)) {
-      gone.push_back(row);
-    } else if (at(row).is_retired && !index_.tier().held(row)) {
-      retired.push_back(row);
-    }
-  }
-  for (const Row row : gone) give_up(row);
-  for (const Row row : retired)
-    if (erase(row)) index_.remove(row);
-}
-
-void DiskStore::admit(const Found& found) {
-  const std::string path = path_of(found.name);
-  Admission why{};
-  const Row row = reserve(found.hash, found.bytes, why);
-  if (row == kNoRow) {
-    // Larger than all there may be, or in use beside all the others: by a process with other bounds.
-    excess_bytes_ += found.bytes;
-    Result<UniqueFd> fd = open_directory(path);
-    if (fd && try_flock(fd->get(), LOCK_EX) && remove_tree(path)) excess_bytes_ -= found.bytes;
-    return;
-  }
-  index_.tier().let_go(row);
-  at(row) = Place{};
-  at(row).name = found.name;
-  at(row).seq = found.seq;
-  at(row).used_ns = found.used_ns;
-  at(row).seen = scans_;
-  by_name_.emplace(found.name, row);
-  struct stat record {};
-  if (::stat(fmt::format("{}/{}", path, kRecordName).c_str(), &record) != 0) {
-    retire(row);  // removed while it was in use, or never whole
-    return;
-  }
-  const Row before = index_.publish(row);
-  if (before == kNoRow) return;
-  if (at(before).seq > found.seq) {
-    static_cast<void>(index_.publish(before));
-    retire(row);
-  } else {
-    retire(before);
-  }
-}
-
-Row DiskStore::reserve(const std::string& hash, std::uint64_t bytes, Admission& why) {
-  return index_.reserve(hash, Bytes{bytes}, why, [this](Row victim) { return erase(victim); });
-}
-
-/// The bytes of a row that nobody uses; the row itself is still in the tier, or was just evicted from it.
-bool DiskStore::erase(Row row) {
-  const std::string path = path_of(at(row).name);
-  Result<UniqueFd> fd = open_directory(path);
-  bool is_gone = !fd && fd.error().code == Errc::kNotFound;
-  if (fd && try_flock(fd->get(), LOCK_EX)) {
-    // Out of sight first: half an entry must never be taken for a whole one.
-    const std::string name = staging_name(index_.size_of(row).value, next_seq());
-    if (::rename(path.c_str(), path_of(name).c_str()) == 0) {
-      is_gone = remove_tree(path_of(name)).has_value();
-      if (!is_gone) static_cast<void>(::rename(path_of(name).c_str(), path.c_str()));
-    }
-  }
-  if (!is_gone) return false;
-  by_name_.erase(at(row).name);
-  at(row) = Place{};
-  return true;
-}
-
-/// Hides an entry for ever, after a restart and from other processes too, and deletes it once it is unused.
-void DiskStore::retire(Row row) {
-  index_.hide(row);
-  at(row).is_retired = true;
-  static_cast<void>(::unlink(fmt::format("{}/{}", path_of(at(row).name), kRecordName).c_str()));
-  if (!index_.tier().held(row) && erase(row)) index_.remove(row);
-}
-
-/// A row whose bytes are gone.
-void DiskStore::give_up(Row row) {
-  if (at(row).is_staging) index_.tier().let_go(row);
-  by_name_.erase(at(row).name);
-  at(row) = Place{};
-  index_.remove(row);
 }
 
 // ------------------------------------------------------------------------------------------------- leases
@@ -422,7 +238,7 @@ void DiskStore::stamp(Row row, int fd) {
 
 /// Looks at the directory again if the key is not known. kNoRow if it is not there either.
 Result<Row> DiskStore::find(const std::string& key) {
-  const std::string hash = hash_of(key);
+  const std::string hash = sha256_hex(key);
   if (const Row row = index_.find(hash); row != kNoRow) return row;
   Result<DirectoryLock> directory = lock_directory();
   if (!directory) return fail(std::move(directory.error()));
@@ -431,10 +247,12 @@ Result<Row> DiskStore::find(const std::string& key) {
 }
 
 Result<CachedCopy> DiskStore::get(const std::string& key, bool is_counted) {
+  const std::string hash = sha256_hex(key);
   for (int turn = 0; turn < 3; ++turn) {
     std::shared_ptr<Lease> lease;  // goes after the lock
     std::unique_lock lock(mutex_);
-    const Result<Row> row = find(key);
+    // Who publishes has looked at the directory when he began.
+    const Result<Row> row = is_counted ? find(key) : Result<Row>(index_.find(hash));
     if (!row) return fail(row.error());
     if (*row == kNoRow) break;
     Result<std::shared_ptr<Lease>> leased = lease_of(*row);
@@ -580,7 +398,7 @@ Result<std::unique_ptr<CacheFill>> DiskStore::begin(CacheContents contents) {
     if (!directory) return fail(std::move(directory.error()));
     if (Result<Unit> scanned = scan(); !scanned) return fail(std::move(scanned.error()));
     Admission why = Admission::kAllHeld;
-    const Row row = excess_bytes_ == 0 ? reserve(hash_of(contents.key), bytes, why) : kNoRow;
+    const Row row = excess_bytes_ == 0 ? reserve(sha256_hex(contents.key), bytes, why) : kNoRow;
     if (row == kNoRow) {
       ++counts_.refused;
       return no_room(root_, contents.key, Bytes{bytes}, index_.tier().capacity(), why);

@@ -31,6 +31,7 @@ class DiskStore : public std::enable_shared_from_this<DiskStore> {
   [[nodiscard]] static Result<std::shared_ptr<DiskStore>> open(const DiskCacheOptions& options);
   DiskStore(CacheIndex index, const DiskCacheOptions& options);
 
+  [[nodiscard]] const std::string& directory() const noexcept { return root_; }
   [[nodiscard]] Result<CachedCopy> get(const std::string& key, bool is_counted);
   [[nodiscard]] Result<Unit> remove(const std::string& key);
   [[nodiscard]] Result<Unit> clear();
@@ -69,6 +70,11 @@ class DiskStore : public std::enable_shared_from_this<DiskStore> {
   [[nodiscard]] std::string path_of(std::string_view name) const;
   [[nodiscard]] Place& at(Row row) { return places_[index_of(row)]; }
   [[nodiscard]] Result<DirectoryLock> lock_directory();
+  [[nodiscard]] Result<DirectoryLock> lock_open_file();
+  /// The root and all that lies directly in it, made where it is missing, and opened.
+  [[nodiscard]] Result<Unit> make_folders();
+  /// Nobody has deleted what we have open.
+  [[nodiscard]] bool is_in_place() const;
 
   // All of these: with the mutex; those that change the directory, with its lock too.
   [[nodiscard]] Result<Row> find(const std::string& key);
@@ -95,6 +101,7 @@ class DiskStore : public std::enable_shared_from_this<DiskStore> {
                                            std::shared_ptr<const CacheContents> contents);
 
   const std::string root_;
+  const bool create_dirs_;
   const std::uint32_t lock_timeout_ms_;
   UniqueFd lock_file_;
   UniqueFd entries_;

@@ -5,62 +5,74 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <limits>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
 #include "loracle/core/check.hpp"
 #include "loracle/engine/digest.hpp"
+#include "loracle/engine/origin.hpp"
 #include "storage/cache_io.hpp"
 #include "storage/fetch_files.hpp"
+#include "storage/storage_uri.hpp"
 
 namespace loracle {
 namespace {
 
 constexpr std::string_view kConfig = "adapter_config.json";
-constexpr std::string_view kSafetensors = "adapter_model.safetensors";
 constexpr std::string_view kTorch = "adapter_model.bin";
 constexpr std::string_view kEmbeddings = "new_embeddings.safetensors";
 
-/// The URI without slashes at its end: one adapter, one spelling.
-std::string_view trimmed(std::string_view uri) {
-  while (uri.ends_with('/') && !uri.ends_with("://")) uri.remove_suffix(1);
-  return uri;
-}
+/// As a size of parts: a server that knows no ranges sends with each part all that lies before it, too.
+constexpr std::uint64_t kWholeFiles = std::numeric_limits<std::uint64_t>::max();
 
 std::string object_uri(const std::string& uri, std::string_view name) {
-  return fmt::format("{}/{}", trimmed(uri), name);
+  return fmt::format("{}/{}", without_trailing_slashes(uri), name);
 }
 
-/// What a provider that can list says lies there, of the files we care for.
-Result<std::vector<StoredObject>> listed(StorageProvider& provider, const std::string& uri) {
-  Result<StoredListing> listing = provider.list(std::string(trimmed(uri)), /*recursive=*/false);
+/// The files we care for.
+struct Found {
+  std::vector<StoredObject> files;
+  bool is_forbidden = false;  // one was refused with 403: absent, or not for us
+};
+
+/// What a provider that can list says lies there.
+Result<Found> listed(StorageProvider& provider, const std::string& uri) {
+  Result<StoredListing> listing =
+      provider.list(std::string(without_trailing_slashes(uri)), /*recursive=*/false);
   if (!listing) return fail(std::move(listing.error()));
-  std::vector<StoredObject> files;
-  for (const std::string_view name : {kConfig, kSafetensors, kTorch, kEmbeddings})
+  Found found;
+  for (const std::string_view name : {kConfig, kAdapterSafetensors, kTorch, kEmbeddings})
     for (StoredObject& object : listing->objects)
-      if (object.name == name) files.push_back(std::move(object));
-  return files;
+      if (object.name == name) found.files.push_back(std::move(object));
+  return found;
 }
 
-/// One that cannot list is asked for each.
-Result<std::vector<StoredObject>> asked(StorageProvider& provider, const std::string& uri) {
-  std::vector<StoredObject> files;
-  for (const std::string_view name : {kConfig, kSafetensors, kTorch, kEmbeddings}) {
-    if (name == kTorch && files.back().name == kSafetensors) continue;
+/// One that cannot list is asked for each. Many servers say "forbidden" of what is not there; of one that has
+/// given the config, that is what it means.
+Result<Found> asked(StorageProvider& provider, const std::string& uri) {
+  Found found;
+  std::vector<StoredObject>& files = found.files;
+  for (const std::string_view name : {kConfig, kAdapterSafetensors, kTorch, kEmbeddings}) {
+    if (name == kTorch && files.back().name == kAdapterSafetensors) continue;
     Result<StoredObject> object = provider.stat(object_uri(uri, name));
     if (object) {
       object->name = name;
       files.push_back(std::move(*object));
-    } else if (object.error().code != Errc::kNotFound || name == kConfig) {
-      return fail(std::move(object.error()));
+      continue;
     }
+    const bool is_forbidden = object.error().detail == 403;
+    if (name == kConfig || (object.error().code != Errc::kNotFound && !is_forbidden))
+      return fail(std::move(object.error()));
+    found.is_forbidden = found.is_forbidden || is_forbidden;
   }
-  return files;
+  return found;
 }
 
-bool has(const std::vector<StoredObject>& files, std::string_view name) {
+bool holds(const std::vector<StoredObject>& files, std::string_view name) noexcept {
   return std::any_of(files.begin(), files.end(), [&](const StoredObject& file) { return file.name == name; });
 }
 
@@ -70,7 +82,7 @@ std::string content_of(std::string_view uri, const std::vector<StoredObject>& fi
   for (const StoredObject& file : files)
     text +=
         fmt::format("{}:{} {} {}:{}\n", file.name.size(), file.name, file.size, file.etag.size(), file.etag);
-  return sha256_hex(std::as_bytes(std::span(text)));
+  return sha256_hex(text);
 }
 
 /// A range of one file, the unit that threads take.
@@ -91,17 +103,22 @@ std::vector<Part> parts_of(const AdapterManifest& manifest, std::uint64_t part_b
 class PartFetch {
  public:
   PartFetch(StorageProvider& provider, const std::string& uri, const AdapterManifest& manifest,
-            std::span<const int> descriptors, std::uint64_t part_bytes)
+            std::span<const int> descriptors, std::uint64_t part_bytes, const std::atomic<bool>* cancelled)
       : provider_(provider),
         uri_(uri),
         manifest_(manifest),
         descriptors_(descriptors),
-        parts_(parts_of(manifest, part_bytes)) {}
+        parts_(parts_of(manifest, part_bytes)),
+        cancelled_(cancelled) {}
 
   [[nodiscard]] Result<Unit> run(std::uint32_t threads_max) {
     const std::size_t threads = std::min<std::size_t>(threads_max, parts_.size());
     std::vector<std::thread> others;
-    for (std::size_t i = 1; i < threads; ++i) others.emplace_back([this] { work(); });
+    others.reserve(threads);
+    try {
+      while (others.size() + 1 < threads) others.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {  // no more threads to be had: fewer do the same work
+    }
     work();
     for (std::thread& other : others) other.join();
     if (error_) return fail(std::move(*error_));
@@ -121,12 +138,16 @@ class PartFetch {
     }
   }
 
+  [[nodiscard]] bool is_cancelled() const noexcept { return cancelled_ != nullptr && *cancelled_; }
+
   [[nodiscard]] Result<Unit> fetch(const Part& part) {
     const StoredObject& file = manifest_.files[part.file];
     const std::string uri = object_uri(uri_, file.name);
+    if (is_cancelled()) return fail(Errc::kCancelled, uri + ": storage is being stopped");
     std::uint64_t expected = part.offset;
     const std::uint64_t end = part.offset + part.length;
     const auto sink = [&](std::uint64_t offset, std::span<const std::byte> bytes) -> Result<Unit> {
+      if (is_cancelled()) return fail(Errc::kCancelled, uri + ": storage is being stopped");
       if (stopped_.load(std::memory_order_relaxed))
         return fail(Errc::kCancelled, uri + ": another part failed");
       if (offset != expected || bytes.size() > end - expected) {
@@ -149,6 +170,7 @@ class PartFetch {
   const AdapterManifest& manifest_;
   std::span<const int> descriptors_;
   std::vector<Part> parts_;
+  const std::atomic<bool>* cancelled_;  // by the caller; may be null
   std::atomic<std::size_t> next_ = 0;
   std::atomic<bool> stopped_ = false;
   std::mutex mutex_;
@@ -157,25 +179,43 @@ class PartFetch {
 
 }  // namespace
 
+bool AdapterManifest::has(std::string_view name) const noexcept { return holds(files, name); }
+
 Result<AdapterManifest> adapter_manifest(StorageProvider& provider, const std::string& uri) {
-  Result<std::vector<StoredObject>> files = listed(provider, uri);
-  if (!files && files.error().code == Errc::kUnsupported) files = asked(provider, uri);
-  if (!files) return fail(std::move(files.error()));
-  if (!has(*files, kConfig))
+  const std::string_view scheme = scheme_of(uri);
+  if ((scheme == "https" || scheme == "http") && uri.find_first_of("?#") != std::string::npos) {
+    return fail(Errc::kInvalid, fmt::format("{}: an adapter's URL names a folder, its files lie below it: "
+                                            "leave out what begins with ? or #",
+                                            shown_uri(uri)));
+  }
+  Result<Found> found = listed(provider, uri);
+  if (!found && found.error().code == Errc::kUnsupported) found = asked(provider, uri);
+  if (!found) return fail(std::move(found.error()));
+  std::vector<StoredObject>& files = found->files;
+  if (!holds(files, kConfig))
     return fail(Errc::kNotFound, fmt::format("{}: has no {}: is it an adapter?", uri, kConfig));
-  if (has(*files, kSafetensors))
-    std::erase_if(*files, [](const StoredObject& file) { return file.name == kTorch; });
-  else if (!has(*files, kTorch))
-    return fail(Errc::kNotFound, fmt::format("{}: has neither {} nor {}", uri, kSafetensors, kTorch));
-  AdapterManifest manifest{std::move(*files), 0, {}};
+  if (holds(files, kAdapterSafetensors)) {
+    std::erase_if(files, [](const StoredObject& file) { return file.name == kTorch; });
+  } else if (!holds(files, kTorch)) {
+    return fail(Errc::kNotFound,
+                fmt::format("{}: has neither {} nor {}{}", uri, kAdapterSafetensors, kTorch,
+                            found->is_forbidden ? ", or they are not for us: the server answers 403" : ""));
+  }
+  AdapterManifest manifest{std::move(files), 0, {}};
   std::sort(manifest.files.begin(), manifest.files.end(),
             [](const StoredObject& a, const StoredObject& b) { return a.name < b.name; });
   for (const StoredObject& file : manifest.files) {
+    if (file.etag.empty()) {
+      return fail(Errc::kUnsupported,
+                  fmt::format("{}/{}: the store names no version (ETag) of it, so that nobody could tell "
+                              "whether its parts belong together",
+                              uri, file.name));
+    }
     if (file.size > UINT64_MAX - manifest.bytes)
       return fail(Errc::kCorrupt, fmt::format("{}: sizes that no files have", uri));
     manifest.bytes += file.size;
   }
-  manifest.content = content_of(trimmed(uri), manifest.files);
+  manifest.content = content_of(without_trailing_slashes(uri), manifest.files);
   return manifest;
 }
 
@@ -190,7 +230,13 @@ Result<Unit> fetch_files(StorageProvider& provider, const std::string& uri, cons
                                                file.size, options.file_bytes_max));
     }
   }
-  return PartFetch(provider, uri, manifest, descriptors, options.part_bytes).run(options.parts_at_once);
+  const auto fetch = [&](std::uint64_t part_bytes) {
+    return PartFetch(provider, uri, manifest, descriptors, part_bytes, options.stopped)
+        .run(options.parts_at_once);
+  };
+  Result<Unit> done = fetch(options.part_bytes);
+  if (!done && done.error().code == Errc::kUnsupported) done = fetch(kWholeFiles);
+  return done;
 }
 
 Result<Unit> fetch_adapter(StorageProvider& provider, const std::string& uri, const AdapterManifest& manifest,

@@ -10,9 +10,10 @@
 #include <optional>
 #include <utility>
 
+#include "io_failed.hpp"
 #include "loracle/core/check.hpp"
 #include "loracle/storage/provider.hpp"
-#include "storage/rooted_files.hpp"
+#include "rooted_files.hpp"
 #include "storage/storage_uri.hpp"
 
 namespace loracle {
@@ -99,7 +100,7 @@ class FileStorage final : public StorageProvider {
     if (!file) return fail(std::move(file.error()));
     if (Result<Unit> read = read_range(*file, *path, range, sink); !read) return read;
     struct stat after {};
-    if (::fstat(file->get(), &after) != 0) return file_failure(*path, "examine", errno);
+    if (::fstat(file->get(), &after) != 0) return io_failed(*path, "examine", errno);
     if (etag_of(after) != etag) return changed(*path);
     return Unit{};
   }
@@ -112,7 +113,7 @@ class FileStorage final : public StorageProvider {
   };
 
   static Result<Unit> check_regular(const UniqueFd& located, const std::string& path, struct stat& found) {
-    if (::fstat(located.get(), &found) != 0) return file_failure(path, "examine", errno);
+    if (::fstat(located.get(), &found) != 0) return io_failed(path, "examine", errno);
     if (S_ISREG(found.st_mode)) return Unit{};
     // To S3 a folder is no object either.
     if (S_ISDIR(found.st_mode))
@@ -129,7 +130,7 @@ class FileStorage final : public StorageProvider {
       const ssize_t got =
           ::pread(file.get(), buffer.data(), wanted, static_cast<off_t>(range.offset + reached));
       if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return file_failure(path, "read", errno);
+      if (got < 0) return io_failed(path, "read", errno);
       if (got == 0) return changed(path);  // it was longer a moment ago
       const auto bytes = std::span<const std::byte>(buffer).first(static_cast<std::size_t>(got));
       if (Result<Unit> taken = sink(range.offset + reached, bytes); !taken) return taken;
@@ -146,13 +147,13 @@ class FileStorage final : public StorageProvider {
     if (directory == nullptr) {
       const int error = errno;
       if (own >= 0) ::close(own);
-      return file_failure(walk.path + "/" + prefix, "list", error);
+      return io_failed(walk.path + "/" + prefix, "list", error);
     }
     while (true) {
       errno = 0;
       const dirent* const entry = ::readdir(directory.get());
       if (entry == nullptr) {
-        if (errno != 0) return file_failure(walk.path + "/" + prefix, "list", errno);
+        if (errno != 0) return io_failed(walk.path + "/" + prefix, "list", errno);
         return Unit{};
       }
       const std::string_view name(entry->d_name);
@@ -190,7 +191,7 @@ class FileStorage final : public StorageProvider {
                            O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
       if (fd.is_open()) return add(std::move(fd), below + "/", depth + 1, walk);
       if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
-        return file_failure(walk.path + "/" + below, "list", errno);
+        return io_failed(walk.path + "/" + below, "list", errno);
     }
     return Unit{};
   }

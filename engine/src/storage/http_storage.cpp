@@ -71,7 +71,7 @@ class HttpStorage final : public StorageProvider {
     HttpCall call;
     call.method = "HEAD";
     Backoff backoff(options_.retry, backoff_seed());
-    HttpOutcome outcome = with_retries(backoff, [&] { return send(uri, call); });
+    HttpOutcome outcome = with_retries(backoff, transport_->stopped(), [&] { return send(uri, call); });
     const std::int64_t refused = outcome.answer.status;
     if (!outcome.error && (refused == 403 || refused == 405 || refused == 501)) {
       call.method = "GET";  // some know no HEAD, and a signed URL is signed for one method
@@ -82,7 +82,7 @@ class HttpStorage final : public StorageProvider {
         stopped = true;  // knows no ranges either: the header was all that is needed
         return fail(Errc::kCancelled, "");
       };
-      outcome = with_retries(backoff, [&] { return send(uri, call); });
+      outcome = with_retries(backoff, transport_->stopped(), [&] { return send(uri, call); });
       if (stopped) outcome.error.reset();
     }
     if (outcome.error) return fail(given_up(*outcome.error, outcome, backoff));
@@ -110,8 +110,10 @@ class HttpStorage final : public StorageProvider {
     const std::string shown = shown_uri(uri);
     const SendCall send_part = [&](const HttpCall& call) { return send(uri, call); };
     const ErrorOfAnswer error = [&](const HttpAnswer& answer) { return error_of(answer, shown); };
-    return fetch_range({shown, range, sink, send_part, error}, options_.retry);
+    return fetch_range({shown, range, sink, send_part, error, transport_->stopped()}, options_.retry);
   }
+
+  void stop() noexcept override { transport_->stop(); }
 
  private:
   /// `from` is what the caller asked for, `url` where it led.
@@ -162,12 +164,6 @@ class HttpStorage final : public StorageProvider {
       if (Result<Unit> good = check_url(*next, uri); !good) return {{}, std::move(good.error()), false};
       call.url = std::move(*next);
     }
-  }
-
-  [[nodiscard]] static Error given_up(Error error, const HttpOutcome& outcome, const Backoff& backoff) {
-    if (is_passing(outcome) && backoff.attempts() > 1)
-      error.message += fmt::format(" (given up after {} attempts)", backoff.attempts());
-    return error;
   }
 
   [[nodiscard]] static Error error_of(const HttpAnswer& answer, const std::string& shown) {

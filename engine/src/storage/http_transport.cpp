@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -23,6 +22,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t kHeaderBytesMax = 256U << 10U;
 /// Below one byte a millisecond, over a whole stall time, bytes do not count as any.
 constexpr std::uint64_t kBytesPerMsMin = 1;
+/// How often a request looks whether it is to stop.
+constexpr std::int64_t kLookMs = 100;
 constexpr auto kTurnWaitMax = std::chrono::minutes(10);
 
 /// Once a process; libcurl asks for no counterpart where the process ends.
@@ -109,9 +110,7 @@ std::size_t on_header(char* data, std::size_t size, std::size_t count, void* use
   }
   const std::size_t colon = line.find(':');
   if (colon == std::string_view::npos) return bytes;
-  std::string name(line.substr(0, colon));
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::string name = lower_case(line.substr(0, colon));
   std::string_view value = line.substr(colon + 1);
   while (!value.empty() && (value.front() == ' ' || value.front() == '\t')) value.remove_prefix(1);
   while (!value.empty() && (value.back() == ' ' || value.back() == '\t')) value.remove_suffix(1);
@@ -205,9 +204,10 @@ void prepare(CURL* easy, const TransportOptions& options, Exchange& exchange, He
 }
 
 /// Drives the request to its end. kStalled: libcurl saw nothing wrong, but for too long nothing came.
-enum class Driven : std::uint8_t { kDone, kStalled, kBroken };
+enum class Driven : std::uint8_t { kDone, kStalled, kBroken, kStopped };
 
-Driven drive(const Handle& handle, const TransportOptions& options, Exchange& exchange, CURLcode& code) {
+Driven drive(const Handle& handle, const TransportOptions& options, const std::atomic<bool>& stopped,
+             Exchange& exchange, CURLcode& code) {
   const auto stall = std::chrono::milliseconds(options.stall_timeout_ms);
   // Resolving and connecting have a limit of their own, before the first byte is waited for.
   exchange.last_bytes = Clock::now() + std::chrono::milliseconds(options.connect_timeout_ms);
@@ -224,6 +224,7 @@ Driven drive(const Handle& handle, const TransportOptions& options, Exchange& ex
       }
     }
     if (running == 0) return Driven::kBroken;
+    if (stopped) return Driven::kStopped;
     const auto now = Clock::now();
     if (now - exchange.last_bytes >= stall) return Driven::kStalled;
     if (exchange.bytes > 0) {
@@ -237,7 +238,7 @@ Driven drive(const Handle& handle, const TransportOptions& options, Exchange& ex
     }
     const auto until =
         std::chrono::duration_cast<std::chrono::milliseconds>(exchange.last_bytes + stall - now);
-    const auto wait = std::clamp<std::int64_t>(until.count() + 1, 1, 1'000);
+    const auto wait = std::clamp<std::int64_t>(until.count() + 1, 1, kLookMs);
     if (::curl_multi_poll(handle.multi, nullptr, 0, static_cast<int>(wait), nullptr) != CURLM_OK)
       return Driven::kBroken;
   }
@@ -268,6 +269,8 @@ HttpOutcome outcome_of(Driven driven, CURLcode code, const TransportOptions& opt
   const std::string where = shown_uri(exchange.call.url);
   if (exchange.error) {
     outcome.error = std::move(exchange.error);
+  } else if (driven == Driven::kStopped) {
+    outcome.error = Error{Errc::kCancelled, fmt::format("{}: storage is being stopped", where)};
   } else if (driven == Driven::kStalled) {
     outcome.error =
         Error{Errc::kIo,
@@ -308,12 +311,14 @@ struct HttpTransport::Pool {
   std::condition_variable returned;
   std::vector<std::unique_ptr<Handle>> idle;  // used last, back first: its connection is the freshest
   std::uint32_t running = 0;
+  std::atomic<bool> stopped = false;
 
-  /// Null when none came back in time.
+  /// Null when none came back in time, or it was stopped.
   std::unique_ptr<Handle> take() {
     std::unique_lock lock(mutex);
-    if (!returned.wait_for(lock, kTurnWaitMax, [&] { return running < options.max_concurrent; }))
-      return nullptr;
+    const bool is_free =
+        returned.wait_for(lock, kTurnWaitMax, [&] { return stopped || running < options.max_concurrent; });
+    if (!is_free || stopped) return nullptr;
     ++running;
     if (idle.empty()) return std::make_unique<Handle>();
     std::unique_ptr<Handle> handle = std::move(idle.back());
@@ -346,8 +351,22 @@ Result<std::unique_ptr<HttpTransport>> HttpTransport::make(const TransportOption
   return std::unique_ptr<HttpTransport>(new HttpTransport(std::make_unique<Pool>(options)));
 }
 
+void HttpTransport::stop() noexcept {
+  {
+    const std::lock_guard lock(pool_->mutex);  // who is about to wait sees it
+    pool_->stopped = true;
+  }
+  pool_->returned.notify_all();
+}
+
+const std::atomic<bool>& HttpTransport::stopped() const noexcept { return pool_->stopped; }
+
 HttpOutcome HttpTransport::perform(const HttpCall& call) {
   std::unique_ptr<Handle> handle = pool_->take();
+  if (handle == nullptr && pool_->stopped) {
+    return {
+        {}, Error{Errc::kCancelled, fmt::format("{}: storage is being stopped", shown_uri(call.url))}, false};
+  }
   if (handle == nullptr) {
     return {{},
             Error{Errc::kBusy,
@@ -364,7 +383,7 @@ HttpOutcome HttpTransport::perform(const HttpCall& call) {
   if (handle->easy != nullptr && handle->multi != nullptr) {
     prepare(handle->easy, pool_->options, exchange, headers, text);
     if (::curl_multi_add_handle(handle->multi, handle->easy) == CURLM_OK) {
-      driven = drive(*handle, pool_->options, exchange, code);
+      driven = drive(*handle, pool_->options, pool_->stopped, exchange, code);
       ::curl_multi_remove_handle(handle->multi, handle->easy);
     }
     ::curl_easy_reset(handle->easy);  // it names this frame's variables

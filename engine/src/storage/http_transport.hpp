@@ -6,6 +6,7 @@
 /// the header's size, the size of what is collected.
 /// Threads: any. At most `max_concurrent` requests run at once; more wait for their turn.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -69,6 +70,10 @@ class HttpTransport {
 
   /// Errors name host and cause, never the query or a header.
   [[nodiscard]] HttpOutcome perform(const HttpCall& call);
+
+  /// Requests that run, wait for their turn, or are still to come end in kCancelled. For good.
+  void stop() noexcept;
+  [[nodiscard]] const std::atomic<bool>& stopped() const noexcept;
 
  private:
   struct Pool;

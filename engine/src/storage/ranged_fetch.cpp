@@ -12,6 +12,9 @@
 namespace loracle {
 namespace {
 
+/// Of a whole object, to reach the bytes that are wanted. More of them for each part of a long object would
+/// be many times the object.
+constexpr std::uint64_t kSkipBytesMax = 1U << 20U;
 constexpr std::string_view kByDate = "date:";  // versions we made up begin with it; an ETag is quoted
 
 std::optional<std::uint64_t> number_in(std::string_view text) noexcept {
@@ -81,6 +84,12 @@ class Receiver {
       skip_ = 0;
       total = content->total;
     } else {  // a server that knows no ranges: what lies before ours goes by unused
+      if (reached_ == 0 && range.offset > kSkipBytesMax) {
+        return fail(Errc::kUnsupported,
+                    fmt::format("{}: the server knows no ranges, and sends {} bytes before "
+                                "those that were asked for",
+                                fetch_.uri, range.offset));
+      }
       skip_ = range.offset + reached_;
       if (const auto length = header_of(head.headers, "content-length")) total = number_in(*length);
     }
@@ -174,7 +183,7 @@ Result<Unit> fetch_range(const RangedFetch& fetch, const RetryOptions& retry) {
     return fail(Errc::kInvalid, fmt::format("{}: a range beyond any size", fetch.uri));
   Receiver receiver(fetch);
   Backoff backoff(retry, backoff_seed());
-  const HttpOutcome outcome = with_retries(backoff, [&] {
+  const HttpOutcome outcome = with_retries(backoff, fetch.stopped, [&] {
     const std::uint64_t before = receiver.reached();
     HttpCall call;
     call.headers = receiver.headers();
@@ -202,12 +211,9 @@ Result<Unit> fetch_range(const RangedFetch& fetch, const RetryOptions& retry) {
           fmt::format("{}: has no bytes {}-{}", fetch.uri, range.offset, range.offset + range.length - 1),
           416);
     }
-    return fail(fetch.error_of(outcome.answer));
+    return fail(given_up(fetch.error_of(outcome.answer), outcome, backoff));
   }
-  Error error = *outcome.error;
-  if (backoff.attempts() > 1 && outcome.may_retry)
-    error.message += fmt::format(" (given up after {} attempts)", backoff.attempts());
-  return fail(std::move(error));
+  return fail(given_up(*outcome.error, outcome, backoff));
 }
 
 }  // namespace loracle

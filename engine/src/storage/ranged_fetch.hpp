@@ -7,6 +7,7 @@
 /// checksum of it, the checksum is compared at the end.
 /// Threads: one owner.
 
+#include <atomic>
 #include <functional>
 #include <string>
 
@@ -33,7 +34,8 @@ struct RangedFetch {
   const ByteSink& sink;
   const SendCall& send;
   const ErrorOfAnswer& error_of;
-  bool allow_coding = false;  // a Content-Encoding is the object's own (S3), not the server's doing
+  const std::atomic<bool>& stopped;  // then nothing is tried again
+  bool allow_coding = false;         // a Content-Encoding is the object's own (S3), not the server's doing
 };
 
 [[nodiscard]] Result<Unit> fetch_range(const RangedFetch& fetch, const RetryOptions& retry);

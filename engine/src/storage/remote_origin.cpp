@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -10,16 +11,16 @@
 
 #include "loracle/engine/digest.hpp"
 #include "storage/fetch_files.hpp"
-#include "storage/storage_files.hpp"
+#include "storage/manifest_files.hpp"
+#include "storage/retry.hpp"
 
 namespace loracle {
 namespace {
 
 const std::string kUriDigest = "uri_sha256";
-/// Manifests that are believed, and contents that are remembered; the oldest asked go first.
+/// Contents that are remembered; the oldest asked go first.
 constexpr std::size_t kUrisMax = 65'536;
-
-std::string digest_of(std::string_view uri) { return sha256_hex(std::as_bytes(std::span(uri))); }
+constexpr std::uint32_t kRoomPauseMs = 50;
 
 /// Nobody answered. One who says "no" has answered, and must not be overruled by what was once allowed.
 bool is_out_of_reach(const Error& error) noexcept {
@@ -29,13 +30,18 @@ bool is_out_of_reach(const Error& error) noexcept {
   return error.code == Errc::kIo && !refused;
 }
 
+/// What the cache lacks, a directory say, must not be taken for the adapter.
+Error error_of_cache(const std::string& uri, Error error) {
+  if (error.code == Errc::kNotFound) error.code = Errc::kIo;
+  error.message = fmt::format("{}: {}", uri, error.message);
+  return error;
+}
+
 class CachedOrigin final : public RemoteOrigin {
  public:
   CachedOrigin(StorageProvider& provider, CacheBackend& cache, const RemoteOriginOptions& options)
-      : provider_(provider),
-        cache_(cache),
-        options_(options),
-        clock_(options.clock != nullptr ? *options.clock : posix_clock()) {
+      : provider_(provider), cache_(cache), options_(options) {
+    options_.fetch.stopped = &stopped_;
     // What cannot be listed is merely not served stale. The last used comes last, and wins.
     if (const Result<std::vector<CacheItem>> items = cache_.list(); items)
       for (const CacheItem& item : *items)
@@ -46,19 +52,32 @@ class CachedOrigin final : public RemoteOrigin {
   [[nodiscard]] std::string_view scheme() const noexcept override { return provider_.scheme(); }
 
   [[nodiscard]] Result<LocalCopy> localize(const std::string& uri) override {
-    Result<LocalCopy> copy = serve(uri);
-    const std::lock_guard lock(mutex_);
-    ++counts_.requests;
-    if (!copy) ++counts_.failed;
-    return copy;
+    return counted(serve(std::string(without_trailing_slashes(uri)), /*wanted=*/nullptr));
   }
 
-  [[nodiscard]] Files* remote_files() noexcept override { return &files_; }
+  [[nodiscard]] Result<LocalCopy> localize_content(const std::string& uri,
+                                                   const std::string& content) override {
+    if (Result<CachedCopy> copy = cache_.get(content); copy) {
+      count_hit();
+      return counted(LocalCopy{std::move(copy->directory), content, std::move(copy->hold)});
+    }
+    return counted(serve(std::string(without_trailing_slashes(uri)), &content));
+  }
 
-  [[nodiscard]] Result<std::string> content_of(const std::string& uri) override {
-    Result<AdapterManifest> manifest = manifest_of(uri, digest_of(uri), /*may_be_known=*/false);
+  void stop() noexcept override {
+    stopped_ = true;
+    provider_.stop();
+  }
+
+  /// Of safetensors, whose header is read in two pieces; one of torch.save is read in hundreds, all over it.
+  [[nodiscard]] Result<RemoteView> view(const std::string& given) override {
+    std::string uri(without_trailing_slashes(given));
+    Result<AdapterManifest> manifest = manifest_of(uri, sha256_hex(uri));
     if (!manifest) return fail(std::move(manifest.error()));
-    return std::move(manifest->content);
+    if (!manifest->has(kAdapterSafetensors)) return Origin::view(uri);
+    RemoteView view{manifest->content, nullptr};
+    view.files = std::make_unique<ManifestFiles>(provider_, std::move(uri), std::move(*manifest));
+    return view;
   }
 
   [[nodiscard]] RemoteOriginStats stats() const override {
@@ -74,21 +93,35 @@ class CachedOrigin final : public RemoteOrigin {
   };
   struct Known {
     std::string content;
-    AdapterManifest manifest;  // empty: of an earlier process
-    std::uint64_t asked_ns = 0;
     std::uint64_t order = 0;
   };
 
-  [[nodiscard]] Result<LocalCopy> serve(const std::string& uri) {
-    const std::string uri_digest = digest_of(uri);
+  [[nodiscard]] Result<LocalCopy> counted(Result<LocalCopy> copy) {
+    const std::lock_guard lock(mutex_);
+    ++counts_.requests;
+    if (!copy) ++counts_.failed;
+    return copy;
+  }
+  void count_hit() {
+    const std::lock_guard lock(mutex_);
+    ++counts_.hits;
+  }
+
+  /// `wanted`: no other content is of use; null: whatever lies there.
+  [[nodiscard]] Result<LocalCopy> serve(const std::string& uri, const std::string* wanted) {
+    const std::string uri_digest = sha256_hex(uri);
     for (std::uint32_t restarts = 0;; ++restarts) {
-      Result<AdapterManifest> manifest = manifest_of(uri, uri_digest, /*may_be_known=*/restarts == 0);
+      if (stopped_) return fail(Errc::kCancelled, fmt::format("{}: storage is being stopped", uri));
+      Result<AdapterManifest> manifest = manifest_of(uri, uri_digest);
       if (!manifest) {
         if (is_out_of_reach(manifest.error()))
           if (std::optional<LocalCopy> stale = last_known(uri_digest); stale) return std::move(*stale);
         if (manifest.error().code == Errc::kNotFound) forget(uri_digest);
         return fail(std::move(manifest.error()));
       }
+      if (wanted != nullptr && manifest->content != *wanted)
+        return fail(Errc::kCorrupt,
+                    fmt::format("{}: has changed since it was catalogued: add it again", uri));
       Result<LocalCopy> copy = bring(uri, uri_digest, *manifest);
       if (copy || copy.error().code != Errc::kCorrupt || restarts >= options_.restarts_max) return copy;
       const std::lock_guard lock(mutex_);
@@ -96,27 +129,15 @@ class CachedOrigin final : public RemoteOrigin {
     }
   }
 
-  [[nodiscard]] Result<AdapterManifest> manifest_of(const std::string& uri, const std::string& uri_digest,
-                                                    bool may_be_known) {
-    const std::uint64_t now_ns = clock_.now_ns();
-    {
-      const std::lock_guard lock(mutex_);
-      const auto known = known_.find(uri_digest);
-      if (may_be_known && known != known_.end() && !known->second.manifest.files.empty() &&
-          (now_ns - known->second.asked_ns) / 1'000'000 < options_.manifest_ttl_ms)
-        return known->second.manifest;
-      ++counts_.manifests;
-    }
+  [[nodiscard]] Result<AdapterManifest> manifest_of(const std::string& uri, const std::string& uri_digest) {
     Result<AdapterManifest> manifest = adapter_manifest(provider_, uri);
-    if (!manifest) return manifest;
     const std::lock_guard lock(mutex_);
-    Known& known = remember(uri_digest, manifest->content);
-    if (options_.manifest_ttl_ms != 0) known.manifest = *manifest;
-    known.asked_ns = now_ns;
+    ++counts_.manifests;
+    if (manifest) remember(uri_digest, manifest->content);
     return manifest;
   }
 
-  Known& remember(const std::string& uri_digest, const std::string& content) {
+  void remember(const std::string& uri_digest, const std::string& content) {
     Known& known = known_[uri_digest];
     if (known.order != 0) by_order_.erase(known.order);
     known.order = ++orders_;
@@ -126,16 +147,24 @@ class CachedOrigin final : public RemoteOrigin {
       known_.erase(by_order_.begin()->second);
       by_order_.erase(by_order_.begin());
     }
-    return known;
   }
 
-  /// What was deleted is not served when its provider is out of reach later.
+  /// What was deleted is not served when its provider is out of reach later, not even by a later process,
+  /// which would remember it by what lies in the cache.
   void forget(const std::string& uri_digest) {
-    const std::lock_guard lock(mutex_);
-    const auto known = known_.find(uri_digest);
-    if (known == known_.end()) return;
-    by_order_.erase(known->second.order);
-    known_.erase(known);
+    {
+      const std::lock_guard lock(mutex_);
+      const auto known = known_.find(uri_digest);
+      if (known == known_.end()) return;
+      by_order_.erase(known->second.order);
+      known_.erase(known);
+    }
+    const Result<std::vector<CacheItem>> items = cache_.list();
+    if (!items) return;
+    for (const CacheItem& item : *items)
+      if (const auto uri = item.metadata.find(kUriDigest);
+          uri != item.metadata.end() && uri->second == uri_digest)
+        static_cast<void>(cache_.remove(item.key));
   }
 
   [[nodiscard]] std::optional<LocalCopy> last_known(const std::string& uri_digest) {
@@ -181,8 +210,7 @@ class CachedOrigin final : public RemoteOrigin {
     Result<CachedCopy> cached = cache_.get(manifest.content);
     if (!cached && cached.error().code != Errc::kNotFound) return fail(std::move(cached.error()));
     if (cached) {
-      const std::lock_guard lock(mutex_);
-      ++counts_.hits;
+      count_hit();
     } else {
       cached = fetch(uri, uri_digest, manifest);
       if (!cached) return fail(std::move(cached.error()));
@@ -200,9 +228,8 @@ class CachedOrigin final : public RemoteOrigin {
       }
       contents.files.push_back({file.name, file.size});
     }
-    Result<std::unique_ptr<CacheFill>> fill = cache_.begin(std::move(contents));
-    if (!fill)
-      return fail(fill.error().code, fmt::format("{}: {}", uri, fill.error().message), fill.error().detail);
+    Result<std::unique_ptr<CacheFill>> fill = room_for(contents);
+    if (!fill) return fail(error_of_cache(uri, std::move(fill.error())));
     {
       const std::lock_guard lock(mutex_);
       ++counts_.downloads;
@@ -213,14 +240,29 @@ class CachedOrigin final : public RemoteOrigin {
       const std::lock_guard lock(mutex_);
       counts_.downloaded_bytes += manifest.bytes;
     }
-    return (*fill)->publish(OnExisting::kKeep);
+    Result<CachedCopy> copy = (*fill)->publish(OnExisting::kKeep);
+    if (!copy) return fail(error_of_cache(uri, std::move(copy.error())));
+    return copy;
+  }
+
+  /// Loads let go of their entries when they have read them: what is all leased now need not be for long.
+  [[nodiscard]] Result<std::unique_ptr<CacheFill>> room_for(const CacheContents& contents) {
+    for (std::uint32_t waited_ms = 0;; waited_ms += kRoomPauseMs) {
+      Result<std::unique_ptr<CacheFill>> fill = cache_.begin(contents);
+      if (fill || fill.error().code != Errc::kAllPinned) return fill;
+      if (waited_ms >= options_.room_wait_ms) {
+        return fail(Errc::kBusy,
+                    fmt::format("no room came free in {} ms: {}", waited_ms, fill.error().message));
+      }
+      if (stopped_) return fail(Errc::kCancelled, "stopped while room was waited for");
+      sleep_ms(kRoomPauseMs, stopped_);
+    }
   }
 
   StorageProvider& provider_;
-  StorageFiles files_{provider_};
   CacheBackend& cache_;
-  const RemoteOriginOptions options_;
-  TimeSource& clock_;
+  RemoteOriginOptions options_;
+  std::atomic<bool> stopped_ = false;
 
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Flight>> flights_;  // by content

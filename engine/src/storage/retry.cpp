@@ -1,5 +1,7 @@
 #include "storage/retry.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <atomic>
 #include <charconv>
@@ -10,6 +12,7 @@ namespace loracle {
 namespace {
 
 constexpr std::uint64_t kProgressBytes = 1U << 20U;
+constexpr std::uint32_t kSleepSliceMs = 100;
 
 }  // namespace
 
@@ -62,7 +65,19 @@ std::uint32_t retry_after_ms(const HttpAnswer& answer) noexcept {
   return 0;
 }
 
-void sleep_ms(std::uint32_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }
+void sleep_ms(std::uint32_t ms, const std::atomic<bool>& stopped) {
+  while (ms > 0 && !stopped) {
+    const std::uint32_t slice = std::min(ms, kSleepSliceMs);
+    std::this_thread::sleep_for(std::chrono::milliseconds(slice));
+    ms -= slice;
+  }
+}
+
+Error given_up(Error error, const HttpOutcome& outcome, const Backoff& backoff) {
+  if (is_passing(outcome) && backoff.attempts() > 1)
+    error.message += fmt::format(" (given up after {} attempts)", backoff.attempts());
+  return error;
+}
 
 Result<Unit> check_retry(const RetryOptions& options) {
   if (options.attempts_max == 0 || options.attempts_max > 100)

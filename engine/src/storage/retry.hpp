@@ -3,6 +3,7 @@
 /// Backoff And Jitter", AWS architecture blog), so that clients that failed together do not return together.
 /// Threads: one owner. Cost: none but the wait.
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -40,19 +41,25 @@ class Backoff {
 /// What the answer's Retry-After asks for, in ms; 0 where it does not say.
 [[nodiscard]] std::uint32_t retry_after_ms(const HttpAnswer& answer) noexcept;
 
-void sleep_ms(std::uint32_t ms);
+/// Shorter once it is `stopped`.
+void sleep_ms(std::uint32_t ms, const std::atomic<bool>& stopped);
 
 /// Calls `attempt` until its outcome is no passing failure, or the attempts are used up: the last outcome.
+/// Once it is `stopped` nothing is waited for; that the attempts end then is theirs to see to.
 template <class Attempt>
-[[nodiscard]] HttpOutcome with_retries(Backoff& backoff, const Attempt& attempt) {
+[[nodiscard]] HttpOutcome with_retries(Backoff& backoff, const std::atomic<bool>& stopped,
+                                       const Attempt& attempt) {
   while (true) {
     HttpOutcome outcome = attempt();
     if (!is_passing(outcome)) return outcome;
     const std::optional<std::uint32_t> delay = backoff.next_delay_ms(retry_after_ms(outcome.answer));
     if (!delay) return outcome;
-    sleep_ms(*delay);
+    sleep_ms(*delay, stopped);
   }
 }
+
+/// The error of an outcome after all attempts; says how many they were.
+[[nodiscard]] Error given_up(Error error, const HttpOutcome& outcome, const Backoff& backoff);
 
 /// Errors: kInvalid, for limits that allow nothing.
 [[nodiscard]] Result<Unit> check_retry(const RetryOptions& options);

@@ -100,7 +100,7 @@ class S3Storage final : public StorageProvider {
       HttpCall call;
       call.collect_bytes_max = kPageBytesMax;
       Backoff backoff(options_.retry, backoff_seed());
-      const HttpOutcome outcome = with_retries(backoff, [&] {
+      const HttpOutcome outcome = with_retries(backoff, transport_->stopped(), [&] {
         return send({place->bucket, ""}, query, call);
       });
       if (Result<Unit> good = check(outcome, uri, backoff); !good) return fail(std::move(good.error()));
@@ -128,12 +128,13 @@ class S3Storage final : public StorageProvider {
     HttpCall call;
     call.method = "HEAD";
     Backoff backoff(options_.retry, backoff_seed());
-    HttpOutcome outcome = with_retries(backoff, [&] { return send(*place, {}, call); });
+    HttpOutcome outcome =
+        with_retries(backoff, transport_->stopped(), [&] { return send(*place, {}, call); });
     if (!outcome.error && outcome.answer.status >= 400 && outcome.answer.status != 404) {
       // The answer to a HEAD has no body that could say why.
       call.method = "GET";
       call.headers = {{"Range", "bytes=0-0"}};
-      outcome = with_retries(backoff, [&] { return send(*place, {}, call); });
+      outcome = with_retries(backoff, transport_->stopped(), [&] { return send(*place, {}, call); });
     }
     if (Result<Unit> good = check(outcome, uri, backoff); !good) return fail(std::move(good.error()));
     Result<std::uint64_t> size = size_of_object(outcome.answer, uri);
@@ -153,7 +154,12 @@ class S3Storage final : public StorageProvider {
       return send(*place, {}, std::move(call));
     };
     const ErrorOfAnswer error = [&](const HttpAnswer& answer) { return error_of(answer, uri); };
-    return fetch_range({uri, range, sink, send_part, error, true}, options_.retry);
+    return fetch_range({uri, range, sink, send_part, error, transport_->stopped(), true}, options_.retry);
+  }
+
+  void stop() noexcept override {
+    transport_->stop();
+    if (credentials_ != nullptr) credentials_->stop();
   }
 
  private:
@@ -255,10 +261,7 @@ class S3Storage final : public StorageProvider {
   [[nodiscard]] Result<Unit> check(const HttpOutcome& outcome, const std::string& uri,
                                    const Backoff& backoff) const {
     if (!outcome.error && (outcome.answer.status == 200 || outcome.answer.status == 206)) return Unit{};
-    Error error = outcome.error ? *outcome.error : error_of(outcome.answer, uri);
-    if (is_passing(outcome) && backoff.attempts() > 1)
-      error.message += fmt::format(" (given up after {} attempts)", backoff.attempts());
-    return fail(std::move(error));
+    return fail(given_up(outcome.error ? *outcome.error : error_of(outcome.answer, uri), outcome, backoff));
   }
 
   [[nodiscard]] static Error error_of(const HttpAnswer& answer, const std::string& uri) {

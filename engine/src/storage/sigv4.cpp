@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <map>
 #include <span>
 
@@ -50,10 +49,7 @@ std::string tidy_value(std::string_view value) {
 std::map<std::string, std::string> signed_headers(const SignableRequest& request) {
   std::map<std::string, std::string> headers;
   for (const auto& [name, value] : request.headers) {
-    std::string lower = name;
-    std::transform(lower.begin(), lower.end(), lower.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    const auto [at, first] = headers.emplace(std::move(lower), tidy_value(value));
+    const auto [at, first] = headers.emplace(lower_case(name), tidy_value(value));
     if (!first) at->second += "," + tidy_value(value);
   }
   return headers;
@@ -116,8 +112,7 @@ std::string authorization(const SignableRequest& request, const SigningScope& sc
   const std::string day = time.substr(0, 8);
   const std::string place = fmt::format("{}/{}/{}/aws4_request", day, scope.region, scope.service);
   const std::string canonical = canonical_request(request, scope.path);
-  const std::string to_sign = fmt::format("AWS4-HMAC-SHA256\n{}\n{}\n{}", time, place,
-                                          sha256_hex(std::as_bytes(std::span(canonical))));
+  const std::string to_sign = fmt::format("AWS4-HMAC-SHA256\n{}\n{}\n{}", time, place, sha256_hex(canonical));
   const std::string key = hmac(
       hmac(hmac(hmac("AWS4" + credentials.secret_key, day), scope.region), scope.service), "aws4_request");
   return fmt::format("AWS4-HMAC-SHA256 Credential={}/{}, SignedHeaders={}, Signature={}",

@@ -46,12 +46,6 @@ bool has_control(std::string_view text) noexcept {
   });
 }
 
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
 }  // namespace
 
 Result<S3Address> parse_s3_uri(const std::string& uri) {
@@ -104,8 +98,8 @@ Result<HttpAddress> parse_http_url(const std::string& url) {
                             "be written into logs",
                             shown_uri(url)));
   }
-  HttpAddress address{lower(part_of(parsed.get(), CURLUPART_SCHEME)),
-                      lower(part_of(parsed.get(), CURLUPART_HOST)), 0};
+  HttpAddress address{lower_case(part_of(parsed.get(), CURLUPART_SCHEME)),
+                      lower_case(part_of(parsed.get(), CURLUPART_HOST)), 0};
   while (address.host.ends_with('.')) address.host.pop_back();
   if ((address.scheme != "https" && address.scheme != "http") || address.host.empty())
     return fail(Errc::kInvalid, fmt::format("{}: not http(s)://host/path", shown_uri(url)));
@@ -135,6 +129,13 @@ std::string shown_uri(std::string_view uri) {
   const std::string_view authority = rest.substr(0, rest.find('/'));
   if (const std::size_t at = authority.rfind('@'); at != std::string_view::npos) rest.remove_prefix(at + 1);
   return fmt::format("{}{}{}", scheme, kSeparator, rest);
+}
+
+std::string lower_case(std::string_view text) {
+  std::string lower(text);
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  return lower;
 }
 
 bool is_plain_path(std::string_view path) noexcept {

@@ -39,6 +39,9 @@ struct HttpAddress {
 /// For people and logs: without user info, query and fragment, where secrets are.
 [[nodiscard]] std::string shown_uri(std::string_view uri);
 
+/// ASCII letters only.
+[[nodiscard]] std::string lower_case(std::string_view text);
+
 /// True for a relative path that means itself: no empty part, no "." and no "..".
 [[nodiscard]] bool is_plain_path(std::string_view path) noexcept;
 

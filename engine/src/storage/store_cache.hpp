@@ -21,6 +21,7 @@ class StoreCache final : public CacheBackend {
   }
 
   [[nodiscard]] std::string_view type() const noexcept override { return Store::kType; }
+  [[nodiscard]] std::string directory() const override { return store_->directory(); }
   [[nodiscard]] Result<CachedCopy> get(const std::string& key) override {
     return store_->get(key, /*is_counted=*/true);
   }

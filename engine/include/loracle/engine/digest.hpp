@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "loracle/core/result.hpp"
 #include "loracle/engine/files.hpp"
@@ -21,5 +22,8 @@ struct FileDigest {
 
 [[nodiscard]] Result<FileDigest> digest_file(Files& files, const std::string& path);
 [[nodiscard]] std::string sha256_hex(std::span<const std::byte> bytes);
+[[nodiscard]] inline std::string sha256_hex(std::string_view text) {
+  return sha256_hex(std::as_bytes(std::span(text)));
+}
 
 }  // namespace loracle

@@ -61,10 +61,10 @@ class Files {
 /// The machine's own files.
 [[nodiscard]] Files& posix_files() noexcept;
 
-/// The machine's own files, and of these only what lies under one of the roots, links followed: anything
-/// else is kInvalid, whatever path leads there. Checked on the file that was opened: nobody can swap it
-/// in between. Memory files (memfd_create) of the name `memory_files` are inside too, unless it is empty:
-/// those that a cache in memory hands out.
+/// The machine's own files, and of these only what lies under one of the roots (directories), links followed:
+/// anything else is kInvalid with detail EACCES, whatever path leads there, and whether or not something is
+/// there. Checked on the file that was opened: nobody can swap it in between. Memory files (memfd_create) of
+/// the name `memory_files` are inside too, unless it is empty: those that a cache in memory hands out.
 /// Errors: those of the roots themselves.
 [[nodiscard]] Result<std::unique_ptr<Files>> make_rooted_files(std::span<const std::string> roots,
                                                                const std::string& memory_files = {});

@@ -27,6 +27,14 @@ struct LocalCopy {
   std::shared_ptr<const void> hold;
 };
 
+/// An adapter where it lies.
+struct RemoteView {
+  std::string content;  // that localize would answer
+  /// What reads its files, of that content only: one that has changed is kCorrupt. Paths are URI/NAME, of the
+  /// URI without slashes at its end. The origin must outlive it.
+  std::unique_ptr<Files> files;
+};
+
 class Origin {
  public:
   virtual ~Origin() = default;
@@ -34,15 +42,24 @@ class Origin {
   [[nodiscard]] virtual std::string_view scheme() const noexcept = 0;
   /// REQUIRES: the URI has this scheme, or none for "file".
   [[nodiscard]] virtual Result<LocalCopy> localize(const std::string& uri) = 0;
+  /// For who knows which content is wanted: an origin that has it here need not ask whether the URI still
+  /// names it. What is answered may be another content all the same; kCorrupt where that is known before it
+  /// is brought here.
+  [[nodiscard]] virtual Result<LocalCopy> localize_content(const std::string& uri,
+                                                           const std::string& content);
+  /// What is being brought here ends in kCancelled soon, and so does what is asked for from now on. For good:
+  /// an engine stops its origins when it shuts down.
+  virtual void stop() noexcept {}
 
-  // To examine an adapter without bringing it here: what reads the files below a URI (paths are URIs), and
-  // the content that localize would answer. Null and kUnsupported where it must be localized.
-  [[nodiscard]] virtual Files* remote_files() noexcept { return nullptr; }
-  [[nodiscard]] virtual Result<std::string> content_of(const std::string& uri);
+  /// To examine an adapter without bringing it here. kUnsupported where it must be localized for that.
+  [[nodiscard]] virtual Result<RemoteView> view(const std::string& uri);
 };
 
 /// Paths and file:// URIs: file:///srv/adapters, percent-encoded where need be; the host is empty or localhost.
 [[nodiscard]] std::unique_ptr<Origin> make_file_origin();
+
+/// One adapter, one spelling: "s3://bucket/key" of "s3://bucket/key//". "/" and "s3://" stay what they are.
+[[nodiscard]] std::string_view without_trailing_slashes(std::string_view uri) noexcept;
 
 /// "s3" of "s3://bucket/key"; empty for a plain path.
 [[nodiscard]] std::string_view scheme_of(std::string_view uri) noexcept;
@@ -52,5 +69,7 @@ class Origin {
 
 /// Asks the origin of the URI's scheme.
 [[nodiscard]] Result<LocalCopy> localize(std::span<Origin* const> origins, const std::string& uri);
+[[nodiscard]] Result<LocalCopy> localize_content(std::span<Origin* const> origins, const std::string& uri,
+                                                 const std::string& content);
 
 }  // namespace loracle

@@ -98,6 +98,8 @@ class CacheBackend {
   virtual ~CacheBackend() = default;
   /// "memory" or "disk".
   [[nodiscard]] virtual std::string_view type() const noexcept = 0;
+  /// All that it hands out lies below it.
+  [[nodiscard]] virtual std::string directory() const = 0;
   /// Copies the file, or the directory with all that is in it, at `path`. Replaces what the key had.
   [[nodiscard]] Result<Unit> put(const std::string& key, const std::string& path,
                                  const CacheMetadata& metadata = {});

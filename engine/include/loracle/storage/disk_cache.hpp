@@ -13,6 +13,8 @@
 ///  - What a dead process left in staging is deleted by the next one that opens the cache or makes room.
 ///  - An entry that this process did not write itself is compared with its SHA-256s when it is first used;
 ///    one that is damaged is dropped, and is a miss.
+///  - A directory that was deleted, or a part of this layout, is made anew by the next call that needs it
+///    (the root only with `create_dirs`); what lay there is a miss.
 ///  - The order of uses survives (the time of the entry's directory); what else a policy knew does not.
 /// Processes that share a directory must be given the same bounds, run as one user, and see a file system
 /// with flock (any local one; NFS from Linux 2.6.12 on).

@@ -3,8 +3,8 @@
 ///
 /// Contents lie in anonymous memory files (memfd), sealed when they are published: nobody can write them any
 /// more. What `get` answers is a directory of links to them, below a temporary folder, so that whatever reads
-/// files reads these; the links lead there from any process of this user while this one lives. (They lie
-/// under no directory: files bound to roots take them by kMemoryCacheFileName.)
+/// files reads these; the links lead there from any process of this user while this one lives. (Files bound
+/// to roots need both: directory() as a root, and kMemoryCacheFileName, for what lies under none.)
 /// Bytes are those of the files. One descriptor a file for as long as the entry is there: `ulimit -n` bounds
 /// the number of entries, too. Folders of links that a killed process left are deleted by the next cache.
 /// Threads, errors: cache.hpp; kUnsupported (no /proc).

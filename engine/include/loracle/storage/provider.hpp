@@ -11,7 +11,8 @@
 /// Threads: any, several at once. Cost: a call is at least one round trip; nothing is cached here.
 /// Errors: kNotFound, kInvalid (a URI, or one that leads outside), kIo (detail: errno, HTTP status or
 /// CURLcode; after the retries), kCorrupt (changed, or length or checksum are wrong), kTooLarge, kCancelled
-/// (the sink said so), kDeadline.
+/// (the sink said so, or the provider was stopped), kDeadline, kUnsupported (a range far into an object of a
+/// server that knows no ranges).
 
 #include <cstddef>
 #include <cstdint>
@@ -60,6 +61,8 @@ class StorageProvider {
   /// REQUIRES: length > 0, and the range lies within the object.
   [[nodiscard]] virtual Result<Unit> fetch(const std::string& uri, const FetchRange& range,
                                            const ByteSink& sink) = 0;
+  /// Calls that wait for a server, or to try again, end in kCancelled soon; so do those to come. For good.
+  virtual void stop() noexcept {}
 };
 
 struct FileStorageOptions {

@@ -1,4 +1,6 @@
-#include "storage/storage_files.hpp"
+#include "storage/manifest_files.hpp"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
@@ -47,27 +49,30 @@ class ObjectFile final : public OpenFile {
 
 }  // namespace
 
-Result<std::unique_ptr<OpenFile>> StorageFiles::open(const std::string& path) {
-  const Result<StoredObject> object = provider_.stat(path);
-  if (!object) return fail(object.error());
-  return std::make_unique<ObjectFile>(provider_, path, *object);
+Result<const StoredObject*> ManifestFiles::find(const std::string& path) const {
+  for (const StoredObject& file : manifest_.files)
+    if (path.size() == uri_.size() + 1 + file.name.size() && path.starts_with(uri_) &&
+        path[uri_.size()] == '/' && path.ends_with(file.name))
+      return &file;
+  return fail(Errc::kNotFound, fmt::format("{}: is not there", path));
 }
 
-Result<FileStat> StorageFiles::stat(const std::string& path) {
-  const Result<StoredObject> object = provider_.stat(path);
+Result<std::unique_ptr<OpenFile>> ManifestFiles::open(const std::string& path) {
+  const Result<const StoredObject*> object = find(path);
   if (!object) return fail(object.error());
-  return stat_of(*object);
+  return std::make_unique<ObjectFile>(provider_, path, **object);
 }
 
-Result<std::vector<DirectoryEntry>> StorageFiles::list(const std::string& directory) {
-  Result<StoredListing> listing = provider_.list(directory, /*recursive=*/false);
-  if (!listing) return fail(std::move(listing.error()));
+Result<FileStat> ManifestFiles::stat(const std::string& path) {
+  const Result<const StoredObject*> object = find(path);
+  if (!object) return fail(object.error());
+  return stat_of(**object);
+}
+
+Result<std::vector<DirectoryEntry>> ManifestFiles::list(const std::string& directory) {
+  if (directory != uri_) return fail(Errc::kNotFound, fmt::format("{}: is not there", directory));
   std::vector<DirectoryEntry> entries;
-  for (StoredObject& object : listing->objects)
-    entries.push_back({std::move(object.name), FileKind::kRegular});
-  for (std::string& folder : listing->folders) entries.push_back({std::move(folder), FileKind::kDirectory});
-  std::sort(entries.begin(), entries.end(),
-            [](const DirectoryEntry& a, const DirectoryEntry& b) { return a.name < b.name; });
+  for (const StoredObject& file : manifest_.files) entries.push_back({file.name, FileKind::kRegular});
   return entries;
 }
 

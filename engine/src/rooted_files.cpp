@@ -1,4 +1,4 @@
-#include "storage/rooted_files.hpp"
+#include "rooted_files.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -13,6 +13,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
+
+#include "io_failed.hpp"
 
 namespace loracle {
 namespace {
@@ -53,24 +55,20 @@ Result<std::string> place_of(const UniqueFd& fd, const std::string& path) {
   std::array<char, PATH_MAX> place{};
   const std::string link = fmt::format("/proc/self/fd/{}", fd.get());
   const ssize_t length = ::readlink(link.c_str(), place.data(), place.size());
-  if (length < 0) return file_failure(path, "tell where it lies", errno);
+  if (length < 0) return io_failed(path, "tell where it lies", errno);
   return std::string(place.data(), static_cast<std::size_t>(length));
 }
 
 tl::unexpected<Error> outside(const std::string& path) {
-  return fail(Errc::kInvalid, fmt::format("{}: lies outside the allowed directories (allowed_paths)", path));
+  return fail(Errc::kInvalid, fmt::format("{}: lies outside the allowed directories (allowed_paths)", path),
+              EACCES);
 }
 
 }  // namespace
 
-tl::unexpected<Error> file_failure(const std::string& path, std::string_view what, int error) {
-  const bool absent = error == ENOENT || error == ENOTDIR;
-  return fail(absent ? Errc::kNotFound : Errc::kIo,
-              fmt::format("{}: cannot {}: {}", path, what, std::generic_category().message(error)), error);
-}
-
-Result<FileRoots> FileRoots::make(const FileStorageOptions& options) {
+Result<FileRoots> FileRoots::make(const FileStorageOptions& options, const std::string& memory_files) {
   FileRoots roots;
+  if (!memory_files.empty()) roots.memory_file_ = fmt::format("/memfd:{} (deleted)", memory_files);
   for (const std::string& given : options.allowed_paths) {
     if (given.empty()) return fail(Errc::kInvalid, "allowed_paths: an empty path: name a directory");
     Root root{absolute(given), {}, {}};
@@ -78,12 +76,12 @@ Result<FileRoots> FileRoots::make(const FileStorageOptions& options) {
     if (options.create_dirs) {
       std::error_code error;
       std::filesystem::create_directories(root.named, error);
-      if (error) return file_failure(given, "create this allowed directory", error.value());
+      if (error) return io_failed(given, "create this allowed directory", error.value());
     }
     root.directory = UniqueFd(::open(root.named.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!root.directory.is_open()) {
       const int error = errno;
-      if (error != ENOENT) return file_failure(given, "use as an allowed directory", error);
+      if (error != ENOENT) return io_failed(given, "use as an allowed directory", error);
       return fail(Errc::kNotFound,
                   fmt::format("{}: this allowed directory does not exist: make it, or set "
                               "create_dirs",
@@ -116,10 +114,10 @@ Result<UniqueFd> FileRoots::locate(const std::string& path) const {
       if (rest.empty()) continue;
       UniqueFd fd(open_beneath(root.directory.get(), rest));
       if (fd.is_open()) return fd;
-      // EXDEV: a link leads out of this root, maybe into another, or only looks like it. The others: a
-      // kernel, or a sandbox, without openat2.
-      if (errno != EXDEV && errno != ENOSYS && errno != EPERM && errno != EINVAL)
-        return file_failure(path, "open", errno);
+      // EXDEV: a link leads out of this root, maybe into another, or only looks like it. ENOENT: not there,
+      // or the root was deleted and made anew. The others: a kernel, or a sandbox, without openat2.
+      if (errno != EXDEV && errno != ENOENT && errno != ENOSYS && errno != EPERM && errno != EINVAL)
+        return io_failed(path, "open", errno);
       named_inside = named_inside || errno != EXDEV;
       break;
     }
@@ -128,12 +126,13 @@ Result<UniqueFd> FileRoots::locate(const std::string& path) const {
   if (!fd.is_open()) {
     const int error = errno;
     // Whether something outside exists is not for us to tell.
-    if (!roots_.empty() && !named_inside) return outside(path);
-    return file_failure(path, "open", error);
+    if (is_bound() && !named_inside) return outside(path);
+    return io_failed(path, "open", error);
   }
-  if (roots_.empty()) return fd;
+  if (!is_bound()) return fd;
   Result<std::string> place = place_of(fd, path);
   if (!place) return fail(std::move(place.error()));
+  if (!memory_file_.empty() && *place == memory_file_) return fd;
   for (const Root& root : roots_)
     if (!below(*place, root.real).empty()) return fd;
   return outside(path);
@@ -142,7 +141,7 @@ Result<UniqueFd> FileRoots::locate(const std::string& path) const {
 Result<UniqueFd> reopen_for_reading(const UniqueFd& located, const std::string& path, int flags) {
   const std::string link = fmt::format("/proc/self/fd/{}", located.get());
   UniqueFd fd(::open(link.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags));
-  if (!fd.is_open()) return file_failure(path, "read", errno);
+  if (!fd.is_open()) return io_failed(path, "read", errno);
   return fd;
 }
 
