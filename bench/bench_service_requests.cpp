@@ -1,7 +1,7 @@
-// What a request of `loracle serve` costs beside a bare cpp-httplib route that answers with the same bytes, in
-// turns, over keep-alive connections of one client: the list of 10,000 adapters, and small requests while 16
-// loads run. Checks that both answer the same. LORACLE_BENCH_SMALL=1 shrinks it, for a test that it still runs
-// and is right.
+// What a request of `loracle serve` costs beside a bare cpp-httplib route that answers with the same bytes,
+// in turns, over keep-alive connections of one client: the list of 10,000 adapters, and small requests while
+// 16 loads run. Checks that both answer the same. LORACLE_BENCH_SMALL=1 shrinks it, for a test that it still
+// runs and is right.
 
 #include <benchmark/benchmark.h>
 #include <httplib.h>

@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 #include <pthread.h>
-#include <signal.h>
 
 #include <csignal>
 #include <cstdio>

@@ -42,7 +42,8 @@ Result<Settings> SettingsFlags::load() const {
   if (const Result<Unit> read = settings.read_environment(environ); !read) return fail(read.error());
   for (const auto& [flag, option] : options_) {
     if (option->count() == 0) continue;
-    if (const Result<Unit> set = settings.set_flag(flag, option->reduced_results()); !set) return fail(set.error());
+    if (const Result<Unit> set = settings.set_flag(flag, option->reduced_results()); !set)
+      return fail(set.error());
   }
   for (const std::string& warning : settings.warnings()) say(fmt::format("loracle: {}\n", warning));
   return settings;

@@ -268,7 +268,7 @@ class Server {
     outcome_.slot_wait = times_of(slot_wait_);
     outcome_.load_wait = times_of(load_wait_);
     outcome_.delay = times_of(delay);
-    return std::move(outcome_);
+    return outcome_;
   }
 
   const Trace& trace_;

@@ -32,16 +32,16 @@ def install(home):
     if binary.exists():
         return binary
     venv.create(home, with_pip=True, clear=True)
-    done = subprocess.run([home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", "--retries",
-                           "1", "--timeout", "20", *PACKAGES], capture_output=True, text=True)
+    done = subprocess.run([home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check",
+                           "--retries", "1", "--timeout", "20", *PACKAGES], capture_output=True, text=True)
     if done.returncode != 0:
         skip(f"schemathesis cannot be installed from PyPI: {done.stderr.strip()[-300:]}")
     return binary
 
 
 def serve(loracle, folder):
-    subprocess.run([loracle, "make-adapters", folder / "adapters", "--count", "4", "--model", "tiny"], check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run([loracle, "make-adapters", folder / "adapters", "--count", "4", "--model", "tiny"],
+                   check=True, stdout=subprocess.DEVNULL)
     process = subprocess.Popen([loracle, "serve", "--lora-dir-prefix", folder / "adapters", "--port", "0",
                                 "--max-loras", "2", "--max-cpu-loras", "3", "--log-level", "warning",
                                 "--request-timeout-ms", "2000"], stdout=subprocess.PIPE, text=True)

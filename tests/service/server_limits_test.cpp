@@ -162,7 +162,7 @@ TEST_F(ServiceLimits, PagesOfOthersMayNotChangeAnything) {
 }
 
 TEST_F(ServiceLimits, AnswersAreWhatTheySay) {
-  // If this failed, a client would wait for bytes that do not come, or take an answer's rest for the next one.
+  // If this failed, a client would wait for bytes that do not come, or take an answer's rest for the next.
   RawClient raw(service_->port());
   raw.send(
       "HEAD /v1/models HTTP/1.1\r\nHost: x\r\nAccept-Encoding: br, gzip\r\n\r\n"

@@ -156,8 +156,8 @@ void load_batch(Api& api, HttpExchange& exchange) {
     else
       outcome.fail_one(name, found.error());
   }
-  // All at once, so that they are read in parallel; one by one only to learn which of them failed, in the time
-  // that is left.
+  // All at once, so that they are read in parallel; one by one only to learn which of them failed, in the
+  // time that is left.
   const std::uint64_t begun_ns = api.clock.now_ns();
   const bool all_loaded = !known.empty() && api.engine.load_many(known, *timeout);
   for (const std::string_view name : known) {

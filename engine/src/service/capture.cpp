@@ -119,8 +119,8 @@ CaptureCounts Capture::counts() const {
   return counts_;
 }
 
-/// Older files step back by one, the oldest goes, and an empty one takes `path`. What cannot be replaced is not
-/// moved: the new file is there before anything else happens.
+/// Older files step back by one, the oldest goes, and an empty one takes `path`. What cannot be replaced is
+/// not moved: the new file is there before anything else happens.
 Result<Unit> Capture::open_file() {
   if (file_ >= 0) ::close(std::exchange(file_, -1));
   file_whole_bytes_ = 0;

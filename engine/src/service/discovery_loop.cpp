@@ -302,13 +302,13 @@ struct DiscoveryLoop::Parts {
   }
 
   /// True if the engine's own discovery has it, from here, as it is now.
-  bool can_take_over(const std::string& name, const Candidate& candidate) {
+  [[nodiscard]] bool can_take_over(const std::string& name, const Candidate& candidate) const {
     return engine_found.contains(name) && !candidate.is_fresh &&
            candidate.location == fmt::format("{}/{}", engine_directory, name);
   }
 
   /// Who else has the name; empty: nobody, it is the loop's.
-  std::string owner_of(const std::string& name) {
+  [[nodiscard]] std::string owner_of(const std::string& name) const {
     if (modules.contains(name)) return "--lora-modules";
     const std::optional<std::string> location = world.target->location(name);
     if (!location) return {};
@@ -401,7 +401,7 @@ struct DiscoveryLoop::Parts {
   }
 
   /// The first requirement that is not there; empty if all are.
-  std::string missing_for(const Candidate& candidate) {
+  [[nodiscard]] std::string missing_for(const Candidate& candidate) const {
     for (const std::string& need : candidate.required)
       if (!served.contains(need) && !world.target->location(need)) return need;
     return {};

@@ -99,7 +99,7 @@ void EventHub::run() {
     lock.unlock();
     if (has_streams && !is_last && Clock::now() >= next_look) {
       look();
-      next_look = Clock::now() + milliseconds(kLook_ms);
+      next_look = Clock::now() + milliseconds(kLookMs);
     }
     if (!has_streams) has_looked_ = false;
     lock.lock();
@@ -112,10 +112,10 @@ void EventHub::run() {
       for (const Event& event : kept_)
         if (event.id > stream.sent_id) text += event.text;
       stream.sent_id = last_id_;
-      if (text.empty() && quiet_ms >= kHeartbeat_ms) text = ": still here\n\n";
+      if (text.empty() && quiet_ms >= kHeartbeatMs) text = ": still here\n\n";
       if (!text.empty()) due.emplace_back(&stream, std::move(text));
     }
-    if (!due.empty() || quiet_ms >= kHeartbeat_ms) quiet_ms = 0;
+    if (!due.empty() || quiet_ms >= kHeartbeatMs) quiet_ms = 0;
     // push_ hands over to the front and takes no lock of ours.
     for (auto& [stream, text] : due)
       if (!push_(stream->connection, std::move(text))) stream->connection = nullptr;
@@ -124,10 +124,10 @@ void EventHub::run() {
     const std::uint64_t seen = last_id_;
     const std::size_t count = streams_.size();
     const std::uint64_t begun = begun_;
-    const bool woken = changed_.wait_for(lock, milliseconds(count == 0 ? 60'000 : kLook_ms), [&] {
+    const bool woken = changed_.wait_for(lock, milliseconds(count == 0 ? 60'000 : kLookMs), [&] {
       return ending_ || streams_.size() != count || begun_ != begun || (count > 0 && last_id_ != seen);
     });
-    if (!woken) quiet_ms += kLook_ms;
+    if (!woken) quiet_ms += kLookMs;
   }
 }
 

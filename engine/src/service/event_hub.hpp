@@ -2,7 +2,7 @@
 /// What happens, as server-sent events: `id`, `event` and one line of JSON as `data`.
 ///
 /// Events: loaded, unloaded, pinned, unpinned, leased, released, expired, policy, discovery, shutdown; and
-/// residency, whenever an adapter has come to another tier: looked for every kLook_ms while anybody listens,
+/// residency, whenever an adapter has come to another tier: looked for every kLookMs while anybody listens,
 /// so that what came and went in between is not told.
 /// The last kKept events are kept: a client that comes back with Last-Event-ID gets what it missed of them,
 /// and, if that is not all, first the event gap.
@@ -31,8 +31,8 @@ class EventHub {
  public:
   static constexpr std::size_t kStreamsMax = 64;
   static constexpr std::size_t kKept = 1024;
-  static constexpr std::uint32_t kLook_ms = 200;
-  static constexpr std::uint32_t kHeartbeat_ms = 15'000;
+  static constexpr std::uint32_t kLookMs = 200;
+  static constexpr std::uint32_t kHeartbeatMs = 15'000;
 
   /// Sends bytes to a client; false when it is gone.
   using Push = std::function<bool(const std::shared_ptr<HttpConnection>&, std::string)>;

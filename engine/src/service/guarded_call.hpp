@@ -7,8 +7,7 @@
 /// lost with it; that is the price, and it is less than the server.
 /// Threads: any. Cost: a thread and an eventfd a call.
 
-#include <signal.h>
-
+#include <csignal>
 #include <cstdint>
 #include <functional>
 #include <memory>

@@ -17,9 +17,9 @@ namespace loracle::service {
 namespace {
 
 constexpr std::uint64_t kMs = 1'000'000;
-constexpr std::uint64_t kIdle_ms = 60'000;
-constexpr std::uint64_t kLinger_ms = 1'000;
-constexpr int kTick_ms = 100;  // how late a deadline may be noticed
+constexpr std::uint64_t kIdleMs = 60'000;
+constexpr std::uint64_t kLingerMs = 1'000;
+constexpr int kTickMs = 100;  // how late a deadline may be noticed
 constexpr std::size_t kReadBytes = 16U << 10U;
 
 }  // namespace
@@ -168,7 +168,7 @@ void HttpFront::run() {
   std::array<epoll_event, 64> events{};
   std::uint64_t looked_ns = clock_.now_ns();
   for (;;) {
-    const int count = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), kTick_ms);
+    const int count = ::epoll_wait(epoll_, events.data(), static_cast<int>(events.size()), kTickMs);
     for (int i = 0; i < count; ++i) {
       const int socket = events[static_cast<std::size_t>(i)].data.fd;
       const std::uint32_t what = events[static_cast<std::size_t>(i)].events;
@@ -194,7 +194,7 @@ void HttpFront::run() {
     take_messages();
     const std::uint64_t now_ns = clock_.now_ns();
     if (now_ns >= accept_again_ns_) watch_listener(true);
-    if (now_ns - looked_ns >= kTick_ms * kMs) {
+    if (now_ns - looked_ns >= kTickMs * kMs) {
       looked_ns = now_ns;
       drop_late(now_ns);
     }
@@ -278,7 +278,7 @@ void HttpFront::accept_some() {
     if (errno == EAGAIN || errno == EWOULDBLOCK) return;
     // No descriptor or memory left: some connections may end meanwhile, and those who come wait in the queue.
     watch_listener(false);
-    accept_again_ns_ = clock_.now_ns() + kTick_ms * kMs;
+    accept_again_ns_ = clock_.now_ns() + kTickMs * kMs;
     return;
   }
 }
@@ -327,7 +327,7 @@ void HttpFront::add(int socket) {
 
 /// Asks for what the state needs. Of a busy connection nothing is read: its client may send the next request
 /// whenever it likes, into its own socket's buffer. Only that it ends its side is noticed, once.
-void HttpFront::watch(HttpConnection& connection) {
+void HttpFront::watch(HttpConnection& connection) const {
   using State = HttpConnection::State;
   std::uint32_t events = 0;
   if (connection.state == State::kReading || connection.state == State::kStreaming ||
@@ -448,12 +448,12 @@ void HttpFront::written(HttpConnection& connection) {
     // more comes, and read what it sends for a moment.
     ::shutdown(connection.socket, SHUT_WR);
     connection.state = State::kLingering;
-    connection.deadline_ns = clock_.now_ns() + kLinger_ms * kMs;
+    connection.deadline_ns = clock_.now_ns() + kLingerMs * kMs;
     return watch(connection);
   }
   if (draining_ && connection.in.empty()) return drop(connection);
   connection.state = State::kReading;
-  const std::uint64_t wait_ms = connection.in.empty() ? kIdle_ms : options_.read_timeout_ms;
+  const std::uint64_t wait_ms = connection.in.empty() ? kIdleMs : options_.read_timeout_ms;
   connection.deadline_ns = clock_.now_ns() + wait_ms * kMs;
   take_requests(connection);  // one may be there already
 }

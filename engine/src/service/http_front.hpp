@@ -4,7 +4,7 @@
 ///
 /// A connection is reading, busy (its request is being worked on; nothing is read meanwhile), writing, or
 /// streaming. A request's head and body have `read_timeout_ms` from their first byte, an answer
-/// `write_timeout_ms` from its last progress, an idle connection kIdle_ms. What breaks a limit is answered in
+/// `write_timeout_ms` from its last progress, an idle connection kIdleMs. What breaks a limit is answered in
 /// vLLM's error form, and the connection ends.
 /// Cost: a connection is a socket and what it has sent so far, at most a head and a body.
 /// Threads: the front has its own; `listen`, `answer`, `push`, `finish` may be called from any.
@@ -72,8 +72,8 @@ class HttpFront {
 
   /// Takes over a socket that listens and does not block, and accepts what comes.
   void listen(int socket);
-  /// Writes the answer to a delivered request; then reads on, or ends the connection. `lost` is called, on the
-  /// front's thread, if the client is known not to have got it; it may have got less than all of it otherwise.
+  /// Writes the answer to a delivered request; then reads on, or ends the connection. `lost` is called, on
+  /// the front's thread, if the client is known not to have got all of it.
   void answer(const std::shared_ptr<HttpConnection>& connection, std::string bytes, bool keep_alive,
               std::function<void()> lost = {});
   /// The answer to a delivered request begins with `bytes` and goes on by `push`.
@@ -108,7 +108,7 @@ class HttpFront {
   void refuse(HttpConnection& connection, int status, std::string_view message);
   void write_some(HttpConnection& connection);
   void written(HttpConnection& connection);
-  void watch(HttpConnection& connection);
+  void watch(HttpConnection& connection) const;
   void drop(HttpConnection& connection);
   void drop_late(std::uint64_t now_ns);
 

@@ -30,7 +30,7 @@ struct HttpReply {
   std::string body;
   std::string type = "application/json";
   std::vector<std::pair<std::string, std::string>> headers = {};
-  /// Called if the client is known not to have got the answer: it undoes what only the client could have ended.
+  /// Called if the client is known not to have got the answer: undoes what only the client could have ended.
   std::function<void()> lost = {};
 };
 

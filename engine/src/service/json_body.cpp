@@ -78,6 +78,8 @@ Result<Unit> check_keys(const json& object, std::span<const std::string_view> ke
 }  // namespace
 
 struct JsonBody::State {
+  State() : object(json::object()) {}
+
   json object;
 };
 

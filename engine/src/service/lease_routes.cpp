@@ -22,7 +22,7 @@ struct Asked {
   std::vector<std::string> names;
   bool is_single = false;  // by the adapter's own route
   AcquireOptions options;
-  double ttl_s = kLeaseTtlDefault_s;
+  double ttl_s = kLeaseTtlDefaultS;
   std::string tenant;
   std::uint64_t arrived_ns = 0;
 };
@@ -119,11 +119,11 @@ void resolve_then_acquire(Api& api, const std::shared_ptr<HttpExchange>& exchang
 /// What both forms of the request have in common.
 bool take_terms(Api& api, HttpExchange& exchange, const JsonBody& body, Asked& asked) {
   const Result<AcquireOptions> timeout = timeout_of(api, body);
-  const Result<std::optional<double>> ttl = body.number("ttl_s", kLeaseTtlMin_s, kLeaseTtlMax_s);
+  const Result<std::optional<double>> ttl = body.number("ttl_s", kLeaseTtlMinS, kLeaseTtlMaxS);
   Result<std::optional<std::string>> tenant = body.text("tenant");
   if (!good(exchange, timeout) || !good(exchange, ttl) || !good(exchange, tenant)) return false;
   asked.options = *timeout;
-  asked.ttl_s = ttl->value_or(kLeaseTtlDefault_s);
+  asked.ttl_s = ttl->value_or(kLeaseTtlDefaultS);
   asked.tenant = tenant->value_or("");
   asked.arrived_ns = exchange.begun_ns;
   return true;
@@ -181,9 +181,9 @@ void renew(Api& api, HttpExchange& exchange) {
   const std::optional<JsonBody> body = take_body(exchange, kKeys);
   if (!body) return;
   const Result<std::string> id = body->required_text("lease");
-  const Result<std::optional<double>> ttl = body->number("ttl_s", kLeaseTtlMin_s, kLeaseTtlMax_s);
+  const Result<std::optional<double>> ttl = body->number("ttl_s", kLeaseTtlMinS, kLeaseTtlMaxS);
   if (!good(exchange, id) || !good(exchange, ttl)) return;
-  const double ttl_s = ttl->value_or(kLeaseTtlDefault_s);
+  const double ttl_s = ttl->value_or(kLeaseTtlDefaultS);
   if (!good(exchange, api.leases->renew(*id, name_in(exchange), ttl_s))) return;
   const Json json = {{"lease", *id}, {"expires_in_s", ttl_s}};
   exchange.reply({.body = dump(json)});

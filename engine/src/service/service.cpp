@@ -24,7 +24,7 @@ using service::HttpReply;
 using service::LogLevel;
 
 constexpr std::size_t kLeasesMax = 65'536;
-constexpr std::uint32_t kLastAnswers_ms = 2'000;
+constexpr std::uint32_t kLastAnswersMs = 2'000;
 
 bool is_request_id(std::string_view text) noexcept {
   if (text.empty() || text.size() > 128) return false;
@@ -263,7 +263,7 @@ Result<Unit> Service::drain() {
   // wait that it is over.
   api.leases->close();
   Result<Unit> closed = api.engine.shutdown();
-  if (!all_answered) static_cast<void>(server.wait_empty(kLastAnswers_ms));
+  if (!all_answered) static_cast<void>(server.wait_empty(kLastAnswersMs));
   server.end();
   api.capture.reset();
   api.log->write(LogLevel::kInfo, "stopped");

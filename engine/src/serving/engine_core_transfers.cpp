@@ -126,10 +126,10 @@ void EngineCore::drop_staged(Row row) {
   manifests_[index_of(row)] = nullptr;
 }
 
-/// There is no room to read `row` into. While something is read or copied, that will make some, and a prefetch
-/// has time. Else requests that wait for each other fill the staging memory: what the newest of them wants is
-/// dropped, and so on, until there is room; it is read again in its turn. The arena holds one whole batch
-/// beside the residents, so the reader-to-be can always go on.
+/// There is no room to read `row` into. While something is read or copied, that will make some, and a
+/// prefetch has time. Else requests that wait for each other fill the staging memory: what the newest of them
+/// wants is dropped, and so on, until there is room; it is read again in its turn. The arena holds one whole
+/// batch beside the residents, so the reader-to-be can always go on.
 bool EngineCore::make_staging_room(Row row) {
   if (!in_flight_.empty() || !copying_.empty() || waiters_[index_of(row)].empty()) return false;
   std::map<Row, std::uint64_t> wanted_by;  // the oldest request that wants it

@@ -95,7 +95,7 @@ void CacheIndex::forget(Row row) {
     free_.push_back(row);
     return;
   }
-  if (!departed_.try_emplace(key, row).second || published_.count(key) != 0) {
+  if (!departed_.try_emplace(key, row).second || published_.contains(key)) {
     if (const auto other = departed_.find(key); other->second == row) departed_.erase(other);
     free_.push_back(row);
     return;

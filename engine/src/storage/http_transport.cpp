@@ -199,7 +199,7 @@ void prepare(CURL* easy, const TransportOptions& options, Exchange& exchange, He
     ::curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, call.method.c_str());
     if (call.body.empty()) headers.add("Content-Type:");
   }
-  for (const auto& [name, value] : call.headers) headers.add(name + ": " + value);
+  for (const auto& [name, value] : call.headers) headers.add(fmt::format("{}: {}", name, value));
   ::curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers.list);
 }
 

@@ -16,7 +16,7 @@ struct S3Surroundings {
   std::function<std::int64_t()> unix_s;
 };
 
-[[nodiscard]] Result<std::unique_ptr<StorageProvider>> make_s3_storage_in(const S3StorageOptions& options,
+[[nodiscard]] Result<std::unique_ptr<StorageProvider>> make_s3_storage_in(const S3StorageOptions& given,
                                                                           S3Surroundings surroundings);
 
 }  // namespace loracle

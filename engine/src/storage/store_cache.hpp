@@ -16,9 +16,8 @@ namespace loracle {
 template <class Store>
 class StoreCache final : public CacheBackend {
  public:
-  StoreCache(std::shared_ptr<Store> store, bool preserve_permissions) : store_(std::move(store)) {
-    preserve_permissions_ = preserve_permissions;
-  }
+  StoreCache(std::shared_ptr<Store> store, bool preserve_permissions)
+      : CacheBackend(preserve_permissions), store_(std::move(store)) {}
 
   [[nodiscard]] std::string_view type() const noexcept override { return Store::kType; }
   [[nodiscard]] std::string directory() const override { return store_->directory(); }

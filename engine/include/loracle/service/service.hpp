@@ -55,9 +55,9 @@ struct ServiceParts {
   std::function<SourceCounts()> count_sources = {};  // at each scrape, on any thread; may be empty
 };
 
-inline constexpr double kLeaseTtlDefault_s = 60;
-inline constexpr double kLeaseTtlMin_s = 0.1;
-inline constexpr double kLeaseTtlMax_s = 3600;
+inline constexpr double kLeaseTtlDefaultS = 60;
+inline constexpr double kLeaseTtlMinS = 0.1;
+inline constexpr double kLeaseTtlMaxS = 3600;
 
 class Service {
  public:

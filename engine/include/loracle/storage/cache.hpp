@@ -95,6 +95,8 @@ class CacheFill {
 
 class CacheBackend {
  public:
+  /// `preserve_permissions`: of what `put` copies.
+  explicit CacheBackend(bool preserve_permissions = false) : preserve_permissions_(preserve_permissions) {}
   virtual ~CacheBackend() = default;
   /// "memory" or "disk".
   [[nodiscard]] virtual std::string_view type() const noexcept = 0;
@@ -114,8 +116,8 @@ class CacheBackend {
   /// Makes room for an entry of exactly these files, and files to write them to.
   [[nodiscard]] virtual Result<std::unique_ptr<CacheFill>> begin(CacheContents contents) = 0;
 
- protected:
-  bool preserve_permissions_ = false;  // of what `put` copies
+ private:
+  bool preserve_permissions_;
 };
 
 }  // namespace loracle
