@@ -4,9 +4,8 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstdint>
-#include <ctime>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -286,37 +285,29 @@ TEST(Catalog, WhatIsUnknownIsNamed) {
   EXPECT_EQ(catalog->history({1}).error().code, Errc::kNotFound);
 }
 
-// A server with many adapters would be slow to start, and its listing slow to answer.
-TEST(Catalog, ListsAHundredThousandAdaptersInATenthOfASecond) {
+// A server with many adapters would lose some of them. (How long it takes: bench_engine_catalog.)
+TEST(Catalog, ListsAHundredThousandAdapters) {
 #if defined(NDEBUG) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   constexpr std::size_t kAdapters = 100'000;
-  constexpr double kSecondsMax = 0.1;
 #else
-  constexpr std::size_t kAdapters = 1'000;  // checks the answer; the time means nothing here
-  constexpr double kSecondsMax = 60;
+  constexpr std::size_t kAdapters = 1'000;
 #endif
   const TempDir dir;
   const std::string path = dir / "c.sqlite";
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < kAdapters; ++i) names.push_back("tenant-" + std::to_string(i) + "-adapter");
   {
     Result<Catalog> catalog = open_storage(path);
     ASSERT_OK(catalog);
-    std::vector<std::string> names;
-    for (std::size_t i = 0; i < kAdapters; ++i) names.push_back("tenant-" + std::to_string(i) + "-adapter");
-    ASSERT_OK(catalog->apply(scan_of(std::move(names))));
+    ASSERT_OK(catalog->apply(scan_of(names)));
   }
-  double best_s = 1e9;
-  for (int round = 0; round < 5; ++round) {
-    Result<Catalog> catalog = open_storage(path);  // nothing is cached yet but by the system
-    ASSERT_OK(catalog);
-    const std::clock_t start = std::clock();  // of this process: others may keep the machine busy
-    const Result<std::vector<CatalogEntry>> list = catalog->list();
-    const double took_s = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
-    ASSERT_OK(list);
-    ASSERT_EQ(list->size(), kAdapters);
-    best_s = std::min(best_s, took_s);
-  }
-  EXPECT_LT(best_s, kSecondsMax);
-  RecordProperty("list_ms", static_cast<int>(best_s * 1000));
+  Result<Catalog> catalog = open_storage(path);
+  ASSERT_OK(catalog);
+  const Result<std::vector<CatalogEntry>> list = catalog->list();
+  ASSERT_OK(list);
+  std::set<std::string> listed;
+  for (const CatalogEntry& entry : *list) listed.insert(entry.name);
+  EXPECT_EQ(listed, std::set<std::string>(names.begin(), names.end()));
 }
 
 }  // namespace

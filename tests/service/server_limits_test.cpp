@@ -97,7 +97,7 @@ TEST_F(ServiceLimits, MalformedRequestsAreRefused) {
   EXPECT_EQ(status_of("GET  HTTP/1.1\r\n" + host + "\r\n"), 400) << "no target";
   EXPECT_EQ(status_of("GET /a b HTTP/1.1\r\n" + host + "\r\n"), 400) << "a blank in the target";
   EXPECT_EQ(status_of("GET http://x/ HTTP/1.1\r\n" + host + "\r\n"), 400) << "we are no proxy";
-  EXPECT_EQ(status_of("BREW /healthz HTTP/1.1\r\n" + host + "\r\n"), 501);
+  EXPECT_EQ(status_of("BREW /healthz HTTP/1.1\r\n" + host + "\r\n"), 405);
   EXPECT_EQ(status_of("GET /healthz HTTP/2.0\r\n" + host + "\r\n"), 505);
   EXPECT_EQ(status_of("GET /healthz HTTP/1.1\r\n" + host + " folded: x\r\n\r\n"), 400);
   EXPECT_EQ(status_of("GET /healthz HTTP/1.1\r\n" + host + "Bad Name: x\r\n\r\n"), 400);

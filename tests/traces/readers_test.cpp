@@ -602,7 +602,7 @@ TEST_F(ReadText, SaysWhatWasMeant) {
   EXPECT_EQ(refusal("t.csv", "a\n", options),
             "columns 'adapter=1': a column map is for csv, not azure: leave it out");
   options.format = "auto";
-  EXPECT_EQ(refusal("t.jsonl", "{\"adapter\":\"a\"}\n", options).substr(0, 20), "columns 'adapter=1': ");
+  EXPECT_EQ(refusal("t.jsonl", "{\"adapter\":\"a\"}\n", options).substr(0, 20), "t.jsonl: is no table");
   EXPECT_EQ(refusal("u.jsonl", "{\"adaptor\":\"a\"}\n"),
             "u.jsonl:1: unknown key 'adaptor' (byte 1): did you mean 'adapter'?");
   EXPECT_EQ(refusal("v.log", "INFO Received request x: lora_request: None.\n").substr(0, 26),

@@ -85,8 +85,8 @@ Result<const Format*> told_by_content(const std::string& path) {
   if (head.find("lora_request=") != std::string::npos || head.find("lora_request: ") != std::string::npos)
     return fail(
         Errc::kUnsupported,
-        fmt::format("{}:1: vLLM's text log says not how long requests took: log requests as JSON lines "
-                    "with model, arrival time and latency, and read those (format openai or jsonl)",
+        fmt::format("{}:1: vLLM's text log says not how long requests took: log requests as JSON "
+                    "lines with model, arrival time and latency, and read those (format openai or jsonl)",
                     path));
   return fail(Errc::kCorrupt,
               fmt::format("{}:1: neither name nor content tells the format: name it, one of {}", path,
@@ -105,9 +105,11 @@ Result<const Format*> choose_format(const std::string& path, const ReadOptions& 
   if (options.format.empty() || options.format == "auto") {
     if (!options.columns.empty()) {
       if (is_no_table(path))
-        return fail(Errc::kInvalid,
-                    fmt::format("columns '{}': {} is no table: leave them out, or name the format",
-                                options.columns, path));
+        return fail(
+            Errc::kInvalid,
+            fmt::format("{}: is no table, and columns '{}' are for tables: leave them out, or name the "
+                        "format",
+                        path, options.columns));
       return find_format("csv");  // a column map is for nothing else
     }
     return told_by_content(path);

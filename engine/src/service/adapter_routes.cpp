@@ -205,13 +205,15 @@ void resolve(Api& api, HttpExchange& exchange) {
 }  // namespace
 
 void add_adapter_routes(Api& api, std::vector<HttpRoute>& routes) {
-  routes.push_back({.method = "GET",
-                    .path = "/v1/adapters",
-                    .handler = [&api](const auto& exchange) { list_adapters(api, *exchange); },
-                    .summary = "Every adapter that is known: where it is, how large, pinned, leased, used",
-                    .answers = {{200, "AdapterList", "By name; next is what to ask after, or null"},
-                                {400, "Error", "limit is wrong"}},
-                    .query = {{"limit", "How many at most"}, {"after", "Those behind this name"}}});
+  routes.push_back(
+      {.method = "GET",
+       .path = "/v1/adapters",
+       .handler = [&api](const auto& exchange) { list_adapters(api, *exchange); },
+       .summary = "Every adapter that is known: where it is, how large, pinned, leased, used",
+       .answers = {{200, "AdapterList", "By name; next is what to ask after, or null"},
+                   {400, "Error", "limit is wrong"}},
+       .query = {{"limit", "How many at most", R"({"type":"integer","minimum":1,"maximum":10000})"},
+                 {"after", "Those behind this name", R"({"type":"string"})"}}});
   routes.push_back({.method = "POST",
                     .path = "/v1/adapters/load",
                     .handler = [&api](const auto& exchange) { load_batch(api, *exchange); },
@@ -219,9 +221,13 @@ void add_adapter_routes(Api& api, std::vector<HttpRoute>& routes) {
                     .summary = "Brings several adapters into host memory, and waits until they are there",
                     .body = "LoadBatch",
                     .answers = {{200, "BatchOutcome", "Some are there; failed says which are not"},
-                                {400, "Error", "The body is wrong"},
+                                {400, "LoadRefusal", "The body is wrong, or the first adapter's name or uri"},
                                 {404, "BatchOutcome", "None is there"},
                                 {409, "BatchOutcome", "None is there"},
+                                {413, "LoadRefusal", "None is there: the first is too large"},
+                                {422, "BatchOutcome", "None is there: the first is damaged"},
+                                {500, "BatchOutcome", "None is there: the first cannot be read"},
+                                {502, "BatchOutcome", "None is there: its origin failed"},
                                 {503, "BatchOutcome", "None is there: try again"},
                                 {504, "BatchOutcome", "None is there: it took too long"}}});
   routes.push_back(
@@ -264,7 +270,7 @@ void add_adapter_routes(Api& api, std::vector<HttpRoute>& routes) {
                     .answers = {{200, "Resolved", "It is there"},
                                 {400, "Error", "name is missing"},
                                 {404, "Error", "Nobody has it"}},
-                    .query = {{"name", "Of the adapter"}}});
+                    .query = {{"name", "Of the adapter", R"({"type":"string","minLength":1})", true}}});
 }
 
 }  // namespace loracle::service

@@ -161,7 +161,7 @@ void add_lease_routes(Api& api, std::vector<HttpRoute>& routes);
 void add_operator_routes(Api& api, std::vector<HttpRoute>& routes);
 
 /// The OpenAPI 3.1 document of the routes.
-[[nodiscard]] std::string openapi_of(const std::vector<HttpRoute>& routes);
+[[nodiscard]] std::string openapi_of(const std::vector<HttpRoute>& routes, const ServiceConfig& config);
 
 /// The request's body; or an answer that refuses it has been given, and this is empty.
 [[nodiscard]] std::optional<JsonBody> take_body(HttpExchange& exchange,

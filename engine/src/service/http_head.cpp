@@ -45,10 +45,6 @@ Result<Unit> take_request_line(std::string_view line, const HeadLimits& limits, 
   const std::string_view target = line.substr(first + 1, last - first - 1);
   const std::string_view version = line.substr(last + 1);
   if (!is_token(method)) return refuse(400, "the request's method is no token");
-  constexpr std::array<std::string_view, 7> kMethods = {"GET",    "HEAD",  "POST",   "PUT",
-                                                        "DELETE", "PATCH", "OPTIONS"};
-  if (std::find(kMethods.begin(), kMethods.end(), method) == kMethods.end())
-    return refuse(501, fmt::format("the method {} is not known here", method.substr(0, 32)));
   if (version != "HTTP/1.1" && version != "HTTP/1.0")
     return refuse(505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
   if (target.size() > limits.target_bytes_max)
@@ -189,8 +185,6 @@ std::string_view reason_of(int status) noexcept {
       return "Client Closed Request";
     case 500:
       return "Internal Server Error";
-    case 501:
-      return "Not Implemented";
     case 502:
       return "Bad Gateway";
     case 503:

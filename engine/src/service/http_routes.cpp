@@ -1,6 +1,6 @@
 #include "service/http_routes.hpp"
 
-#include <optional>
+#include <limits>
 #include <utility>
 
 #include "service/http_server.hpp"
@@ -66,6 +66,7 @@ HttpRoutes::HttpRoutes(const std::vector<HttpRoute>& routes) {
 FoundRoute HttpRoutes::find(std::string_view method, const HttpTarget& target) const {
   const std::string_view wanted = method == "HEAD" ? "GET" : method;
   FoundRoute found;
+  std::size_t allowed_variables = std::numeric_limits<std::size_t>::max();
   for (const Known& known : known_) {
     if (known.parts.size() != target.parts.size()) continue;
     bool fits = true;
@@ -78,6 +79,10 @@ FoundRoute HttpRoutes::find(std::string_view method, const HttpTarget& target) c
     }
     if (!fits) continue;
     if (known.route->method == wanted) return {known.route, std::move(variables), {}};
+    // A path that is written out is not told to take what a name in its place would.
+    if (variables.size() > allowed_variables) continue;
+    if (variables.size() < allowed_variables) found.allowed.clear();
+    allowed_variables = variables.size();
     if (!found.allowed.empty()) found.allowed += ", ";
     found.allowed += known.route->method;
   }

@@ -82,6 +82,14 @@ struct HttpAnswerDoc {
   std::string_view what;
 };
 
+/// A field of the query, for the description.
+struct HttpQueryDoc {
+  std::string_view name;
+  std::string_view what;
+  std::string_view schema;  // JSON
+  bool is_required = false;
+};
+
 struct HttpRoute {
   std::string_view method;
   std::string_view path;  // "/v1/adapters/{name}/pin"
@@ -90,7 +98,7 @@ struct HttpRoute {
   std::string_view summary = {};
   std::string_view body = {};  // a schema's name; empty: none is read
   std::vector<HttpAnswerDoc> answers = {};
-  std::vector<std::pair<std::string_view, std::string_view>> query = {};  // name, what it does
+  std::vector<HttpQueryDoc> query = {};
 };
 
 /// What the server does not know itself. Called on its threads.

@@ -69,7 +69,10 @@ class Guard final : public nlohmann::json_sax<json> {
 
 Result<Unit> check_keys(const json& object, std::span<const std::string_view> keys) {
   for (const auto& [name, value] : object.items()) {
-    if (std::find(keys.begin(), keys.end(), name) != keys.end()) continue;
+    const bool is_known = std::find(keys.begin(), keys.end(), name) != keys.end();
+    if (is_known && value.is_null())
+      return fail(Errc::kInvalid, fmt::format("{} is null: give a value, or leave the key out", name));
+    if (is_known) continue;
     return fail(Errc::kInvalid, unknown_name_message("key", name.substr(0, kKeyShownMax), keys));
   }
   return Unit{};

@@ -24,10 +24,11 @@ constexpr std::string_view kSchemas = R"json({
 "Unauthorized": {"type": "object", "required": ["error"],
   "properties": {"error": {"const": "Unauthorized"}}},
 "LoadLoraAdapter": {"type": "object", "required": ["lora_name", "lora_path"], "properties": {
-  "lora_name": {"type": "string"}, "lora_path": {"type": "string", "description": "A directory or a URI"},
+  "lora_name": {"type": "string", "minLength": 1},
+  "lora_path": {"type": "string", "minLength": 1, "description": "A directory or a URI"},
   "load_inplace": {"type": "boolean", "default": false}, "is_3d_lora_weight": {"type": "boolean"}}},
 "UnloadLoraAdapter": {"type": "object", "required": ["lora_name"], "properties": {
-  "lora_name": {"type": "string"}, "lora_int_id": {"type": ["integer", "null"]}}},
+  "lora_name": {"type": "string", "minLength": 1}, "lora_int_id": {"type": ["integer", "null"]}}},
 "Discovery": {"type": "object", "required": ["message", "discovered_adapters", "total_adapters"],
   "properties": {"message": {"type": "string"}, "discovered_adapters": {"type": "array",
   "items": {"type": "string"}}, "total_adapters": {"type": "integer"}}},
@@ -51,13 +52,16 @@ constexpr std::string_view kSchemas = R"json({
   "tier": {"enum": ["device", "host"]}, "timeout_s": {"type": "number", "minimum": 0}}},
 "LoadBatch": {"type": "object", "additionalProperties": false, "required": ["adapters"], "properties": {
   "adapters": {"type": "array", "minItems": 1, "maxItems": 1024, "items": {"type": "object",
-  "additionalProperties": false, "required": ["name"], "properties": {"name": {"type": "string"},
-  "uri": {"type": "string", "description": "Of an adapter that is not known yet, or of its new content"}}}},
+  "additionalProperties": false, "required": ["name"], "properties": {
+  "name": {"type": "string", "minLength": 1}, "uri": {"type": "string", "minLength": 1,
+  "description": "Of an adapter that is not known yet, or of its new content"}}}},
   "timeout_s": {"type": "number", "minimum": 0}}},
 "BatchOutcome": {"type": "object", "required": ["loaded", "failed"], "properties": {
   "loaded": {"type": "array", "items": {"type": "string"}}, "failed": {"type": "array", "items": {
   "type": "object", "required": ["name", "code", "message"], "properties": {"name": {"type": "string"},
   "code": {"type": "integer"}, "message": {"type": "string"}}}}}},
+"LoadRefusal": {"anyOf": [{"$ref": "#/components/schemas/Error"},
+  {"$ref": "#/components/schemas/BatchOutcome"}]},
 "Resolved": {"type": "object", "required": ["name", "uri", "base_model", "known"], "properties": {
   "name": {"type": "string"}, "uri": {"type": "string"}, "base_model": {"type": "string"},
   "known": {"type": "boolean"}}},
@@ -66,7 +70,7 @@ constexpr std::string_view kSchemas = R"json({
   "timeout_s": {"type": "number", "minimum": 0}, "tenant": {"type": "string"}}},
 "AcquireBatch": {"type": "object", "additionalProperties": false, "required": ["adapters"], "properties": {
   "adapters": {"type": "array", "minItems": 1, "maxItems": 256, "uniqueItems": true,
-  "items": {"type": "string"}},
+  "items": {"type": "string", "minLength": 1}},
   "ttl_s": {"type": "number", "minimum": 0.1, "maximum": 3600, "default": 60},
   "timeout_s": {"type": "number", "minimum": 0}, "tenant": {"type": "string"}}},
 "Lease": {"type": "object", "required": ["lease", "expires_in_s", "name", "lora_int_id", "slot", "rank",
@@ -77,14 +81,14 @@ constexpr std::string_view kSchemas = R"json({
   "lease": {"type": "string"}, "expires_in_s": {"type": "number"}, "adapters": {"type": "array",
   "items": {"type": "object", "required": ["name", "lora_int_id", "slot", "rank", "directory"]}}}},
 "LeaseId": {"type": "object", "additionalProperties": false, "required": ["lease"], "properties": {
-  "lease": {"type": "string"}}},
+  "lease": {"type": "string", "minLength": 1}}},
 "Renew": {"type": "object", "additionalProperties": false, "required": ["lease"], "properties": {
-  "lease": {"type": "string"}, "ttl_s": {"type": "number", "minimum": 0.1, "maximum": 3600,
+  "lease": {"type": "string", "minLength": 1}, "ttl_s": {"type": "number", "minimum": 0.1, "maximum": 3600,
   "default": 60}}},
 "Released": {"type": "object", "required": ["released"], "properties": {"released": {"const": true}}},
 "Renewed": {"type": "object", "required": ["lease", "expires_in_s"], "properties": {
   "lease": {"type": "string"}, "expires_in_s": {"type": "number"}}},
-"Policy": {"type": "object", "additionalProperties": false, "properties": {
+"Policy": {"type": "object", "additionalProperties": false, "minProperties": 1, "properties": {
   "device": {"type": "string"}, "host": {"type": "string"}}},
 "Stats": {"type": "object"},
 "Health": {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}
@@ -111,11 +115,14 @@ Json parameters_of(const HttpRoute& route) {
     parameters.push_back({{"name", rest.substr(0, rest.find('}'))},
                           {"in", "path"},
                           {"required", true},
-                          {"schema", {{"type", "string"}}}});
+                          {"schema", {{"type", "string"}, {"minLength", 1}}}});
   }
-  for (const auto& [name, what] : route.query)
-    parameters.push_back(
-        {{"name", name}, {"in", "query"}, {"description", what}, {"schema", {{"type", "string"}}}});
+  for (const HttpQueryDoc& field : route.query)
+    parameters.push_back({{"name", field.name},
+                          {"in", "query"},
+                          {"required", field.is_required},
+                          {"description", field.what},
+                          {"schema", Json::parse(field.schema, nullptr, false)}});
   return parameters;
 }
 
@@ -132,10 +139,13 @@ std::string operation_id_of(const HttpRoute& route) {
   return id;
 }
 
-Json operation_of(const HttpRoute& route) {
+Json operation_of(const HttpRoute& route, const Json& schemas) {
   Json json = {{"operationId", operation_id_of(route)}, {"summary", route.summary}};
   if (Json parameters = parameters_of(route); !parameters.empty()) json["parameters"] = std::move(parameters);
-  if (!route.body.empty()) json["requestBody"]["content"]["application/json"]["schema"] = ref(route.body);
+  if (!route.body.empty()) {
+    json["requestBody"]["required"] = schemas[std::string(route.body)].contains("required");
+    json["requestBody"]["content"]["application/json"]["schema"] = ref(route.body);
+  }
   for (const HttpAnswerDoc& answer : route.answers)
     json["responses"][std::to_string(answer.status)] = answer_json(answer);
   if (route.path.starts_with("/v1/")) {
@@ -153,7 +163,7 @@ std::string lower(std::string_view text) {
 
 }  // namespace
 
-std::string openapi_of(const std::vector<HttpRoute>& routes) {
+std::string openapi_of(const std::vector<HttpRoute>& routes, const ServiceConfig& config) {
   Json json = {{"openapi", "3.1.0"},
                {"info",
                 {{"title", "loracle"},
@@ -163,9 +173,12 @@ std::string openapi_of(const std::vector<HttpRoute>& routes) {
                   "too slow, too large or too many."},
                  {"version", LORACLE_VERSION}}},
                {"paths", Json::object()}};
+  Json& schemas = json["components"]["schemas"];
+  schemas = Json::parse(kSchemas, nullptr, false);
+  for (const char* body : {"Pin", "LoadBatch", "Acquire", "AcquireBatch"})
+    schemas[body]["properties"]["timeout_s"]["maximum"] = config.http.request_timeout_ms / 1000.0;
   for (const HttpRoute& route : routes)
-    json["paths"][std::string(route.path)][lower(route.method)] = operation_of(route);
-  json["components"]["schemas"] = Json::parse(kSchemas, nullptr, false);
+    json["paths"][std::string(route.path)][lower(route.method)] = operation_of(route, schemas);
   json["components"]["securitySchemes"]["bearer"] = {{"type", "http"}, {"scheme", "bearer"}};
   return json.dump();
 }

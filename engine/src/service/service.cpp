@@ -168,7 +168,7 @@ Result<std::unique_ptr<Service>> Service::start(const ServiceConfig& config, con
   service::add_adapter_routes(api, api.routes);
   service::add_lease_routes(api, api.routes);
   service::add_operator_routes(api, api.routes);
-  api.openapi = service::openapi_of(api.routes);
+  api.openapi = service::openapi_of(api.routes, api.config);
 
   service::HttpHooks hooks;
   hooks.admit = [&api](HttpExchange& exchange, HttpReply& refusal) { return admit(api, exchange, refusal); };

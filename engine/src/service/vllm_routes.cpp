@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <nlohmann/json.hpp>
 
+#include "loracle/engine/discovery.hpp"
 #include "service/api.hpp"
 
 namespace loracle::service {
@@ -97,6 +98,8 @@ void load_adapter(Api& api, HttpExchange& exchange) {
   const std::string path = given_path->value_or("");
   if (name.empty() || path.empty())
     return reply_user_error(exchange, "Both 'lora_name' and 'lora_path' must be provided.");
+  if (const Result<Unit> usable = check_adapter_name(name); !usable)
+    return reply_user_error(exchange, usable.error().message);
   const auto lock = api.names.lock(name);
   if (!*in_place && api.engine.status(name)) {
     return reply_user_error(
