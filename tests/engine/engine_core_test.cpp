@@ -292,6 +292,35 @@ TEST(EngineCore, PrefetchesTakeNoStagingFromThoseWhoWait) {
   for (const std::string& name : waiting) EXPECT_EQ(scene.reads_of[name], 1) << name;
 }
 
+// If this failed, one request that lost patience could hold up every load behind its own.
+TEST(EngineCore, ALoadThatNobodyWaitsForIsInNobodysWay) {
+  EngineConfig config = sizes(1, 1);
+  config.loads_in_flight_max = 1;
+  CoreScene scene(config);
+  for (const char* name : {"held", "w0", "w1", "w2", "x", "y"}) scene.know(name, 4);
+  Result<Lease> held = scene.acquire({"held"});
+  ASSERT_TRUE(held);
+  int served = 0;
+  const auto ask = [&](const char* name, std::uint64_t timeout_ns) {
+    const std::string_view names[] = {name};
+    scene.core->acquire_async(names, {timeout_ns},
+                              [&served](const Result<Lease>& lease) { served += lease ? 1 : 0; });
+  };
+  for (const char* name : {"w0", "w1"}) ask(name, kNoDeadline);
+  scene.workers.run_all();
+  scene.workers.delay_max = 1000;  // the next read takes a while
+  ask("w2", kNoDeadline);
+  ask("x", 1);  // waits behind it, and goes before it is read
+  ask("y", kNoDeadline);
+  scene.workers.run_all();
+  EXPECT_EQ(scene.reads_of["x"], 0);
+  EXPECT_EQ(scene.reads_of["y"], 1) << "before any lease ends";
+  held->let_go();
+  scene.workers.run_all();
+  EXPECT_EQ(served, 4);
+  EXPECT_EQ(scene.core->stats().requests_waiting, 0U);
+}
+
 // If this failed, whoever pinned an adapter while it was replaced would believe it pinned.
 TEST(EngineCore, APinHoldsWhatItsNameMeansInTheEnd) {
   for (std::uint64_t seed = 1; seed <= 40; ++seed) {

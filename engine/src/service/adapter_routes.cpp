@@ -78,7 +78,9 @@ void pin(Api& api, HttpExchange& exchange) {
   const Result<EngineTier> tier = tier_of(*body, EngineTier::kDevice);
   const Result<AcquireOptions> timeout = timeout_of(api, *body);
   if (!good(exchange, tier) || !good(exchange, timeout)) return;
-  if (!good(exchange, api.engine.pin(name, *tier, *timeout))) return;
+  AcquireOptions options = *timeout;
+  options.abandoned = HttpFront::hung_up_flag(exchange.connection());
+  if (!good(exchange, api.engine.pin(name, *tier, options))) return;
   api.tell("pinned", name);
   reply_status(api, exchange, name);
 }
@@ -252,7 +254,6 @@ void add_adapter_routes(Api& api, std::vector<HttpRoute>& routes) {
   routes.push_back({.method = "POST",
                     .path = "/v1/adapters/{name}/unpin",
                     .handler = [&api](const auto& exchange) { unpin(api, *exchange); },
-                    .may_wait = true,  // the catalog is written
                     .summary = "Lifts the pin of a tier and of those above it",
                     .body = "Tier",
                     .answers = moved});

@@ -203,6 +203,8 @@ void Capture::run() {
     if (!done) {
       ++counts_.failed_writes;
       described_.clear();  // what was lost may have been what described them
+      file_bytes_ = (file_ >= 0 ? file_whole_bytes_ : 0) + buffer_.size();
+      new_files_.clear();
     }
   }
 }

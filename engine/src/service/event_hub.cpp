@@ -52,6 +52,7 @@ std::vector<std::shared_ptr<HttpConnection>> EventHub::stop() {
   }
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
+  const std::lock_guard lock(mutex_);
   std::vector<std::shared_ptr<HttpConnection>> connections;
   for (Stream& stream : streams_) connections.push_back(std::move(stream.connection));
   streams_.clear();

@@ -21,6 +21,7 @@ constexpr std::uint64_t kIdleMs = 60'000;
 constexpr std::uint64_t kLingerMs = 1'000;
 constexpr int kTickMs = 100;  // how late a deadline may be noticed
 constexpr std::size_t kReadBytes = 16U << 10U;
+constexpr std::size_t kBlankBytesMax = 64;
 
 }  // namespace
 
@@ -35,9 +36,10 @@ class HttpConnection {
   std::size_t out_sent = 0;
   bool keep_alive = true;
   bool told_continue = false;
-  bool finished = false;       // of a stream: what is in `out` is the last
-  std::size_t head_bytes = 0;  // 0: the head is not whole yet
-  std::size_t searched = 0;    // of `in`, for the head's end
+  bool finished = false;        // of a stream: what is in `out` is the last
+  std::size_t head_bytes = 0;   // 0: the head is not whole yet
+  std::size_t searched = 0;     // of `in`, for the head's end
+  std::size_t blank_bytes = 0;  // of empty lines since the last request
   RequestHead head;
   std::uint64_t deadline_ns = kNoDeadline;
   std::uint32_t watched = 0;  // epoll's events
@@ -71,7 +73,7 @@ std::string raw_refusal(int status, std::string_view message) {
 }
 
 Result<std::unique_ptr<HttpFront>> HttpFront::make(const FrontOptions& options, TimeSource& clock,
-                                                   Deliver deliver) {
+                                                   Deliver deliver, std::function<void()> on_hang_up) {
   const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
   const int wake = epoll < 0 ? -1 : ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (wake < 0) {
@@ -83,11 +85,18 @@ Result<std::unique_ptr<HttpFront>> HttpFront::make(const FrontOptions& options, 
   event.events = EPOLLIN;
   event.data.fd = wake;
   ::epoll_ctl(epoll, EPOLL_CTL_ADD, wake, &event);
-  return std::unique_ptr<HttpFront>(new HttpFront(options, clock, std::move(deliver), epoll, wake));
+  return std::unique_ptr<HttpFront>(
+      new HttpFront(options, clock, std::move(deliver), std::move(on_hang_up), epoll, wake));
 }
 
-HttpFront::HttpFront(const FrontOptions& options, TimeSource& clock, Deliver deliver, int epoll, int wake)
-    : options_(options), clock_(clock), deliver_(std::move(deliver)), epoll_(epoll), wake_(wake) {
+HttpFront::HttpFront(const FrontOptions& options, TimeSource& clock, Deliver deliver,
+                     std::function<void()> on_hang_up, int epoll, int wake)
+    : options_(options),
+      clock_(clock),
+      deliver_(std::move(deliver)),
+      on_hang_up_(std::move(on_hang_up)),
+      epoll_(epoll),
+      wake_(wake) {
   thread_ = std::thread([this] { run(); });
 }
 
@@ -263,7 +272,9 @@ void HttpFront::take_message(Message& message) {
     case Message::Kind::kDrain:
       return;
   }
-  connection.deadline_ns = clock_.now_ns() + options_.write_timeout_ms * kMs;
+  // More to write is no progress: only a client that has nothing left to read gets a new deadline.
+  const bool has_stalled = message.kind == Message::Kind::kPush && connection.deadline_ns != kNoDeadline;
+  if (!has_stalled) connection.deadline_ns = clock_.now_ns() + options_.write_timeout_ms * kMs;
   write_some(connection);
 }
 
@@ -346,8 +357,11 @@ void HttpFront::watch(HttpConnection& connection) const {
 /// Of a busy connection. A client that ended only its own side can still read an answer.
 void HttpFront::hung_up(HttpConnection& connection, bool both_sides) {
   connection.has_hung_up = true;
-  if (both_sides) return drop(connection);
-  watch(connection);
+  if (both_sides)
+    drop(connection);
+  else
+    watch(connection);
+  on_hang_up_();
 }
 
 void HttpFront::read_some(HttpConnection& connection) {
@@ -357,7 +371,8 @@ void HttpFront::read_some(HttpConnection& connection) {
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (count <= 0) return drop(connection);
   if (connection.state != State::kReading) return;  // a stream's client has nothing to say
-  if (connection.in.empty()) connection.deadline_ns = clock_.now_ns() + options_.read_timeout_ms * kMs;
+  if (connection.in.empty() && connection.blank_bytes == 0)
+    connection.deadline_ns = clock_.now_ns() + options_.read_timeout_ms * kMs;
   connection.in.append(buffer.data(), static_cast<std::size_t>(count));
   take_requests(connection);
 }
@@ -368,7 +383,11 @@ void HttpFront::take_requests(HttpConnection& connection) {
   std::string& in = connection.in;
   if (connection.head_bytes == 0) {
     // Empty lines before a request are passed over, as RFC 9112 asks.
-    while (in.starts_with("\r\n")) in.erase(0, 2);
+    std::size_t blank = 0;
+    while (in.compare(blank, 2, "\r\n") == 0) blank += 2;
+    in.erase(0, blank);
+    if (connection.blank_bytes += blank; connection.blank_bytes > kBlankBytesMax)
+      return refuse(connection, 400, "too many empty lines come before a request");
     const std::size_t from = connection.searched > 3 ? connection.searched - 3 : 0;
     const std::size_t end = in.find("\r\n\r\n", from);
     connection.searched = in.size();
@@ -401,6 +420,7 @@ void HttpFront::take_requests(HttpConnection& connection) {
   connection.head_bytes = 0;
   connection.searched = 0;
   connection.told_continue = false;
+  connection.blank_bytes = 0;
   connection.state = State::kBusy;
   connection.deadline_ns = kNoDeadline;
   watch(connection);

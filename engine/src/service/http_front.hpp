@@ -61,9 +61,11 @@ class HttpFront {
  public:
   using Deliver = std::function<void(WholeRequest)>;
 
-  /// `deliver` runs on the front's thread and must not wait.
+  /// `deliver`, and `on_hang_up` (a client has ended its side while its request was worked on), run on the
+  /// front's thread and must not wait.
   [[nodiscard]] static Result<std::unique_ptr<HttpFront>> make(const FrontOptions& options, TimeSource& clock,
-                                                               Deliver deliver);
+                                                               Deliver deliver,
+                                                               std::function<void()> on_hang_up);
   HttpFront(const HttpFront&) = delete;
   HttpFront& operator=(const HttpFront&) = delete;
   ~HttpFront();
@@ -92,7 +94,8 @@ class HttpFront {
   [[nodiscard]] FrontCounts counts() const;
 
  private:
-  HttpFront(const FrontOptions& options, TimeSource& clock, Deliver deliver, int epoll, int wake);
+  HttpFront(const FrontOptions& options, TimeSource& clock, Deliver deliver, std::function<void()> on_hang_up,
+            int epoll, int wake);
   struct Message;
   void tell(Message message);
   void run();
@@ -115,6 +118,7 @@ class HttpFront {
   FrontOptions options_;
   TimeSource& clock_;
   Deliver deliver_;
+  std::function<void()> on_hang_up_;
   int epoll_;
   int wake_;
 

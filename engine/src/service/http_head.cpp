@@ -66,13 +66,10 @@ struct Framing {
   std::optional<std::uint64_t> length;
   bool has_host = false;
 };
-constexpr std::size_t kHeaderLineBytesMax = 8000;  // the parser behind us refuses 8192 without a word
 
 Result<Unit> take_header(std::string_view line, const HeadLimits& limits, RequestHead& head,
                          Framing& framing) {
   if (line.front() == ' ' || line.front() == '\t') return refuse(400, "folded headers are not accepted");
-  if (line.size() > kHeaderLineBytesMax)
-    return refuse(431, fmt::format("a header has more than {} bytes", kHeaderLineBytesMax));
   const std::size_t colon = line.find(':');
   if (colon == std::string_view::npos || !is_token(line.substr(0, colon)))
     return refuse(400, "a header line is not NAME: VALUE");

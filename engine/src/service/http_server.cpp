@@ -66,7 +66,10 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(const HttpServerConfig& co
   options.write_timeout_ms = config.write_timeout_ms;
   options.connections_max = connections_max();
   Result<std::unique_ptr<HttpFront>> front = HttpFront::make(
-      options, clock, [raw = server.get()](WholeRequest request) { raw->deliver(std::move(request)); });
+      options, clock, [raw = server.get()](WholeRequest request) { raw->deliver(std::move(request)); },
+      [raw = server.get()] {
+        if (raw->hooks_.hung_up) raw->quick_->submit_always(raw->hooks_.hung_up);
+      });
   if (!front) {
     ::close(listener->socket);
     return fail(std::move(front.error()));

@@ -107,6 +107,8 @@ struct HttpHooks {
   std::function<bool(HttpExchange& exchange, HttpReply& refusal)> admit;
   /// After each answer, `status` of it.
   std::function<void(const HttpExchange& exchange, int status, std::size_t bytes)> done;
+  /// A client has gone whose request was worked on.
+  std::function<void()> hung_up = {};
 };
 
 class HttpServer {

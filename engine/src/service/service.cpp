@@ -8,6 +8,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -142,6 +143,16 @@ Service::~Service() { static_cast<void>(drain()); }
 std::uint16_t Service::port() const noexcept { return parts_->server->port(); }
 
 Result<std::unique_ptr<Service>> Service::start(const ServiceConfig& config, const ServiceParts& given) {
+  try {
+    return begin(config, given);
+  } catch (const std::system_error& error) {  // what std::thread throws
+    return fail(Errc::kIo,
+                fmt::format("a thread cannot be started: {}: see ulimit -u, and http.threads", error.what()),
+                error.code().value());
+  }
+}
+
+Result<std::unique_ptr<Service>> Service::begin(const ServiceConfig& config, const ServiceParts& given) {
   if (Result<Unit> ok = check_config(config, given); !ok) return fail(std::move(ok.error()));
   Result<std::unique_ptr<service::Log>> log = service::Log::open(config.log);
   if (!log) return fail(std::move(log.error()));
@@ -175,6 +186,7 @@ Result<std::unique_ptr<Service>> Service::start(const ServiceConfig& config, con
   hooks.done = [&api](const HttpExchange& exchange, int status, std::size_t bytes) {
     note_answer(api, exchange, status, bytes);
   };
+  hooks.hung_up = [&api] { api.engine.drop_abandoned(); };
   Result<std::unique_ptr<service::HttpServer>> server =
       service::HttpServer::start(config.http, api.routes, std::move(hooks), api.clock,
                                  [&api](service::HttpServer& made) { api.server = &made; });
@@ -183,6 +195,13 @@ Result<std::unique_ptr<Service>> Service::start(const ServiceConfig& config, con
   api.events.start([&api](const std::shared_ptr<service::HttpConnection>& connection, std::string bytes) {
     return api.server.load()->push(connection, std::move(bytes));
   });
+  const bool is_local =
+      config.http.host == "localhost" || config.http.host == "::1" || config.http.host.starts_with("127.");
+  if (!is_local && !api.keys.are_asked_for())
+    api.log->write(
+        LogLevel::kWarning,
+        "everybody who reaches this address may load, pin and unload adapters: give --api-key-file",
+        {{"host", config.http.host}});
   api.log->write(LogLevel::kInfo, "serving",
                  {{"host", config.http.host}, {"port", std::uint64_t{parts->server->port()}}});
   return std::unique_ptr<Service>(new Service(std::move(parts)));
@@ -265,6 +284,7 @@ Result<Unit> Service::drain() {
   Result<Unit> closed = api.engine.shutdown();
   if (!all_answered) static_cast<void>(server.wait_empty(kLastAnswersMs));
   server.end();
+  api.leases.reset();  // its thread may be telling the recording of a lease's end
   api.capture.reset();
   api.log->write(LogLevel::kInfo, "stopped");
   return closed;

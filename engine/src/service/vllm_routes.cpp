@@ -129,11 +129,14 @@ void load_adapter(Api& api, HttpExchange& exchange) {
     const Errc code = loaded.error().code;
     const bool is_room = code == Errc::kAllPinned || code == Errc::kDeadline || code == Errc::kBusy;
     if (!is_room) {
-      // What was there before goes on being served.
-      const bool is_back =
-          before && api.engine.add(name, before->uri.empty() ? before->directory : before->uri).has_value();
-      if (!is_back) {
-        static_cast<void>(api.engine.remove(name));
+      // What was there before goes on being served, or is tried again where it cannot be had now.
+      const Result<std::uint32_t> back =
+          before ? api.engine.add(name, before->uri.empty() ? before->directory : before->uri)
+                 : Result<std::uint32_t>(fail(Errc::kNotFound, "it was not there"));
+      const bool may_come_back =
+          !back && (back.error().code == Errc::kIo || back.error().code == Errc::kBusy ||
+                    back.error().code == Errc::kDeadline || back.error().code == Errc::kCancelled);
+      if (!back && !may_come_back && api.engine.remove(name)) {
         api.base_models.forget(name);
         if (before) api.tell("unloaded", name);
       }

@@ -346,6 +346,8 @@ void Engine::acquire_async(std::span<const std::string_view> names, const Acquir
       });
 }
 
+void Engine::drop_abandoned() { parts_->core->drop_abandoned(); }
+
 Result<Unit> Engine::prefetch(std::span<const std::string_view> names, EngineTier tier) {
   return parts_->explained(parts_->core->prefetch(names, level_of(tier)), names);
 }

@@ -266,6 +266,13 @@ void EngineCore::let_go(std::span<const LeasedAdapter> adapters) noexcept {
   told_idle();
 }
 
+void EngineCore::drop_abandoned() {
+  Lock lock(mutex_);
+  wake_room();
+  flush(lock);
+  told_idle();
+}
+
 Result<Unit> EngineCore::prefetch(std::span<const std::string_view> names, std::size_t level) {
   Lock lock(mutex_);
   ++batches_;
@@ -301,7 +308,7 @@ Result<Unit> EngineCore::bring(std::span<const std::string_view> names, std::siz
   for (const std::string_view name : names) {
     Result<Row> row = stopping_ ? fail(Errc::kCancelled, "the engine is shutting down") : row_for(name);
     if (row)
-      requests.push_back(begin(Purpose::kBring, level, {*row}, nullptr));
+      requests.push_back(begin(Purpose::kBring, level, {*row}, nullptr, options.abandoned));
     else if (answer)
       answer = fail(std::move(row.error()));
   }
@@ -322,7 +329,7 @@ Result<Unit> EngineCore::pin(std::string_view name, std::size_t level, const Acq
     AcquireOptions left = options;
     if (left.timeout_ns <= kTimeoutNsMax)
       left.timeout_ns -= std::min(left.timeout_ns, env_.clock->now_ns() - begun_ns);
-    Result<Lease> done = wait(lock, begin(Purpose::kPin, level, {*row}, nullptr), left);
+    Result<Lease> done = wait(lock, begin(Purpose::kPin, level, {*row}, nullptr, options.abandoned), left);
     if (!done) return fail(std::move(done.error()));
     if (rows_.row_of(name) == *row) return Unit{};  // else it was replaced meanwhile: pin what is there now
     ++batches_;

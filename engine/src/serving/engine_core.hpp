@@ -87,6 +87,8 @@ class EngineCore {
                      AcquireCallback done);
   void let_go(std::span<const LeasedAdapter> adapters) noexcept;
 
+  void drop_abandoned();
+
   [[nodiscard]] Result<Unit> prefetch(std::span<const std::string_view> names, std::size_t level);
   [[nodiscard]] Result<Unit> bring(std::span<const std::string_view> names, std::size_t level,
                                    const AcquireOptions& options);

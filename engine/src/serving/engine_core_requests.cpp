@@ -289,13 +289,13 @@ void EngineCore::wake_room() {
   const std::vector<PendingPtr> round(room_.begin(), room_.end());
   for (const PendingPtr& request : round) {
     if (request->stage != Stage::kRoom) continue;  // cancelled by what happened before it in this round
-    if (must_queue(*request)) break;
     if (is_abandoned(*request)) {
       leave_room(*request);
       finish(request, fail(abandoned_error()));
       for (const Row row : request->rows) bury_if_unused(row);
       continue;
     }
+    if (must_queue(*request)) break;
     const bool only_pins = leases_total_ == 0 && copying_.empty();
     if (ask(*request) == Verdict::kAllHeld && !only_pins) continue;
     leave_room(*request);

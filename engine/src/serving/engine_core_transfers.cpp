@@ -48,7 +48,17 @@ void EngineCore::pump_loads() {
     std::deque<Row>& queue = urgent_.empty() ? background_ : urgent_;
     if (queue.empty()) return;
     const Row row = queue.front();
-    if (!arena_.allocate(row, rows_.source(row).bytes) && !make_staging_room(row)) return;
+    if (!arena_.allocate(row, rows_.source(row).bytes) && !make_staging_room(row)) {
+      if (&queue == &background_ || !waiters_[index_of(row)].empty()) return;
+      queue.pop_front();  // who waited for it has gone: it must not be in the way of others
+      if (wanted_in_[index_of(row)] != 0) {
+        background_.push_back(row);
+      } else {
+        loading_.erase(row);
+        bury_if_unused(row);
+      }
+      continue;
+    }
     queue.pop_front();
     in_flight_.insert(row);
     const std::span<std::byte> image = arena_.bytes(row);

@@ -30,13 +30,20 @@ class ObjectFile final : public OpenFile {
   [[nodiscard]] Result<std::size_t> read_at(std::uint64_t offset, std::span<std::byte> into) override {
     if (offset >= stat_.size || into.empty()) return std::size_t{0};
     const std::uint64_t length = std::min<std::uint64_t>(into.size(), stat_.size - offset);
+    std::uint64_t expected = offset;
+    const auto wrong = [this] {
+      return fail(Errc::kCorrupt, fmt::format("{}: other bytes came than were asked for", uri_));
+    };
     const Result<Unit> fetched =
         provider_.fetch(uri_, {offset, length, etag_},
                         [&](std::uint64_t at, std::span<const std::byte> bytes) -> Result<Unit> {
+                          if (at != expected || bytes.size() > offset + length - at) return wrong();
+                          expected += bytes.size();
                           std::memcpy(into.data() + (at - offset), bytes.data(), bytes.size());
                           return Unit{};
                         });
     if (!fetched) return fail(fetched.error());
+    if (expected != offset + length) return wrong();
     return static_cast<std::size_t>(length);
   }
 

@@ -114,7 +114,7 @@ class CachedOrigin final : public RemoteOrigin {
       if (stopped_) return fail(Errc::kCancelled, fmt::format("{}: storage is being stopped", uri));
       Result<AdapterManifest> manifest = manifest_of(uri, uri_digest);
       if (!manifest) {
-        if (is_out_of_reach(manifest.error()))
+        if (wanted == nullptr && is_out_of_reach(manifest.error()))
           if (std::optional<LocalCopy> stale = last_known(uri_digest); stale) return std::move(*stale);
         if (manifest.error().code == Errc::kNotFound) forget(uri_digest);
         return fail(std::move(manifest.error()));

@@ -109,8 +109,8 @@ class Lease {
 
 struct AcquireOptions {
   std::uint64_t timeout_ns = kNoDeadline;  // from now
-  /// Of acquire_async: once it is true, nobody waits for the answer any more. A request that still waits then
-  /// ends with kCancelled in its turn, and moves nothing. May be null.
+  /// Once it is true, nobody waits for the answer any more: what still waits then ends with kCancelled, at
+  /// the latest in its turn (at once: Engine::drop_abandoned), and moves nothing. May be null.
   std::shared_ptr<const std::atomic<bool>> abandoned = nullptr;
 };
 
@@ -206,6 +206,9 @@ class Engine {
   /// `done` is called exactly once, possibly before this returns.
   void acquire_async(std::span<const std::string_view> names, const AcquireOptions& options,
                      AcquireCallback done);
+
+  /// Ends requests that wait for room and were abandoned (AcquireOptions) since.
+  void drop_abandoned();
 
   /// Starts to bring adapters into a tier, behind everything that is waited for. Answers at once; kNotFound
   /// if one is unknown (the others are prefetched all the same).

@@ -89,6 +89,8 @@ class Service {
 
  private:
   struct Parts;
+  [[nodiscard]] static Result<std::unique_ptr<Service>> begin(const ServiceConfig& config,
+                                                              const ServiceParts& given);
   explicit Service(std::unique_ptr<Parts> parts);
   std::unique_ptr<Parts> parts_;
 };

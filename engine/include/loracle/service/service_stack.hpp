@@ -6,7 +6,7 @@
 /// --lora-modules, of the filesystem resolver, and from the cache; from nowhere else. What is remote comes
 /// through the cache.
 /// It listens when `start` returns, and looks for adapters from then on: until that was done once, and while
-/// no prefix can be listed, /readyz answers 503.
+/// no prefix could be listed yet, /readyz answers 503.
 /// Invariant: parts stop in the order of who calls whom. Discovery is told to end after the adapter it is at;
 /// HTTP answers what is under way and ends leases; the engine shuts down; discovery's thread is waited for;
 /// then all goes, storage last. What a resolver's call that hangs may still use stays until the process ends.
