@@ -8,6 +8,7 @@
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -263,7 +264,10 @@ TEST_F(RemoteOriginTest, ACacheDirectoryThatWasDeletedIsMadeAnew) {
     EXPECT_EQ(files_in(copy->directory), files_of(name, 1));
   }
   // Deleted while a download is under way: that one is lost, and says so.
-  provider_.on_bytes = [&](const std::string&, std::uint64_t) { fs::remove_all(folder_ / "cache"); };
+  std::once_flag once;  // parts come on several threads
+  provider_.on_bytes = [&](const std::string&, std::uint64_t) {
+    std::call_once(once, [&] { fs::remove_all(folder_ / "cache"); });
+  };
   EXPECT_EQ(origin_->localize(uri("c")).error().code, Errc::kIo) << "the adapter is there";
   provider_.on_bytes = nullptr;
   EXPECT_TRUE(origin_->localize(uri("c")));
