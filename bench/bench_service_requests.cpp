@@ -41,7 +41,6 @@ class Served {
     options.names = numbered_adapter_names(kLoaded);
     for (std::string& name : options.names) name = "large-" + name;
     options.ranks = {64};
-    options.model = *load_model_geometry(small() ? "tiny" : "llama-3.2-1b");
     options.directory = (folder_ / "large").string();
     if (!make_adapters(options)) return;
     for (const std::string& name : options.names) loaded.push_back((folder_ / "large").string() + "/" + name);
@@ -51,6 +50,7 @@ class Served {
     config.http.port = 0;
     config.engine.directory = (folder_ / "adapters").string();
     config.engine.max_loras = 2;
+    config.engine.max_lora_rank = 64;
     config.engine.max_cpu_loras = 4;
     Result<std::unique_ptr<Engine>> opened =
         Engine::open(config.engine, {&posix_clock(), &posix_files(), workers_.get(), device_.get(), {}});
@@ -179,7 +179,7 @@ void small_request(benchmark::State& state) {
                                scene.loaded[static_cast<std::size_t>(i)] + R"(","load_inplace":true})";
       while (!ending) {
         const httplib::Result done = client->Post("/v1/load_lora_adapter", body, "application/json");
-        loads += done ? 1U : 0U;
+        loads += done && done->status == 200 ? 1U : 0U;
       }
     });
   }

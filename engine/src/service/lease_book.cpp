@@ -18,10 +18,15 @@ std::uint64_t after(std::uint64_t now_ns, double seconds) noexcept {
 }  // namespace
 
 std::string random_hex(std::size_t bytes) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
   std::vector<unsigned char> random(bytes);
   if (::RAND_bytes(random.data(), static_cast<int>(bytes)) != 1) return {};
   std::string hex;
-  for (const unsigned char byte : random) hex += fmt::format("{:02x}", byte);
+  hex.reserve(2 * bytes);
+  for (const unsigned char byte : random) {
+    hex += kDigits[byte >> 4U];
+    hex += kDigits[byte & 15U];
+  }
   return hex;
 }
 
