@@ -129,12 +129,14 @@ std::string headroom_text(const Plan& plan) {
   else if (plan.traffic_limit >= 16)
     text = "at 16 times this traffic and more";
   else
-    text = fmt::format(
-        "up to about {:.3g} times this traffic; beyond, more than {} of requests find too many "
-        "adapters in use",
-        plan.traffic_limit, share_text(plan.max_wait_probability));
+    text = fmt::format("{}; beyond, more than {} of requests find too many adapters in use",
+                       plan.traffic_limit == 1
+                           ? "at this traffic and hardly more"
+                           : fmt::format("up to about {:.3g} times this traffic", plan.traffic_limit),
+                       share_text(plan.max_wait_probability));
   text += fmt::format(". Twice the traffic asks for {}", counted(plan.slots_at_twice, "slot"));
-  return text + (plan.traffic_limit < kLittleMargin ? ": the margin is small." : ".");
+  const bool is_close = plan.traffic_limit >= 1 && plan.traffic_limit < kLittleMargin;
+  return text + (is_close ? ": the margin is small." : ".");
 }
 
 std::string vllm_text(const Plan& plan) {
