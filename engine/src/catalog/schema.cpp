@@ -133,7 +133,8 @@ struct Found {
   bool empty = false;  // no tables at all
 };
 
-/// Whose database it is, and how old. Refuses what is not ours or not yet ours to read.
+/// Whose database it is, and how old. Refuses what is not ours or not yet ours to read. In a transaction:
+/// another process may be making the catalog between one question and the next.
 Result<Found> examine(sqlite::Database& database) {
   Result<std::int64_t> version = database.integer("PRAGMA user_version");
   if (!version) return fail(std::move(version.error()));
@@ -156,6 +157,12 @@ Result<Found> examine(sqlite::Database& database) {
   return Found{*version, false};
 }
 
+Result<Found> examine_once(sqlite::Database& database) {
+  const Result<sqlite::Transaction> snapshot = sqlite::Transaction::snapshot(database);
+  if (!snapshot) return fail(snapshot.error());
+  return examine(database);
+}
+
 }  // namespace
 
 std::span<const char* const> catalog_migrations() noexcept { return kMigrations; }
@@ -163,8 +170,8 @@ std::span<const char* const> catalog_migrations() noexcept { return kMigrations;
 Result<Unit> migrate_catalog(sqlite::Database& database) {
   for (;;) {
     // Looked at without a lock first: an up-to-date catalog opens while another process writes to it.
-    Result<Found> before = examine(database);
-    if (!before) return fail(std::move(before.error()));
+    const Result<Found> before = examine_once(database);
+    if (!before) return fail(before.error());
     if (before->version == std::ssize(kMigrations)) return Unit{};
     Result<sqlite::Transaction> transaction = sqlite::Transaction::begin(database);
     if (!transaction) return fail(std::move(transaction.error()));
@@ -181,7 +188,7 @@ Result<Unit> migrate_catalog(sqlite::Database& database) {
 }
 
 Result<Unit> check_catalog_version(sqlite::Database& database) {
-  const Result<Found> found = examine(database);
+  const Result<Found> found = examine_once(database);
   if (!found) return fail(found.error());
   if (found->empty) {
     return fail(Errc::kCorrupt, fmt::format("{}: an empty file, not a catalog: scan a directory to fill it",
