@@ -11,6 +11,7 @@
 #include <optional>
 #include <utility>
 
+#include "loracle/core/parse_bytes.hpp"
 #include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/curves.hpp"
 #include "loracle/sim/tier_replay.hpp"
@@ -21,7 +22,6 @@
 namespace loracle {
 namespace {
 
-using detail::bytes_text;
 using detail::counted;
 using detail::share_text;
 
@@ -160,8 +160,8 @@ Result<Unit> fill_limits(Plan& plan) {
   if (plan.slot_bytes.value > 0) slots = std::min(slots, plan.gpu_memory_limit.value / plan.slot_bytes.value);
   if (slots == 0) {
     return fail(Errc::kTooLarge, fmt::format("one slot of rank {} takes {}, more than the {} given for LoRA",
-                                             plan.max_lora_rank, bytes_text(plan.slot_bytes),
-                                             bytes_text(plan.gpu_memory_limit)));
+                                             plan.max_lora_rank, human_bytes(plan.slot_bytes),
+                                             human_bytes(plan.gpu_memory_limit)));
   }
   std::uint32_t host = adapters;
   if (plan.host_bytes_known)
@@ -169,7 +169,7 @@ Result<Unit> fill_limits(Plan& plan) {
   if (host == 0) {
     return fail(Errc::kTooLarge,
                 fmt::format("the largest adapter takes {}, more than the {} of host memory given",
-                            bytes_text(plan.host_bytes[1]), bytes_text(plan.host_memory_limit)));
+                            human_bytes(plan.host_bytes[1]), human_bytes(plan.host_memory_limit)));
   }
   plan.host_limit = host;
   plan.slots_limit = std::min(static_cast<std::uint32_t>(slots), host);
@@ -328,10 +328,11 @@ std::string slots_reason(const Plan& plan) {
     case SlotsBound::kEveryAdapter:
       return "every adapter has a slot";
     case SlotsBound::kGpuMemory:
-      return fmt::format("{} are all that fit {}", counted(slots, "slot"), bytes_text(plan.gpu_memory_limit));
+      return fmt::format("{} are all that fit {}", counted(slots, "slot"),
+                         human_bytes(plan.gpu_memory_limit));
     case SlotsBound::kHostMemory:
       return fmt::format("no more than {} fit host memory of {}, where those in slots are too",
-                         counted(slots, "adapter"), bytes_text(plan.host_memory_limit));
+                         counted(slots, "adapter"), human_bytes(plan.host_memory_limit));
     case SlotsBound::kAxisEnd:
       return fmt::format("{} are the most that were looked at", counted(slots, "slot"));
     case SlotsBound::kLargestRequest:
@@ -365,8 +366,8 @@ std::string infeasible_reason(const Plan& plan) {
   const std::string fit =
       plan.limit_from == SlotsBound::kHostMemory
           ? fmt::format("{} fit host memory of {}", counted(plan.host_limit, "adapter"),
-                        bytes_text(plan.host_memory_limit))
-          : fmt::format("{} fit {}", counted(plan.slots_limit, "slot"), bytes_text(plan.gpu_memory_limit));
+                        human_bytes(plan.host_memory_limit))
+          : fmt::format("{} fit {}", counted(plan.slots_limit, "slot"), human_bytes(plan.gpu_memory_limit));
   if (plan.floor_from == SlotsBound::kSimulation)
     return fmt::format("Simulated, even {} leave {} of requests waiting for one (at most {} may).",
                        counted(plan.slots_limit, "slot"), share_text(plan.waited),

@@ -27,17 +27,6 @@ std::string share_text(std::uint64_t part, std::uint64_t whole) {
   return share_text(whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole));
 }
 
-std::string bytes_text(Bytes bytes) {
-  static constexpr std::array<std::string_view, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
-  double value = static_cast<double>(bytes.value);
-  std::size_t unit = 0;
-  while (value >= 1023.95 && unit + 1 < kUnits.size()) {
-    value /= 1024;
-    ++unit;
-  }
-  return unit == 0 ? fmt::format("{} B", bytes.value) : fmt::format("{:.1f} {}", value, kUnits[unit]);
-}
-
 std::string seconds_text(double seconds) {
   if (seconds < 0.9995) return fmt::format("{:.3g} ms", seconds * 1e3);
   if (seconds < 120) return fmt::format("{:.3g} s", seconds);

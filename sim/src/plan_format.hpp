@@ -14,8 +14,6 @@ namespace loracle::detail {
 /// 0.0831 -> "8.31 %"; three digits that matter, never "0 %" for something above 0.
 [[nodiscard]] std::string share_text(double share);
 [[nodiscard]] std::string share_text(std::uint64_t part, std::uint64_t whole);
-/// 83886080 -> "80.0 MiB".
-[[nodiscard]] std::string bytes_text(Bytes bytes);
 /// 3600 -> "1.0 h".
 [[nodiscard]] std::string seconds_text(double seconds);
 /// "1 slot", "8 slots".

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "loracle/core/parse_bytes.hpp"
 #include "plan_format.hpp"
 
 namespace loracle::detail {
@@ -25,8 +26,8 @@ std::string memory_text(const Plan& plan) {
   std::string text;
   if (plan.slot_bytes.value > 0) {
     text = fmt::format("{} x {} = {} of GPU memory", counted(plan.chosen.max_loras, "slot"),
-                       bytes_text(plan.slot_bytes),
-                       bytes_text(Bytes{plan.slot_bytes.value * plan.chosen.max_loras}));
+                       human_bytes(plan.slot_bytes),
+                       human_bytes(Bytes{plan.slot_bytes.value * plan.chosen.max_loras}));
     if (plan.gpu_memory_limit == Bytes::max())
       text += ", taken from the KV cache (no limit was given: --gpu-memory-for-loras)";
   }
@@ -34,7 +35,7 @@ std::string memory_text(const Plan& plan) {
     text += fmt::format(
         "{}{} take up to {} of host memory", text.empty() ? "" : "; ",
         counted(plan.chosen.max_cpu_loras, "adapter"),
-        bytes_text(
+        human_bytes(
             plan.host_bytes[std::min<std::size_t>(plan.chosen.max_cpu_loras, plan.host_bytes.size() - 1)]));
   }
   return text.empty() ? "unknown without a model" : text;

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "loracle/core/parse_bytes.hpp"
 #include "loracle/sim/plan.hpp"
 #include "plan_format.hpp"
 #include "plan_sentences.hpp"
@@ -12,7 +13,6 @@
 namespace loracle {
 namespace {
 
-using detail::bytes_text;
 using detail::count_text;
 using detail::counted;
 using detail::share_text;
@@ -82,7 +82,7 @@ std::string advisory(const Plan& plan, const std::vector<AdvisoryRow>& rows, boo
     const std::string hit = share_text(row.served.gpu_hits, plan.uses);
     const std::string slot_loads = count_text(row.served.host_to_device_loads);
     const std::string disk_loads = count_text(row.served.disk_loads);
-    const std::string weight = memory.value == 0 ? "-" : bytes_text(memory);
+    const std::string weight = memory.value == 0 ? "-" : human_bytes(memory);
     const std::string note = row.chosen ? "<- " + detail::note_text(row) : detail::note_text(row);
     if (by_slots)
       cells.push_back({size, row.waited < 0 ? "-" : share_text(row.waited),

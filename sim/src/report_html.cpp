@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "loracle/core/parse_bytes.hpp"
 #include "loracle/sim/report.hpp"
 #include "plan_format.hpp"
 #include "plan_sentences.hpp"
@@ -13,7 +14,6 @@
 namespace loracle {
 namespace {
 
-using detail::bytes_text;
 using detail::count_text;
 using detail::counted;
 using detail::share_text;
@@ -107,7 +107,7 @@ void advisory(std::string& out, const Plan& plan, const std::vector<AdvisoryRow>
              count_text(row.served.host_to_device_loads),
              count_text(row.served.disk_loads),
              share_text(excess_disk_loads(plan, row.served)),
-             memory.value == 0 ? "-" : bytes_text(memory),
+             memory.value == 0 ? "-" : human_bytes(memory),
              detail::note_text(row)};
     if (by_slots)
       cells.insert(cells.begin() + 1, {row.waited < 0 ? "-" : share_text(row.waited),
@@ -168,14 +168,14 @@ void decision(std::string& out, const Plan& plan) {
        fmt::format("load it from disk again; target {}", share_text(plan.target_disk_loads)));
   tile(out, share_text(plan.adapters, plan.uses), "are an adapter's first use: no size removes them");
   if (plan.slot_bytes.value > 0) {
-    tile(out, bytes_text(Bytes{plan.slot_bytes.value * plan.chosen.max_loras}),
+    tile(out, human_bytes(Bytes{plan.slot_bytes.value * plan.chosen.max_loras}),
          fmt::format("of GPU memory: {} of {}", counted(plan.chosen.max_loras, "slot"),
-                     bytes_text(plan.slot_bytes)));
+                     human_bytes(plan.slot_bytes)));
   }
   if (plan.host_bytes_known && !plan.by_host.empty()) {
     for (const AdvisoryRow& row : plan.by_host)
       if (row.chosen)
-        tile(out, bytes_text(row.host_memory),
+        tile(out, human_bytes(row.host_memory),
              fmt::format("of host memory at most, for {}", counted(plan.chosen.max_cpu_loras, "adapter")));
   }
   out += "</section>\n";
