@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "http_answer.hpp"
 #include "loracle/engine/engine.hpp"
 #include "loracle/engine/make_adapters.hpp"
 #include "loracle/service/service.hpp"
@@ -151,26 +152,12 @@ class ServiceScene : public ::testing::Test {
     client->set_tcp_nodelay(true);
     return client;
   }
-  /// An answer, or a failed test and an empty one.
-  static httplib::Response answer_of(const httplib::Result& result) {
-    EXPECT_TRUE(result) << "no answer: " << httplib::to_string(result.error());
-    return result ? *result : httplib::Response{};
-  }
   [[nodiscard]] httplib::Response get(const std::string& target) const {
     return answer_of(client()->Get(target));
   }
   [[nodiscard]] httplib::Response post(const std::string& target, const std::string& body = {},
                                        const std::string& type = "application/json") const {
     return answer_of(client()->Post(target, body, type));
-  }
-
-  template <class Done>
-  [[nodiscard]] static bool eventually(Done done) {
-    for (int i = 0; i < 2000; ++i) {
-      if (done()) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    return false;
   }
 
   TempDir folder_;

@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "http_answer.hpp"
 #include "loracle/engine/make_adapters.hpp"
 #include "loracle/service/service_stack.hpp"
 #include "raw_client.hpp"
@@ -61,10 +62,6 @@ class ServiceStackTest : public ::testing::Test {
     ASSERT_NO_FATAL_FAILURE(begin());
     ASSERT_TRUE(eventually([this] { return get("/readyz").status == 200; })) << get("/readyz").body;
   }
-  [[nodiscard]] static httplib::Response answer_of(const httplib::Result& result) {
-    EXPECT_TRUE(result) << "no answer: " << httplib::to_string(result.error());
-    return result ? *result : httplib::Response{};
-  }
   [[nodiscard]] httplib::Response get(const std::string& target) const {
     return answer_of(httplib::Client("127.0.0.1", stack_->port()).Get(target));
   }
@@ -75,14 +72,6 @@ class ServiceStackTest : public ::testing::Test {
   }
   [[nodiscard]] int acquire(const std::string& name) const {
     return post("/v1/adapters/" + name + "/acquire", {{"ttl_s", 0.1}}).status;
-  }
-  template <class Done>
-  [[nodiscard]] static bool eventually(Done done) {
-    for (int i = 0; i < 2000; ++i) {
-      if (done()) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    return false;
   }
 
   TempDir folder_;

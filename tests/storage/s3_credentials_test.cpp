@@ -26,6 +26,12 @@ struct World {
   std::atomic<std::int64_t> now{1'700'000'000};
   std::string profile;
 
+  /// As a machine in EC2, whose metadata are at `endpoint`.
+  void be_an_instance(const std::string& endpoint) {
+    variables.erase("AWS_EC2_METADATA_DISABLED");
+    variables["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = endpoint;
+  }
+
   [[nodiscard]] std::unique_ptr<CredentialChain> chain() {
     CredentialOptions options;
     options.profile = profile;
@@ -207,8 +213,7 @@ TEST(Credentials, TheInstanceIsAskedByItsSecondVersion) {
   World world;
   Instance instance{world};
   LoopbackServer imds([&](const Received& request) { return instance.answer(request); });
-  world.variables.erase("AWS_EC2_METADATA_DISABLED");
-  world.variables["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = imds.url("/");
+  world.be_an_instance(imds.url("/"));
   EXPECT_EQ(access_key(world.chain()->get()), "IMDS1");
   EXPECT_EQ(imds.requests().size(), 3U);
 }
@@ -218,8 +223,7 @@ TEST(Credentials, AreRenewedBeforeTheyExpire) {
   World world;
   Instance instance{world};
   LoopbackServer imds([&](const Received& request) { return instance.answer(request); });
-  world.variables.erase("AWS_EC2_METADATA_DISABLED");
-  world.variables["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = imds.url();
+  world.be_an_instance(imds.url());
   const auto chain = world.chain();
   EXPECT_EQ(access_key(chain->get()), "IMDS1");
   world.now += 3'000;
@@ -245,8 +249,7 @@ TEST(Credentials, ExpiredOnesOfTheInstanceServeOn) {
   Instance instance{world};
   instance.lifetime = -100;
   LoopbackServer imds([&](const Received& request) { return instance.answer(request); });
-  world.variables.erase("AWS_EC2_METADATA_DISABLED");
-  world.variables["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = imds.url();
+  world.be_an_instance(imds.url());
   const auto chain = world.chain();
   EXPECT_EQ(access_key(chain->get()), "IMDS1");
   world.now += 60;
@@ -258,8 +261,7 @@ TEST(Credentials, ManyThreadsAskOnce) {
   World world;
   Instance instance{world};
   LoopbackServer imds([&](const Received& request) { return instance.answer(request); });
-  world.variables.erase("AWS_EC2_METADATA_DISABLED");
-  world.variables["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = imds.url();
+  world.be_an_instance(imds.url());
   const auto chain = world.chain();
   std::vector<std::thread> threads;
   std::atomic<int> good{0};
@@ -292,8 +294,7 @@ TEST(Credentials, ARefusalDoesNotThrowAwayWhatServes) {
   World world;
   Instance instance{world};
   LoopbackServer imds([&](const Received& request) { return instance.answer(request); });
-  world.variables.erase("AWS_EC2_METADATA_DISABLED");
-  world.variables["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = imds.url();
+  world.be_an_instance(imds.url());
   const auto chain = world.chain();
   const AwsCredentials first = chain->get().value();
   instance.down = true;
