@@ -113,6 +113,21 @@ TEST_F(AdapterRoutes, AClientThatHangsUpHoldsNothing) {
   }
 }
 
+TEST_F(AdapterRoutes, APinOfAClientThatHangsUpIsNotMade) {
+  // If this failed, a client that lost patience would pin a slot for good, and never know.
+  const json first = acquire("alpha");
+  const json second = acquire("beta");
+  auto impatient = std::make_unique<RawClient>(service_->port());
+  ASSERT_TRUE(
+      impatient->send("POST /v1/adapters/gamma/pin HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"));
+  ASSERT_TRUE(eventually([&] { return engine_->status("gamma")->loading; }));
+  impatient.reset();
+  EXPECT_TRUE(eventually([&] { return engine_->stats().requests_waiting == 0; })) << "before any lease ends";
+  EXPECT_EQ(release("alpha", first["lease"]), 200);
+  EXPECT_EQ(release("beta", second["lease"]), 200);
+  EXPECT_FALSE(engine_->status("gamma")->pinned);
+}
+
 TEST_F(AdapterRoutes, AnAcquireWithoutRoomEndsAtItsTime) {
   // If this failed, a client would wait for ever and believe that the service hangs.
   const json first = acquire("alpha");

@@ -76,11 +76,9 @@ void pin(Api& api, HttpExchange& exchange) {
   const std::optional<JsonBody> body = take_body(exchange, kKeys);
   if (!body) return;
   const Result<EngineTier> tier = tier_of(*body, EngineTier::kDevice);
-  const Result<AcquireOptions> timeout = timeout_of(api, *body);
+  const Result<AcquireOptions> timeout = terms_of(api, exchange, *body);
   if (!good(exchange, tier) || !good(exchange, timeout)) return;
-  AcquireOptions options = *timeout;
-  options.abandoned = HttpFront::hung_up_flag(exchange.connection());
-  if (!good(exchange, api.engine.pin(name, *tier, options))) return;
+  if (!good(exchange, api.engine.pin(name, *tier, *timeout))) return;
   api.tell("pinned", name);
   reply_status(api, exchange, name);
 }
@@ -121,12 +119,17 @@ struct BatchOutcome {
   }
 };
 
+bool is_on_host(const Engine& engine, std::string_view name) {
+  const Result<AdapterStatus> status = engine.status(name);
+  return status && status->on_host;
+}
+
 void load_batch(Api& api, HttpExchange& exchange) {
   constexpr std::string_view kKeys[] = {"adapters", "timeout_s"};
   constexpr std::string_view kAdapterKeys[] = {"name", "uri"};
   const std::optional<JsonBody> body = take_body(exchange, kKeys);
   if (!body) return;
-  const Result<AcquireOptions> timeout = timeout_of(api, *body);
+  const Result<AcquireOptions> timeout = terms_of(api, exchange, *body);
   const Result<std::vector<JsonBody>> adapters = body->objects("adapters", kAdapterKeys, kBatchMax);
   if (!good(exchange, timeout) || !good(exchange, adapters)) return;
   std::vector<std::pair<std::string, std::optional<std::string>>> asked;
@@ -164,8 +167,7 @@ void load_batch(Api& api, HttpExchange& exchange) {
   const bool all_loaded = !known.empty() && api.engine.load_many(known, *timeout);
   for (const std::string_view name : known) {
     Result<Unit> loaded = Unit{};
-    if (const Result<AdapterStatus> status = api.engine.status(name);
-        !all_loaded && !(status && status->on_host))
+    if (!all_loaded && !is_on_host(api.engine, name))
       loaded = api.engine.load_many({&name, 1}, left_of(*timeout, api.clock.now_ns() - begun_ns));
     if (loaded)
       outcome.loaded.push_back(name);

@@ -129,12 +129,14 @@ std::optional<JsonBody> take_body(HttpExchange& exchange, std::span<const std::s
   return std::move(*body);
 }
 
-Result<AcquireOptions> timeout_of(const Api& api, const JsonBody& body) {
+Result<AcquireOptions> terms_of(const Api& api, const HttpExchange& exchange, const JsonBody& body) {
   const double limit_s = api.request_timeout_ms / 1000.0;
   const Result<std::optional<double>> seconds = body.number("timeout_s", 0, limit_s);
   if (!seconds) return fail(seconds.error());
-  if (!*seconds) return api.timeout();
-  return AcquireOptions{static_cast<std::uint64_t>(**seconds * 1e9)};
+  AcquireOptions options = api.timeout();
+  if (*seconds) options.timeout_ns = static_cast<std::uint64_t>(**seconds * 1e9);
+  options.abandoned = HttpFront::hung_up_flag(exchange.connection());
+  return options;
 }
 
 AcquireOptions left_of(AcquireOptions options, std::uint64_t gone_ns) noexcept {

@@ -174,7 +174,9 @@ template <class T>
   return false;
 }
 /// `timeout_s` of a body, at most the service's own.
-[[nodiscard]] Result<AcquireOptions> timeout_of(const Api& api, const JsonBody& body);
+/// It ends early when the client hangs up.
+[[nodiscard]] Result<AcquireOptions> terms_of(const Api& api, const HttpExchange& exchange,
+                                              const JsonBody& body);
 /// What is left of a time when this much is over.
 [[nodiscard]] AcquireOptions left_of(AcquireOptions options, std::uint64_t gone_ns) noexcept;
 /// `tier` of a body.

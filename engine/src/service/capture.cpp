@@ -9,7 +9,8 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
-#include <nlohmann/json.hpp>
+
+#include "service/json_string.hpp"
 
 namespace loracle::service {
 namespace {
@@ -18,12 +19,8 @@ constexpr std::uint64_t kFileBytesMin = 64U << 10U;
 constexpr std::size_t kFlushBytes = 64U << 10U;
 constexpr std::chrono::milliseconds kFlushEvery(500);
 
-std::string json_text(std::string_view text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
 std::string line_of(const CapturedAdapter& adapter) {
-  std::string line = fmt::format(R"({{"type":"adapter","adapter":{})", json_text(adapter.name));
+  std::string line = fmt::format(R"({{"type":"adapter","adapter":{})", json_string(adapter.name));
   if (adapter.bytes > 0) line += fmt::format(R"(,"bytes":{})", adapter.bytes);
   if (adapter.rank > 0) line += fmt::format(R"(,"rank":{})", adapter.rank);
   return line + "}\n";
@@ -34,16 +31,16 @@ std::string line_of(const CapturedRequest& request, std::uint64_t begun_ns) {
   std::string line =
       fmt::format(R"({{"arrival_s":{}.{:09},"adapter":)", since_ns / 1'000'000'000, since_ns % 1'000'000'000);
   if (request.adapters.size() == 1) {
-    line += json_text(request.adapters[0].name);
+    line += json_string(request.adapters[0].name);
   } else {
     char before = '[';
     for (const CapturedAdapter& adapter : request.adapters) {
       line += std::exchange(before, ',');
-      line += json_text(adapter.name);
+      line += json_string(adapter.name);
     }
     line += ']';
   }
-  if (!request.tenant.empty()) line += fmt::format(R"(,"tenant":{})", json_text(request.tenant));
+  if (!request.tenant.empty()) line += fmt::format(R"(,"tenant":{})", json_string(request.tenant));
   if (request.held_ns > 0)
     line += fmt::format(R"(,"duration_s":{:.6f})", static_cast<double>(request.held_ns) / 1e9);
   return line + "}\n";

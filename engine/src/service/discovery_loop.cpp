@@ -17,6 +17,7 @@
 #include "loracle/engine/discovery.hpp"
 #include "loracle/service/settings.hpp"
 #include "service/discovery_plan.hpp"
+#include "service/error_kinds.hpp"
 #include "service/locations.hpp"
 #include "service/watch.hpp"
 
@@ -55,10 +56,6 @@ struct Listing {
   std::vector<std::string> failures;
   bool failed = false;  // as a whole
 };
-
-bool is_transient(Errc code) noexcept {
-  return code == Errc::kIo || code == Errc::kDeadline || code == Errc::kBusy || code == Errc::kCancelled;
-}
 
 Result<std::vector<std::string>> folder_names(Files& files, const std::string& directory) {
   Result<std::vector<DirectoryEntry>> entries = files.list(directory);
@@ -247,7 +244,7 @@ struct DiscoveryLoop::Parts {
         known.names = std::move(*names);
       else
         known.trouble = names.error().message;
-      if (names || !is_transient(names.error().code)) known.stamp = folder.requirements;
+      if (names || !service::is_transient(names.error().code)) known.stamp = folder.requirements;
     }
     candidate.required = known.names;
     candidate.trouble = known.trouble;
@@ -391,7 +388,7 @@ struct DiscoveryLoop::Parts {
       }
       std::string reason = without_secrets(added.error().message);
       reject(reason);
-      if (is_transient(added.error().code)) {
+      if (service::is_transient(added.error().code)) {
         if (is_served) return;  // nothing is known against what is served now
         continue;
       }

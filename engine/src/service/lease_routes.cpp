@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "service/api.hpp"
+#include "service/error_kinds.hpp"
 
 namespace loracle::service {
 namespace {
@@ -37,9 +38,7 @@ Json leased_json(const AdapterStatus& status, const LeasedAdapter& leased) {
 
 /// A request that found no room is demand too: a plan must know of it.
 void capture_refused(Api& api, const Asked& asked, const Error& error) {
-  const bool lacked_room =
-      error.code == Errc::kAllPinned || error.code == Errc::kDeadline || error.code == Errc::kBusy;
-  if (!api.capture || !lacked_room) return;
+  if (!api.capture || !is_lack_of_room(error.code)) return;
   CapturedRequest request;
   for (const std::string& name : asked.names) {
     const Result<AdapterStatus> status = api.engine.status(name);
@@ -85,12 +84,10 @@ void acquire_known(Api& api, const std::shared_ptr<HttpExchange>& exchange,
                    const std::shared_ptr<const Asked>& asked) {
   api.waiting.add(asked->names);
   const std::vector<std::string_view> names(asked->names.begin(), asked->names.end());
-  AcquireOptions options = left_of(asked->options, api.clock.now_ns() - asked->arrived_ns);
-  options.abandoned = HttpFront::hung_up_flag(exchange->connection());
-  const auto abandoned = options.abandoned;
-  api.engine.acquire_async(names, options, [&api, exchange, asked, abandoned](Result<Lease> lease) {
+  const AcquireOptions options = left_of(asked->options, api.clock.now_ns() - asked->arrived_ns);
+  api.engine.acquire_async(names, options, [&api, exchange, asked](Result<Lease> lease) {
     api.waiting.remove(asked->names);
-    if (*abandoned) {
+    if (*asked->options.abandoned) {
       // Nobody would learn the lease's id: it would hold a slot until its time is over.
       if (lease) lease->let_go();
       return exchange->reply(
@@ -118,7 +115,7 @@ void resolve_then_acquire(Api& api, const std::shared_ptr<HttpExchange>& exchang
 
 /// What both forms of the request have in common.
 bool take_terms(Api& api, HttpExchange& exchange, const JsonBody& body, Asked& asked) {
-  const Result<AcquireOptions> timeout = timeout_of(api, body);
+  const Result<AcquireOptions> timeout = terms_of(api, exchange, body);
   const Result<std::optional<double>> ttl = body.number("ttl_s", kLeaseTtlMinS, kLeaseTtlMaxS);
   Result<std::optional<std::string>> tenant = body.text("tenant");
   if (!good(exchange, timeout) || !good(exchange, ttl) || !good(exchange, tenant)) return false;

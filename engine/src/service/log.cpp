@@ -5,19 +5,16 @@
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
-#include <nlohmann/json.hpp>
 #include <utility>
+
+#include "service/json_string.hpp"
 
 namespace loracle::service {
 namespace {
 
-std::string json_text(std::string_view text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
 /// A value of a text line: bare where it is one word, quoted where it is not.
 std::string shown(std::string_view text) {
-  const std::string with_quotes = json_text(text);
+  const std::string with_quotes = json_string(text);
   const bool is_word = !text.empty() && with_quotes.size() == text.size() + 2 &&
                        text.find_first_of(" =\x7f") == std::string_view::npos;
   return is_word ? std::string(text) : with_quotes;
@@ -84,14 +81,14 @@ bool Log::wants(LogLevel level) const noexcept { return state_->logger->should_l
 
 void Log::write(LogLevel level, std::string_view event, std::initializer_list<LogField> fields) {
   if (!wants(level)) return;
-  std::string line = state_->is_json ? fmt::format(R"("event":{})", json_text(event)) : std::string(event);
+  std::string line = state_->is_json ? fmt::format(R"("event":{})", json_string(event)) : std::string(event);
   for (const LogField& field : fields) {
     if (state_->is_json)
-      line += fmt::format(",{}:", json_text(field.name));
+      line += fmt::format(",{}:", json_string(field.name));
     else
       line += fmt::format(" {}=", field.name);
     if (const auto* text = std::get_if<std::string_view>(&field.value))
-      line += state_->is_json ? json_text(*text) : shown(*text);
+      line += state_->is_json ? json_string(*text) : shown(*text);
     else if (const auto* whole = std::get_if<std::uint64_t>(&field.value))
       line += fmt::format("{}", *whole);
     else

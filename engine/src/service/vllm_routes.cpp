@@ -2,13 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "loracle/engine/discovery.hpp"
 #include "service/api.hpp"
+#include "service/error_kinds.hpp"
+#include "service/json_string.hpp"
 
 namespace loracle::service {
 namespace {
@@ -24,13 +25,6 @@ HttpReply text_reply(std::string text) {
   return reply;
 }
 
-/// A string of JSON. Most names and paths are what they are.
-std::string quoted(std::string_view text) {
-  const bool is_plain = std::all_of(text.begin(), text.end(),
-                                    [](char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; });
-  return is_plain ? fmt::format("\"{}\"", text) : dump(text);
-}
-
 constexpr const char* kModelCard =
     R"({{"id":{},"object":"model","created":{},"owned_by":"vllm","root":{},"parent":{},)"
     R"("max_model_len":null,"permission":[{{"id":"modelperm-{}{:016x}","object":"model_permission",)"
@@ -44,8 +38,8 @@ class ModelCards {
   explicit ModelCards(std::int64_t created) : created_(created) {}
   void add(std::string_view id, std::string_view root, std::string_view parent) {
     if (count_++ > 0) text_ += ',';
-    fmt::format_to(std::back_inserter(text_), kModelCard, quoted(id), created_, quoted(root),
-                   parent.empty() ? "null" : quoted(parent), answer_, count_, created_);
+    fmt::format_to(std::back_inserter(text_), kModelCard, json_string(id), created_, json_string(root),
+                   parent.empty() ? "null" : json_string(parent), answer_, count_, created_);
   }
   [[nodiscard]] std::string text() && { return std::move(text_) + "]}"; }
 
@@ -136,17 +130,12 @@ void load_adapter(Api& api, HttpExchange& exchange) {
   // vLLM answers when the adapter is in memory, so that a bad one is refused here and not when it is used.
   const std::string_view names[] = {name};
   if (const Result<Unit> loaded = api.engine.load_many(names, api.timeout()); !loaded) {
-    const Errc code = loaded.error().code;
-    const bool is_room = code == Errc::kAllPinned || code == Errc::kDeadline || code == Errc::kBusy;
-    if (!is_room) {
+    if (!is_lack_of_room(loaded.error().code)) {
       // What was there before goes on being served, or is tried again where it cannot be had now.
       const Result<std::uint32_t> back =
           before ? api.engine.add(name, before->uri.empty() ? before->directory : before->uri)
                  : Result<std::uint32_t>(fail(Errc::kNotFound, "it was not there"));
-      const bool may_come_back =
-          !back && (back.error().code == Errc::kIo || back.error().code == Errc::kBusy ||
-                    back.error().code == Errc::kDeadline || back.error().code == Errc::kCancelled);
-      if (!back && !may_come_back && api.engine.remove(name)) {
+      if (!back && !is_transient(back.error().code) && api.engine.remove(name)) {
         api.base_models.forget(name);
         if (before) api.tell("unloaded", name);
       }
