@@ -172,7 +172,7 @@ TEST_F(ReadText, NamesFileLineAndByteOfEveryJsonlMistake) {
   EXPECT_EQ(refusal("t.jsonl", ok + "{\"output_tokens\":4294967296}\n"),
             "t.jsonl:2: output_tokens is '4294967296' (byte 33): give a whole number, 0 to 4294967295");
   EXPECT_EQ(refusal("t.jsonl", ok + "{\"duration_s\":1e999}\n"),
-            "t.jsonl:2: duration_s is '1e999' (byte 30): give a number of seconds from 0");
+            "t.jsonl:2: duration_s is '1e999' (byte 30): give a number from 0");
   EXPECT_EQ(refusal("t.jsonl", ok + "{\"type\":\"lora\"}\n"),
             "t.jsonl:2: type is 'lora' (byte 24): give request, adapter or trace, or leave it out");
   EXPECT_EQ(refusal("t.jsonl", ok + "{\"type\":\"adapter\"}\n"),
@@ -268,6 +268,9 @@ TEST_F(ReadText, ReadsCsvByColumnMap) {
       << "facts go to single adapters";
   EXPECT_EQ(values(by_name.adapters.rank), (std::vector<std::uint16_t>{0, 0, 16}));
 
+  options.columns = "adapter=0,duration_ms=latency";
+  EXPECT_EQ(values(good("t.csv", "lora,latency\na,1500\n", options).duration_s), (std::vector<float>{1.5F}));
+
   options.columns = "adapter=1,arrival_s=0";
   EXPECT_EQ(requests_of(good("t.csv", "0,a\n1,b\n", options)), (Names{"a", "b"})) << "no header";
   EXPECT_EQ(requests_of(good("t.csv", "when,what\n0,a\n1,b\n", options)), (Names{"a", "b"}))
@@ -313,6 +316,9 @@ TEST_F(ReadText, NamesEveryCsvMistake) {
   options.columns = "adaptr=1";
   const std::string message = refusal("t.csv", "a,b\n", options);
   EXPECT_EQ(message.substr(0, 62), "columns 'adaptr=1': no field 'adaptr' (did you mean 'adapter'?");
+  options.columns = "adapter=0,duration_s=1,duration_ms=2";
+  EXPECT_EQ(refusal("t.csv", "a,1,1000\n", options),
+            "t.csv:1: both duration_s and duration_ms (byte 0): name one of them in a column map");
   options.columns = "arrival_s=0";
   EXPECT_EQ(
       refusal("t.csv", "0\n", options),

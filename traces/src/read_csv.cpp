@@ -1,7 +1,7 @@
 /// Any delimited table with a column map (ReadOptions::columns): `our field=column`, by 0-based number or
 /// header name, separated by commas. Fields: adapter (several in a cell, separated by `|`), arrival_s
-/// (seconds, an epoch number or a date), input_tokens, output_tokens, tenant, duration_s, session, client,
-/// bytes and rank (facts of the row's adapter); and `header=yes` or `header=no`. Without a map, columns named
+/// (seconds, an epoch number or a date), input_tokens, output_tokens, tenant, duration_s or duration_ms,
+/// session, client, bytes and rank (facts of the row's adapter); and `header=yes` or `header=no`. Without a map, columns named
 /// like our fields are taken. Whether there is a header, when not said: yes if the map uses names; else yes
 /// if the first line has no number where the map wants one, or a cell of the map reads like a column's name.
 
@@ -31,19 +31,20 @@ enum Field : std::size_t {
   kClient,
   kBytes,
   kRank,
+  kDurationMs,
   kFields
 };
 
 const std::vector<std::string>& field_names() {
   static const std::vector<std::string> names = {"adapter", "arrival_s",  "input_tokens", "output_tokens",
                                                  "tenant",  "duration_s", "session",      "client",
-                                                 "bytes",   "rank"};
+                                                 "bytes",   "rank",       "duration_ms"};
   return names;
 }
 
 constexpr bool is_numeric(std::size_t field) noexcept {
   return field == kArrival || field == kInput || field == kOutput || field == kDuration || field == kBytes ||
-         field == kRank;
+         field == kRank || field == kDurationMs;
 }
 
 bool reads_like_a_column_name(std::string_view cell) {
@@ -149,6 +150,8 @@ class CsvTrace {
       }
       any = any || columns_[field] >= 0;
     }
+    if (columns_[kDuration] >= 0 && columns_[kDurationMs] >= 0)
+      return reader_->refuse({0, "both duration_s and duration_ms", "name one of them in a column map"});
     if (any) return Unit{};
     return reader_->refuse({0, fmt::format("no column has a name of ours ({})", excerpt(reader_->line())),
                             fmt::format("give a column map, such as adapter=0,arrival_s=1; the fields are {}",
@@ -210,11 +213,12 @@ class CsvTrace {
       if (cell.text.empty()) continue;
       if (LineCheck check = check_tokens(cell.text, field_names()[field], cell.at, *tokens)) return check;
     }
-    const CsvField duration = table_[columns_[kDuration]];
-    if (!duration.text.empty()) {
-      double seconds = 0;
-      if (LineCheck check = check_seconds(duration.text, "duration_s", duration.at, seconds)) return check;
-      draft_.duration_s = static_cast<float>(seconds);
+    for (const auto& [field, unit_s] : {std::pair(kDuration, 1.0), {kDurationMs, 1e-3}}) {
+      const CsvField cell = table_[columns_[field]];
+      if (cell.text.empty()) continue;
+      double duration = 0;
+      if (LineCheck check = check_seconds(cell.text, field_names()[field], cell.at, duration)) return check;
+      draft_.duration_s = static_cast<float>(duration * unit_s);
     }
     const CsvField tenant = table_[columns_[kTenant]];
     if (!tenant.text.empty()) {
