@@ -18,6 +18,7 @@
 #include "plan_evidence.hpp"
 #include "plan_format.hpp"
 #include "plan_waits.hpp"
+#include "running.hpp"
 
 namespace loracle {
 namespace {
@@ -392,7 +393,10 @@ std::string reason_of(const Plan& plan) {
   const std::string kept = counted(plan.chosen.max_cpu_loras, "adapter");
   switch (plan.verdict) {
     case PlanVerdict::kInfeasible:
-      return infeasible_reason(plan);
+      if (meets_target(plan, plan.chosen)) return infeasible_reason(plan);
+      return fmt::format(
+          "{} Nor are disk loads beyond first uses within {} of uses: {} in host memory leave {}.",
+          infeasible_reason(plan), target, kept, excess);
     case PlanVerdict::kMissesTarget:
       return fmt::format(
           "No size within the limits keeps disk loads beyond first uses within {} of uses; {} in host memory "
@@ -454,6 +458,7 @@ Result<Unit> fill_waits(Plan& plan, detail::WaitSimulator& waits, Executor& exec
   if (auto done = waits.simulate(pairs, executor); !done) return fail(std::move(done.error()));
   for (AdvisoryRow& row : plan.by_slots) {
     row.waited = waits.waited(row.cell);
+    row.too_many_wait = row.waited > plan.max_wait_probability;
     const EventOutcome& outcome = waits.at(row.cell);
     row.delay_p99_s = outcome.delay.p99;
     row.simulated = waits.of_plan_tiers();
@@ -530,6 +535,18 @@ void fill_advisory(Plan& plan) {
   }
 }
 
+/// Of the requests with an adapter that have a duration; < 0 if there is none.
+double median_duration_s(const Trace& trace, const BatchStream& stream) {
+  std::vector<float> known;
+  if (trace.duration_s.empty()) return -1;
+  for (std::uint64_t i = 0; i < stream.requests(); ++i)
+    if (const float lasts = trace.duration_s[stream.origin[i]]; detail::holds(lasts)) known.push_back(lasts);
+  if (known.empty()) return -1;
+  const auto middle = known.begin() + std::ssize(known) / 2;
+  std::nth_element(known.begin(), middle, known.end());
+  return static_cast<double>(*middle);
+}
+
 Result<Unit> fill_trace(Plan& plan, const Trace& trace, const BatchStream& stream) {
   plan.source = trace.source;
   plan.format = trace.format;
@@ -543,6 +560,7 @@ Result<Unit> fill_trace(Plan& plan, const Trace& trace, const BatchStream& strea
   plan.uses = stream.uses.uses.size();
   if (!trace.arrival_s.empty())
     plan.span_s = trace.arrival_s[trace.arrival_s.size() - 1] - trace.arrival_s[0];
+  plan.duration_median_s = median_duration_s(trace, stream);
   if (!has_activity(trace)) return Unit{};
   Result<ActivityCurve> activity = activity_curve(trace, stream);
   if (!activity) return fail(std::move(activity.error()));

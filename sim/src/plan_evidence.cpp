@@ -125,6 +125,33 @@ void fill_rows(Plan& plan) {
   plan.host_gap = gap_at(plan, plan.chosen.max_cpu_loras);
 }
 
+/// What makes the trace itself doubtful.
+void fill_cautions(Plan& plan) {
+  constexpr double kFewest = 10;      // that a share must stand on
+  constexpr double kLongestS = 600;   // half of all requests
+  constexpr double kLongestPart = 4;  // of the trace
+  const auto stands_on_few = [](double share, std::uint64_t of) {
+    return share > 0 && share * static_cast<double>(of) < kFewest;
+  };
+  const bool waits =
+      plan.active.known && stands_on_few(plan.max_wait_probability, plan.requests_with_adapter);
+  if (waits || stands_on_few(plan.target_disk_loads, plan.uses)) {
+    plan.cautions.push_back(
+        fmt::format("The trace is short: {} of its {} are fewer than ten, and so few are left to chance. Use "
+                    "a longer one.",
+                    share_text(waits ? plan.max_wait_probability : plan.target_disk_loads),
+                    waits ? counted(plan.requests_with_adapter, "request") + " with an adapter"
+                          : counted(plan.uses, "use")));
+  }
+  if (plan.duration_median_s > kLongestS ||
+      (plan.span_s > 0 && plan.duration_median_s > plan.span_s / kLongestPart)) {
+    plan.cautions.push_back(fmt::format(
+        "Half of the requests hold their slots for {} or longer. If the trace counts milliseconds, say so: "
+        "in a CSV, --columns duration_ms=COLUMN.",
+        seconds_text(plan.duration_median_s)));
+  }
+}
+
 }  // namespace
 
 std::vector<RankCount> popularity_ranks(const UseStream& stream) {
@@ -191,6 +218,7 @@ Result<Unit> fill_policies(Plan& plan, UseStream& stream, const LruCurve& lru,
 }
 
 void fill_caveats(Plan& plan) {
+  fill_cautions(plan);
   auto& says = plan.assumptions;
   says.push_back(fmt::format("Requests name adapters by mapping '{}'{}.",
                              plan.mapping.empty() ? "none" : plan.mapping,

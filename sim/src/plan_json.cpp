@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "loracle/sim/plan.hpp"
+#include "plan_sentences.hpp"
 
 namespace loracle {
 namespace {
@@ -22,6 +23,13 @@ Json cell_json(const Plan& plan, const GridCell& cell) {
       {"refused", cell.refused}};
 }
 
+Json simulated_json(const AdvisoryRow* row) {
+  if (row == nullptr || !row->simulated) return nullptr;
+  return Json{{"gpu_hits", row->served.gpu_hits},
+              {"host_to_device_loads", row->served.host_to_device_loads},
+              {"disk_loads", row->served.disk_loads}};
+}
+
 Json advisory_json(const Plan& plan, const std::vector<AdvisoryRow>& rows) {
   Json all = Json::array();
   for (const AdvisoryRow& row : rows) {
@@ -30,14 +38,12 @@ Json advisory_json(const Plan& plan, const std::vector<AdvisoryRow>& rows) {
     one["host_memory_bytes"] = optional_bytes(row.host_memory);
     one["wait_probability"] = row.wait_probability < 0 ? Json() : Json(row.wait_probability);
     one["waited"] = row.waited < 0 ? Json() : Json(row.waited);
-    one["simulated"] = row.simulated ? Json{{"gpu_hits", row.served.gpu_hits},
-                                            {"host_to_device_loads", row.served.host_to_device_loads},
-                                            {"disk_loads", row.served.disk_loads}}
-                                     : Json();
+    one["simulated"] = simulated_json(&row);
     one["delay_p99_s"] = row.delay_p99_s < 0 ? Json() : Json(row.delay_p99_s);
     one["chosen"] = row.chosen;
     one["below_floor"] = row.below_floor;
     one["over_limit"] = row.over_limit;
+    one["too_many_wait"] = row.waited < 0 ? Json() : Json(row.too_many_wait);
     one["meets_target"] = row.meets_target;
     all.push_back(std::move(one));
   }
@@ -65,6 +71,7 @@ Json trace_json(const Plan& plan) {
                 {"span_s", plan.span_s < 0 ? Json() : Json(plan.span_s)},
                 {"unknown_durations",
                  plan.active.known || plan.unknown_durations > 0 ? Json(plan.unknown_durations) : Json()},
+                {"duration_median_s", plan.duration_median_s < 0 ? Json() : Json(plan.duration_median_s)},
                 {"active_adapters", nullptr}};
   if (plan.active.known) {
     trace["active_adapters"] = Json{{"mean", plan.active.mean},
@@ -129,6 +136,9 @@ Json recommendation_json(const Plan& plan) {
   made["slots_floor_from"] = name_of(plan.floor_from);
   made["max_loras_from"] = name_of(plan.chosen_from);
   made["waited"] = plan.waited < 0 ? Json() : Json(plan.waited);
+  const AdvisoryRow* const row = detail::row_of_choice(plan);
+  made["delay_p99_s"] = row == nullptr || row->delay_p99_s < 0 ? Json() : Json(row->delay_p99_s);
+  made["simulated"] = simulated_json(row);
   made["slots_limit"] = plan.slots_limit;
   made["host_limit"] = plan.host_limit;
   made["traffic_limit"] = plan.traffic_limit < 0 ? Json() : Json(plan.traffic_limit);
@@ -187,6 +197,7 @@ std::string plan_json(const Plan& plan) {
                                               [](const WorkingSetPoint& p) {
                                                 return Json::array({p.begin, p.distinct, p.uses});
                                               })}}},
+      {"cautions", plan.cautions},
       {"assumptions", plan.assumptions},
       {"limits", plan.limits}};
 

@@ -9,10 +9,20 @@
 
 namespace loracle::detail {
 
-const GridCell& served_at_choice(const Plan& plan) noexcept {
+const AdvisoryRow* row_of_choice(const Plan& plan) noexcept {
   for (const AdvisoryRow& row : plan.by_slots)
-    if (row.chosen) return row.served;
-  return plan.chosen;
+    if (row.chosen) return &row;
+  return nullptr;
+}
+
+const GridCell& served_at_choice(const Plan& plan) noexcept {
+  const AdvisoryRow* const row = row_of_choice(plan);
+  return row == nullptr ? plan.chosen : row->served;
+}
+
+bool is_simulated(const Plan& plan) noexcept {
+  const AdvisoryRow* const row = row_of_choice(plan);
+  return row != nullptr && row->simulated;
 }
 
 std::string closed_text(const PolicyGap& gap, std::uint64_t misses) {
@@ -43,10 +53,12 @@ std::string memory_text(const Plan& plan) {
 
 std::string note_text(const AdvisoryRow& row) {
   // The gravest remark alone: what does not serve need not also miss a target.
-  const std::string_view remark = row.below_floor     ? "INFEASIBLE"
-                                  : row.over_limit    ? "over memory"
-                                  : !row.meets_target ? "off target"
-                                                      : "";
+  const std::string_view remark = row.cell.refused > 0 ? "REFUSES SOME"
+                                  : row.below_floor    ? "INFEASIBLE"
+                                  : row.over_limit     ? "over memory"
+                                  : row.too_many_wait  ? "too many wait"
+                                  : !row.meets_target  ? "off target"
+                                                       : "";
   if (!row.chosen) return std::string(remark);
   return remark.empty() ? "chosen" : fmt::format("chosen, {}", remark);
 }
@@ -85,6 +97,10 @@ std::string verdict_text(const Plan& plan) {
              : "INFEASIBLE: fewer slots fit than requests need at once";
 }
 
+std::string replay_note(const Plan& plan) {
+  return is_simulated(plan) ? "Replayed, requests holding nothing: " : "";
+}
+
 std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view what) {
   const std::string lru = share_text(gap.lru, plan.uses);
   const std::string belady = share_text(gap.belady, plan.uses);
@@ -92,8 +108,7 @@ std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view wh
   if (gap.best >= gap.lru) {
     return fmt::format(
         "At {} LRU misses {}, and no other policy tried does better (Belady, which knows the future: {}): "
-        "the size "
-        "matters here, the policy hardly.",
+        "the size matters here, the policy hardly.",
         what, lru, belady);
   }
   return fmt::format("At {} LRU misses {}, {} {}, Belady, which knows the future, {}: {}", what, lru,
@@ -104,19 +119,25 @@ std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view wh
 }
 
 std::string effect_text(const Plan& plan) {
+  const AdvisoryRow* const row = row_of_choice(plan);
   const GridCell& cell = served_at_choice(plan);
+  std::string waits;
+  if (row != nullptr && row->waited >= 0)
+    waits = fmt::format("{} of requests wait for a slot; 99 % start within {} of their arrival. ",
+                        share_text(row->waited), seconds_text(row->delay_p99_s));
   const double load_s = static_cast<double>(cell.host_to_device_loads) * plan.slot_load_s +
                         static_cast<double>(cell.disk_loads) * plan.disk_load_s;
-  return fmt::format(
-      "{} of {} uses hit a slot; {} load one from host memory, {} from disk ({} first uses, {} beyond). "
-      "Loads "
-      "cost the mean request {}, at {} into a slot and {} more from disk.",
-      share_text(cell.gpu_hits, plan.uses), count_text(plan.uses),
-      share_text(cell.host_to_device_loads - cell.disk_loads, plan.uses),
-      share_text(cell.disk_loads, plan.uses), share_text(plan.adapters, plan.uses),
-      share_text(excess_disk_loads(plan, cell)),
-      seconds_text(load_s / static_cast<double>(plan.requests_with_adapter)), seconds_text(plan.slot_load_s),
-      seconds_text(plan.disk_load_s));
+  return waits + fmt::format(
+                     "{} of {} uses hit a slot; {} load one from host memory, {} from disk ({} first uses, "
+                     "{} beyond). "
+                     "Loads "
+                     "cost the mean request {}, at {} into a slot and {} more from disk.",
+                     share_text(cell.gpu_hits, plan.uses), count_text(plan.uses),
+                     share_text(cell.host_to_device_loads - cell.disk_loads, plan.uses),
+                     share_text(cell.disk_loads, plan.uses), share_text(plan.adapters, plan.uses),
+                     share_text(excess_disk_loads(plan, cell)),
+                     seconds_text(load_s / static_cast<double>(plan.requests_with_adapter)),
+                     seconds_text(plan.slot_load_s), seconds_text(plan.disk_load_s));
 }
 
 std::string headroom_text(const Plan& plan) {

@@ -115,21 +115,24 @@ std::string plan_text(const Plan& plan) {
   std::string out;
   paragraph(out, "VERDICT", detail::verdict_text(plan));
   out += fmt::format("  {}\n\n", plan.flags);
+  for (const std::string& caution : plan.cautions) paragraph(out, "CAUTION", caution);
   paragraph(out, "WHY", plan.reason);
   paragraph(out, "EFFECT", detail::effect_text(plan));
   paragraph(out, "HOLDS", detail::headroom_text(plan));
   paragraph(out, "MEMORY", detail::memory_text(plan));
-  paragraph(out, "POLICY", detail::gap_text(plan, plan.device_gap, counted(plan.device_gap.entries, "slot")));
+  paragraph(out, "POLICY",
+            detail::replay_note(plan) +
+                detail::gap_text(plan, plan.device_gap, counted(plan.device_gap.entries, "slot")));
   paragraph(
       out, "",
       detail::gap_text(plan, plan.host_gap, counted(plan.host_gap.entries, "adapter") + " in host memory"));
-  paragraph(out, "VLLM", detail::vllm_text(plan));
+  paragraph(out, "VLLM", detail::replay_note(plan) + detail::vllm_text(plan));
   paragraph(out, "TRACE", detail::trace_text(plan));
 
   out += fmt::format("\nSlots, with max_cpu_loras = {} (or max_loras where that is more)\n",
                      plan.chosen.max_cpu_loras);
   out += advisory(plan, plan.by_slots, true);
-  const bool simulated = !plan.by_slots.empty() && plan.by_slots.front().simulated;
+  const bool simulated = detail::is_simulated(plan);
   if (plan.active.known)
     out +=
         "  wait: requests that waited for a slot, simulated; p99 delay: 99 % start sooner after they "
@@ -139,7 +142,8 @@ std::string plan_text(const Plan& plan) {
   out += fmt::format("\nHost memory, with max_loras = {}{}\n", plan.chosen.max_loras,
                      simulated ? " (not simulated: requests hold nothing)" : "");
   out += advisory(plan, plan.by_host, false);
-  out += "\nPolicies, each ruling one tier of that size alone\n";
+  out += fmt::format("\nPolicies, each ruling one tier of that size alone{}\n",
+                     simulated ? " (not simulated: requests hold nothing)" : "");
   out += policies(plan);
   out += '\n';
   for (std::size_t i = 0; i < plan.assumptions.size(); ++i)

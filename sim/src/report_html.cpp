@@ -157,6 +157,8 @@ void head(std::string& out, const Plan& plan) {
 void decision(std::string& out, const Plan& plan) {
   out += fmt::format("<section class=\"card\">\n<span class=\"verdict {}\">{}</span>\n<pre>{}</pre>\n",
                      name_of(plan.verdict), escaped(detail::verdict_text(plan)), escaped(plan.flags));
+  for (const std::string& caution : plan.cautions)
+    out += fmt::format("<p class=\"why\"><b>Caution.</b> {}</p>\n", escaped(caution));
   out += fmt::format(
       "<p class=\"why\">{}</p>\n<p class=\"why\">Holds {}</p>\n</section>\n<section class=\"tiles\">\n",
       escaped(plan.reason), escaped(detail::headroom_text(plan)));
@@ -245,11 +247,11 @@ std::string plan_html(const Plan& plan) {
   advisory(out, plan, plan.by_slots, true);
   advisory(out, plan, plan.by_host, false);
   out +=
-      fmt::format("<h2>Does the policy matter?</h2>\n<p>{} {}</p>\n",
+      fmt::format("<h2>Does the policy matter?</h2>\n<p>{}{} {}</p>\n", detail::replay_note(plan),
                   escaped(detail::gap_text(plan, plan.device_gap, counted(plan.device_gap.entries, "slot"))),
                   escaped(detail::gap_text(plan, plan.host_gap,
                                            counted(plan.host_gap.entries, "adapter") + " in host memory")));
-  out += fmt::format("<p>{}</p>\n", escaped(detail::vllm_text(plan)));
+  out += fmt::format("<p>{}</p>\n", escaped(detail::replay_note(plan) + detail::vllm_text(plan)));
   policies(out, plan);
   traffic(out, plan);
   out += "<h2>How far to trust this</h2>\n<div class=\"two\">\n";

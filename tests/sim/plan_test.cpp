@@ -120,6 +120,39 @@ TEST(Plan, LabelsTheTrapOfAGoodHitRatioInfeasible) {
   EXPECT_NE(plan_text(*plan).find("INFEASIBLE"), std::string::npos);
 }
 
+TEST(Plan, SaysWhenTheTraceCannotCarryTheAdvice) {
+  // A newcomer's first trace has a hundred lines, or counts its latencies in milliseconds; both gave flags
+  // without a word of doubt.
+  const auto few = planned(cyclic_trace(6, 50, 2.5F), PlanOptions{});
+  ASSERT_TRUE(few.has_value()) << few.error().message;
+  ASSERT_EQ(few->cautions.size(), 1U) << plan_text(*few);
+  EXPECT_NE(few->cautions[0].find("1.00 % of its 300 requests"), std::string::npos) << few->cautions[0];
+  EXPECT_NE(plan_text(*few).find("CAUTION   The trace is short"), std::string::npos);
+
+  const auto many = planned(cyclic_trace(6, 500, 2.5F), PlanOptions{});
+  ASSERT_TRUE(many.has_value()) << many.error().message;
+  EXPECT_TRUE(many->cautions.empty()) << many->cautions[0];
+
+  const auto slow = planned(cyclic_trace(6, 500, 2500.0F), PlanOptions{});
+  ASSERT_TRUE(slow.has_value()) << slow.error().message;
+  ASSERT_EQ(slow->cautions.size(), 1U);
+  EXPECT_NE(slow->cautions[0].find("duration_ms"), std::string::npos) << slow->cautions[0];
+  EXPECT_NE(plan_json(*slow).find("\"cautions\": [\"Half"), std::string::npos);
+}
+
+TEST(Plan, NamesBothOfTwoBrokenTargets) {
+  // Waits and disk loads both over: whoever cures the one it named would plan again for the other.
+  PlanOptions options = with_model();
+  options.gpu_memory = Bytes{kSlot * 2};
+  options.host_memory = Bytes{kSlot * 3};
+  const auto plan = planned(cyclic_trace(8, 300, 4.5F), options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->verdict, PlanVerdict::kInfeasible);
+  EXPECT_NE(plan->reason.find("wait"), std::string::npos) << plan->reason;
+  EXPECT_NE(plan->reason.find("Nor are disk loads"), std::string::npos) << plan->reason;
+  EXPECT_NE(plan_text(*plan).find("EFFECT    83.3 % of requests wait"), std::string::npos) << plan_text(*plan);
+}
+
 TEST(Plan, CountsActiveAdaptersAsArrivalsFindThem) {
   // The floor comes from this. Each request holds its adapter 2.5 s, one arrives every second: three are
   // active.

@@ -113,7 +113,8 @@ struct AdvisoryRow {
   double delay_p99_s = -1;       // of slots and loads, simulated; < 0: unknown
   bool below_floor = false;
   bool over_limit = false;
-  bool meets_target = false;
+  bool too_many_wait = false;  // more than max_wait_probability of the requests, simulated
+  bool meets_target = false;   // of disk loads, in the grid
 };
 
 /// One policy ruling one tier of the chosen size alone.
@@ -186,6 +187,7 @@ struct Plan {
   ActiveAdapters active;
   ActivityCurve activity;               // empty where they are not known
   std::uint64_t unknown_durations = 0;  // requests with an adapter, if others have a duration
+  double duration_median_s = -1;        // of requests with an adapter and a duration; < 0: none has one
 
   // what things weigh
   bool has_model = false;
@@ -229,6 +231,7 @@ struct Plan {
   std::vector<DistanceBin> distances;
   double window = 0;  // of the working set: seconds, or uses where there are no times
   std::vector<WorkingSetPoint> working_set;
+  std::vector<std::string> cautions;  // why this trace may not carry the advice; mostly empty
   std::vector<std::string> assumptions;
   std::vector<std::string> limits;  // when the advice is wrong
 };
