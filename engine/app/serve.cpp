@@ -1,11 +1,14 @@
 #include <fmt/format.h>
 #include <pthread.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -73,6 +76,23 @@ void serve_until_told(ServiceStack& stack, const ServeFlags& flags, const sigset
   }
 }
 
+/// A second SIGTERM, or Ctrl-C, ends the wait for those who still hold leases.
+Result<Unit> drain_unless_told_again(ServiceStack& stack) {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT}) ::sigaddset(&signals, signal);
+  std::atomic<bool> is_over = false;
+  std::thread listener([&] {
+    constexpr timespec kStep = {0, 50'000'000};
+    while (!is_over)
+      if (::sigtimedwait(&signals, nullptr, &kStep) > 0) return stack.hurry();
+  });
+  Result<Unit> drained = stack.drain();
+  is_over = true;
+  listener.join();
+  return drained;
+}
+
 int run_serve(const ServeFlags& flags) {
   const Result<Asked> asked = read_settings(flags);
   if (!asked)
@@ -95,7 +115,7 @@ int run_serve(const ServeFlags& flags) {
   if (!asked->chose_max_loras)
     (*stack)->note("max_loras 1 is vLLM's default, one adapter at a time: --max-loras sets it");
   serve_until_told(**stack, flags, signals);
-  const Result<Unit> drained = (*stack)->drain();
+  const Result<Unit> drained = drain_unless_told_again(**stack);
   return drained ? kExitOk : report_input(drained.error());
 }
 
@@ -109,7 +129,8 @@ void add_serve_command(CLI::App& app, int& exit_code) {
   flags->settings.add_to(*command);
   command->footer(
       "Flags win over the environment, and that over the file (`loracle config show --example` writes one).\n"
-      "SIGTERM answers what is under way and ends; SIGHUP reads file and API keys again.\n"
+      "SIGTERM takes no new work and ends when the last lease has; a second one ends at once; SIGHUP reads "
+      "file and API keys again.\n"
       "Examples:\n"
       "  loracle serve --lora-dir-prefix adapters --max-loras 8 --max-cpu-loras 64 --capture-path "
       "trace.jsonl\n"

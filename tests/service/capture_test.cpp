@@ -82,6 +82,7 @@ TEST_F(CaptureScene, RequestsThatFoundNoRoomAreRecorded) {
   start();
   ASSERT_EQ(post("/v1/acquire", R"({"adapters":["a0","a1"]})").status, 200);
   ASSERT_EQ(post("/v1/adapters/a2/acquire", R"({"timeout_s":0.05})").status, 504);
+  service_->hurry();  // the leases are not released
   ASSERT_TRUE(service_->drain());
   const Result<Trace> trace = read_trace(path("trace.jsonl"), {});
   ASSERT_TRUE(trace) << trace.error().message;

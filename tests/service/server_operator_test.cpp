@@ -219,11 +219,19 @@ TEST_F(OperatorRoutes, DrainingAnswersWhatIsUnderWay) {
   auto waiting = std::async(std::launch::async, [&] { return post("/v1/adapters/gamma/acquire"); });
   ASSERT_TRUE(eventually([&] { return engine_->stats().requests_waiting == 1; }));
   auto drained = std::async(std::launch::async, [&] { return service_->drain(); });
-  ASSERT_TRUE(eventually([&] { return !RawClient(port).connected(); })) << "new connections are refused";
+  ASSERT_TRUE(eventually([&] { return get("/readyz").status == 503; }));
+  const httplib::Response refused = post("/v1/adapters/alpha/acquire");
+  EXPECT_EQ(refused.status, 503) << refused.body;
+  EXPECT_NE(refused.body.find("shutting down"), std::string::npos) << refused.body;
+  EXPECT_TRUE(refused.has_header("Retry-After"));
   const httplib::Response answer = waiting.get();
   EXPECT_EQ(answer.status, 200) << answer.body;
-  EXPECT_EQ(answer.get_header_value("Connection"), "close");
+  const json lease = json::parse(answer.body);
+  EXPECT_EQ(drained.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout)
+      << "gamma is still used";
+  EXPECT_EQ(post("/v1/release", json{{"lease", lease["lease"]}}.dump()).status, 200);
   EXPECT_TRUE(drained.get());
+  EXPECT_FALSE(RawClient(port).connected());
   EXPECT_NE(events.receive().find("event: shutdown"), std::string::npos);
   EXPECT_TRUE(events.closed());
   EXPECT_EQ(engine_->stats().leases, 0U);

@@ -99,6 +99,7 @@ struct HttpRoute {
   std::string_view body = {};  // a schema's name; empty: none is read
   std::vector<HttpAnswerDoc> answers = {};
   std::vector<HttpQueryDoc> query = {};
+  bool ends_work = false;  // let in while the service drains, as GET is
 };
 
 /// What the server does not know itself. Called on its threads.

@@ -226,7 +226,8 @@ void add_lease_routes(Api& api, std::vector<HttpRoute>& routes) {
                       .handler = [&api](const auto& exchange) { release(api, *exchange); },
                       .summary = "Ends a lease",
                       .body = "LeaseId",
-                      .answers = released});
+                      .answers = released,
+                      .ends_work = true});
   }
   for (const std::string_view path : {"/v1/adapters/{name}/renew", "/v1/renew"}) {
     routes.push_back({.method = "POST",
@@ -234,7 +235,8 @@ void add_lease_routes(Api& api, std::vector<HttpRoute>& routes) {
                       .handler = [&api](const auto& exchange) { renew(api, *exchange); },
                       .summary = "Gives a lease more time",
                       .body = "Renew",
-                      .answers = renewed});
+                      .answers = renewed,
+                      .ends_work = true});
   }
 }
 

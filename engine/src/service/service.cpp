@@ -26,6 +26,7 @@ using service::LogLevel;
 
 constexpr std::size_t kLeasesMax = 65'536;
 constexpr std::uint32_t kLastAnswersMs = 2'000;
+constexpr std::uint32_t kDrainStepMs = 10;
 
 bool is_request_id(std::string_view text) noexcept {
   if (text.empty() || text.size() > 128) return false;
@@ -55,6 +56,12 @@ bool admit(Api& api, HttpExchange& exchange, HttpReply& refusal) {
     refusal.status = 401;
     refusal.body = R"({"error":"Unauthorized"})";  // vLLM's
     refusal.headers.emplace_back("WWW-Authenticate", "Bearer");
+    return false;
+  }
+  const bool is_new_work = exchange.route != nullptr && !exchange.route->ends_work &&
+                           exchange.method != "GET" && exchange.method != "HEAD";
+  if (api.draining && is_new_work) {
+    refusal = service::busy_reply("the service is shutting down: ask another one");
     return false;
   }
   if (is_from_another_page(api, exchange)) {
@@ -131,6 +138,7 @@ struct Service::Parts {
   std::uint32_t drain_timeout_ms = 0;
   std::mutex draining;
   bool drained = false;
+  std::atomic<bool> hurried = false;  // nobody waits any longer
   std::mutex noting;
   std::set<std::string> told;  // what the last round of discovery had to complain of
   bool has_seen_prefix = false;
@@ -138,7 +146,10 @@ struct Service::Parts {
 
 Service::Service(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
-Service::~Service() { static_cast<void>(drain()); }
+Service::~Service() {
+  hurry();
+  static_cast<void>(drain());
+}
 
 std::uint16_t Service::port() const noexcept { return parts_->server->port(); }
 
@@ -267,17 +278,25 @@ void Service::note(std::string_view text) { parts_->api->log->write(LogLevel::kI
 
 void Service::warn(std::string_view text) { parts_->api->log->write(LogLevel::kWarning, text); }
 
+void Service::hurry() noexcept { parts_->hurried = true; }
+
 Result<Unit> Service::drain() {
   const std::lock_guard lock(parts_->draining);
   if (std::exchange(parts_->drained, true)) return Unit{};
   Api& api = *parts_->api;
   service::HttpServer& server = *parts_->server;
+  const std::uint64_t ends_ns = api.clock.now_ns() + std::uint64_t{parts_->drain_timeout_ms} * 1'000'000;
+  const auto may_wait = [&] { return !parts_->hurried && api.clock.now_ns() < ends_ns; };
   api.draining = true;
   api.log->write(LogLevel::kInfo, "draining", {{"leases", std::uint64_t{api.leases->size()}}});
   api.events.publish("shutdown", "{}");
   for (const auto& connection : api.events.stop()) server.finish(connection);
+  // Who has a lease still uses the adapter, and releases it through the same door.
+  while (may_wait() && (api.leases->size() > 0 || api.engine.stats().requests_waiting > 0))
+    std::this_thread::sleep_for(std::chrono::milliseconds(kDrainStepMs));
   server.stop_listening();
-  const bool all_answered = server.wait_empty(parts_->drain_timeout_ms);
+  bool all_answered = server.wait_empty(0);
+  while (!all_answered && may_wait()) all_answered = server.wait_empty(kDrainStepMs);
   // Leases end first: they may be what the last requests wait for. Then the engine tells those who still
   // wait that it is over.
   api.leases->close();

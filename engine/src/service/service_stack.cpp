@@ -261,6 +261,7 @@ struct ServiceStack::Parts {
 ServiceStack::ServiceStack(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 ServiceStack::~ServiceStack() {
+  hurry();
   static_cast<void>(drain());
   if (!parts_->has_hung_calls()) return;
   // Nobody can end such a call, and what it uses must outlive it: kept until the process ends.
@@ -294,6 +295,8 @@ void ServiceStack::note(std::string_view text) { parts_->service->note(text); }
 void ServiceStack::warn(std::string_view text) { parts_->service->warn(text); }
 
 Result<Unit> ServiceStack::apply(const ServiceConfig& config) { return parts_->service->apply(config); }
+
+void ServiceStack::hurry() noexcept { parts_->service->hurry(); }
 
 Result<Unit> ServiceStack::drain() {
   if (parts_->loop != nullptr) parts_->loop->cancel();

@@ -66,7 +66,7 @@ class Service {
                                                               const ServiceParts& parts);
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
-  /// drain(), if it was not called.
+  /// hurry() and drain(), if that was not called.
   ~Service();
 
   /// The one that was bound, where 0 was asked for.
@@ -83,9 +83,12 @@ class Service {
   /// a restart is left as it is, and logged.
   [[nodiscard]] Result<Unit> apply(const ServiceConfig& config);
 
-  /// New connections are refused, requests under way are answered, then leases end and the engine is shut
-  /// down. Requests that are not done after drain_timeout_ms get 503. Idempotent.
+  /// New work gets 503; requests under way are answered, and leases can be renewed and released. When none is
+  /// left, or after drain_timeout_ms, connections are refused, leases end and the engine is shut down, and
+  /// requests that are not done get 503. Idempotent.
   [[nodiscard]] Result<Unit> drain();
+  /// Whoever is in drain() waits no longer; nor will he who calls it now.
+  void hurry() noexcept;
 
  private:
   struct Parts;

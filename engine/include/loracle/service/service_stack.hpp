@@ -40,6 +40,8 @@ class ServiceStack {
   [[nodiscard]] Result<Unit> apply(const ServiceConfig& config);
   /// See Service::drain. Idempotent.
   [[nodiscard]] Result<Unit> drain();
+  /// See Service::hurry.
+  void hurry() noexcept;
 
  private:
   struct Parts;
