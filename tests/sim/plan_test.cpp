@@ -150,7 +150,8 @@ TEST(Plan, NamesBothOfTwoBrokenTargets) {
   EXPECT_EQ(plan->verdict, PlanVerdict::kInfeasible);
   EXPECT_NE(plan->reason.find("wait"), std::string::npos) << plan->reason;
   EXPECT_NE(plan->reason.find("Nor are disk loads"), std::string::npos) << plan->reason;
-  EXPECT_NE(plan_text(*plan).find("EFFECT    83.3 % of requests wait"), std::string::npos) << plan_text(*plan);
+  const std::string text = plan_text(*plan);
+  EXPECT_NE(text.find("EFFECT    83.3 % of requests wait"), std::string::npos) << text;
 }
 
 TEST(Plan, CountsActiveAdaptersAsArrivalsFindThem) {

@@ -1,9 +1,10 @@
 /// Any delimited table with a column map (ReadOptions::columns): `our field=column`, by 0-based number or
 /// header name, separated by commas. Fields: adapter (several in a cell, separated by `|`), arrival_s
 /// (seconds, an epoch number or a date), input_tokens, output_tokens, tenant, duration_s or duration_ms,
-/// session, client, bytes and rank (facts of the row's adapter); and `header=yes` or `header=no`. Without a map, columns named
-/// like our fields are taken. Whether there is a header, when not said: yes if the map uses names; else yes
-/// if the first line has no number where the map wants one, or a cell of the map reads like a column's name.
+/// session, client, bytes and rank (facts of the row's adapter); and `header=yes` or `header=no`. Without a
+/// map, columns named like our fields are taken. Whether there is a header, when not said: yes if the map
+/// uses names; else yes if the first line has no number where the map wants one, or a cell of the map reads
+/// like a column's name.
 
 #include <fmt/format.h>
 
