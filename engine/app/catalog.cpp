@@ -134,14 +134,7 @@ Result<ApplyOutcome> look(Catalog& catalog, const ScanOptions& options, bool eve
   Progress progress("scanning " + options.root);
   ScanOptions told = options;
   told.progress = [&progress](std::size_t done, std::size_t total) { progress.step(done, total); };
-  Result<ScanResult> found = [&]() -> Result<ScanResult> {
-    if (everything) return scan(posix_files(), told);
-    Result<KnownAdapters> known = catalog.known(told.root, told.rules);
-    if (!known) return fail(std::move(known.error()));
-    return refresh(posix_files(), told, *known);
-  }();
-  if (!found) return fail(std::move(found.error()));
-  return catalog.apply(*found);
+  return rescan(catalog, posix_files(), told, everything);
 }
 
 int run_scan(const CatalogFlags& flags) {

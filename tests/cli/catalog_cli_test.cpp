@@ -86,6 +86,30 @@ TEST_F(CatalogCli, RefreshTellsWhatChanged) {
   EXPECT_EQ(refreshed.at(0).at("rejected").size(), 3U);
 }
 
+// A volume that is mounted elsewhere would lose every adapter, each refused as a clash with itself.
+TEST_F(CatalogCli, ADirectoryThatWasMovedOrCopiedKeepsItsIds) {
+  ASSERT_EQ(run("catalog scan " + adapters_).exit_code, 0);
+  const std::string moved = (dir_ / "moved").string();
+  std::filesystem::rename(adapters_, moved);
+  const nlohmann::json scan = run_json("catalog scan " + moved);
+  EXPECT_EQ(scan.at("added").size(), 0U);
+  EXPECT_EQ(scan.at("unchanged"), 3);
+  ASSERT_EQ(scan.at("rejected").size(), 1U) << "the broken one, as before";
+  EXPECT_EQ(run_json("catalog refresh --dir " + moved).size(), 1U) << "the old root is forgotten";
+
+  const std::string copied = (dir_ / "copied").string();
+  std::filesystem::copy(moved, copied, std::filesystem::copy_options::recursive);
+  const nlohmann::json clash = run_json("catalog scan " + copied);
+  ASSERT_EQ(clash.at("rejected").size(), 4U) << "the other is still there";
+  EXPECT_NE(clash.at("rejected").at(0).at("reason").get<std::string>().find(moved), std::string::npos)
+      << clash.dump(1);
+  std::filesystem::remove_all(moved);
+  const nlohmann::json taken = run_json("catalog scan " + copied);
+  EXPECT_EQ(taken.at("rejected").size(), 1U);
+  EXPECT_EQ(taken.at("added").size(), 0U);
+  EXPECT_EQ(run_json("catalog ls --dir " + copied).at("adapters").at(2).at("id"), 3);
+}
+
 // A person could not see what the server knows of an adapter.
 TEST_F(CatalogCli, ShowTellsEverythingOfOneAdapter) {
   ASSERT_EQ(run("catalog scan " + adapters_).exit_code, 0);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 #include <unordered_map>
 #include <utility>
 
@@ -62,6 +63,13 @@ class Writer {
   std::int64_t source_without_scan(const std::string& root) {
     run(query("INSERT OR IGNORE INTO sources (root, rules, scanned) VALUES (?, '', 0)").bind(root));
     return integer(query("SELECT id FROM sources WHERE root = ?").bind(root));
+  }
+
+  /// A root all of whose adapters have moved is not scanned again unless somebody asks for it.
+  void forget_if_empty(std::int64_t source) {
+    run(query("UPDATE sources SET rules = '' WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM adapters a JOIN "
+              "versions v ON v.adapter = a.id AND v.number = a.version WHERE v.source = ?1 AND a.state = 1)")
+            .bind(source));
   }
 
   std::int64_t shape(const AdapterShape& shape) {
@@ -191,12 +199,14 @@ class Application {
   Result<ApplyOutcome> run() {
     source_ = writer_.source(catalog::root_of(scan_.root), catalog::rules_json(scan_.rules));
     if (Result<Unit> read = read_known(); !read) return fail(std::move(read.error()));
+    if (Result<Unit> read = read_roots(); !read) return fail(std::move(read.error()));
     shape_ids_.assign(scan_.shapes.size(), 0);
     outcome_.rejected = scan_.rejected;
     for (const ScannedAdapter& adapter : scan_.found) take_found(adapter);
     for (const std::string& name : scan_.unchanged) take_unchanged(name);
     for (const Rejection& rejection : scan_.rejected) take_rejected(rejection);
     for (const std::string* const name : absent()) vanish(*name, known_.at(*name));
+    for (const std::int64_t source : gone_) writer_.forget_if_empty(source);
     if (Result<Unit> written = write_rejections(); !written) return fail(std::move(written.error()));
     if (writer_.failed()) return fail(std::move(writer_.error()));
     const auto by_name = [](const auto& a, const auto& b) { return a.name < b.name; };
@@ -218,6 +228,18 @@ class Application {
     }
   }
 
+  Result<Unit> read_roots() {
+    sqlite::Query row = database_.query("SELECT id, root FROM sources");
+    for (;;) {
+      Result<bool> more = row.next();
+      if (!more) return fail(std::move(more.error()));
+      if (!*more) return Unit{};
+      const std::string& root = roots_.emplace(row.integer(0), row.text(1)).first->second;
+      if (std::find(scan_.gone_roots.begin(), scan_.gone_roots.end(), root) != scan_.gone_roots.end())
+        gone_.insert(row.integer(0));
+    }
+  }
+
   std::int64_t shape_id(std::uint32_t index) {
     LORACLE_CHECK(index < scan_.shapes.size());
     std::int64_t& id = shape_ids_[index];
@@ -236,15 +258,15 @@ class Application {
       return;
     }
     KnownRow& known = found->second;
-    const bool is_ours = known.source == source_;
+    const bool is_ours = known.source == source_ || gone_.contains(known.source);  // or has moved here
     if (!is_ours && known.state == AdapterState::kAvailable) {
       outcome_.rejected.push_back(
           {adapter.name,
            adapter.facts.directory,
            Errc::kInvalid,
-           fmt::format("{}: another directory of the catalog has an adapter of this name: "
-                       "rename one",
-                       adapter.facts.directory),
+           fmt::format("{}: {}, of the same catalog, has an adapter of this name: rename one, or give each "
+                       "directory a catalog of its own",
+                       adapter.facts.directory, roots_[known.source]),
            {}});  // no stamp: free as soon as the other is gone
       return;
     }
@@ -344,6 +366,8 @@ class Application {
   const ScanResult& scan_;
   Writer writer_;
   std::int64_t source_ = 0;
+  std::map<std::int64_t, std::string> roots_;  // by source
+  std::set<std::int64_t> gone_;                // sources whose root is no more
   std::unordered_map<std::string, KnownRow> known_;
   std::vector<std::int64_t> shape_ids_;  // [scan_.shapes]; 0: not looked up yet
   ApplyOutcome outcome_;

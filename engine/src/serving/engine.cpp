@@ -119,11 +119,7 @@ struct Engine::Parts {
     options.rules = rules;
     options.threads = 0;
     options.now_unix_s = env.clock->unix_s();
-    Result<KnownAdapters> known = catalog.known(config.directory, rules);
-    if (!known) return fail(std::move(known.error()));
-    Result<ScanResult> found = loracle::refresh(*env.files, options, *known);
-    if (!found) return fail(std::move(found.error()));
-    return catalog.apply(*found);
+    return rescan(catalog, *env.files, options);
   }
 
   /// Uses since the last call go into the catalog's history.

@@ -250,4 +250,10 @@ struct Verification {
 /// Reads both files in full. Does not touch the catalog: for kRecorded, hand `digest` to set_digest.
 [[nodiscard]] Verification verify_files(Files& files, const CatalogRecord& record);
 
+/// Looks at a root, at all of it or only at what may have changed, and makes the catalog agree. Adapters of
+/// another root that is no more are the same ones, if they are found here: a directory that was moved or
+/// mounted elsewhere keeps its ids. Errors: those of `refresh` and of Catalog::apply.
+[[nodiscard]] Result<ApplyOutcome> rescan(Catalog& catalog, Files& files, const ScanOptions& options,
+                                          bool everything = false);
+
 }  // namespace loracle
