@@ -36,6 +36,34 @@ std::string misspelt_subcommand(const CLI::App& app, int argc, char** argv) {
   return {};
 }
 
+/// CLI11 says that a flag "was not expected"; say which one was meant. Empty if all are known.
+std::string misspelt_flag(const CLI::App& app, int argc, char** argv) {
+  const CLI::App* at = &app;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--") return {};
+    if (!word.starts_with("--")) {
+      for (const CLI::App* child : at->get_subcommands([](const CLI::App*) { return true; }))
+        if (child->get_name() == word) at = child;
+      continue;
+    }
+    const std::string flag = word.substr(0, word.find('='));
+    if (at->get_option_no_throw(flag) != nullptr) continue;
+    std::vector<std::string> names;
+    for (const CLI::Option* option : at->get_options())
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    const std::vector<std::string_view> views(names.begin(), names.end());
+    const std::string_view nearest = loracle::nearest_name(flag, views);
+    std::string message = "unknown flag '" + flag + "'";
+    if (!nearest.empty()) message.append("; did you mean '").append(nearest).append("'?");
+    std::string path;
+    for (const CLI::App* part = at; part != &app; part = part->get_parent())
+      path.insert(0, part->get_name() + " ");
+    return message + " See `loracle " + path + "--help`";
+  }
+  return {};
+}
+
 }  // namespace
 
 // CLI11 throws while it is set up only where we have set it up wrongly.
@@ -73,6 +101,8 @@ int main(int argc, char** argv) {
   loracle::app::add_make_adapters_command(app, exit_code);
   loracle::app::add_serve_command(app, exit_code);
   if (const std::string message = misspelt_subcommand(app, argc, argv); !message.empty())
+    return loracle::app::report({loracle::Errc::kInvalid, message, 0}, loracle::app::kExitUsage);
+  if (const std::string message = misspelt_flag(app, argc, argv); !message.empty())
     return loracle::app::report({loracle::Errc::kInvalid, message, 0}, loracle::app::kExitUsage);
   try {
     app.parse(argc, argv);

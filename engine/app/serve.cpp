@@ -36,7 +36,7 @@ Result<std::vector<std::string>> read_keys(const std::string& path) {
     if (!line.empty() && line.front() != '#') keys.push_back(line);
   }
   if (keys.empty())
-    return fail(Errc::kInvalid,
+    return fail(Errc::kCorrupt,
                 fmt::format("{}: has no API key, and none would let everybody in: write one a line", path));
   return keys;
 }

@@ -202,6 +202,11 @@ TEST_F(Cli, MistakesOnTheCommandLineAreNamedAndExitWithTwo) {
   expect_error("replya " + trace, 2, "replya");
   expect_error("replay " + trace, 2, "--policy");
   expect_error("replay " + trace + " --policy seive --capacity 2", 2, "did you mean 'sieve'");
+  expect_error("plan " + trace + " --gpu-memory-for-lora 8GiB", 2,
+               "unknown flag '--gpu-memory-for-lora'; did you mean '--gpu-memory-for-loras'? See `loracle "
+               "plan --help`");
+  expect_error("trace info " + trace + " --fromat=json", 2,
+               "did you mean '--format'? See `loracle trace info");
   expect_error("replay " + trace + " --policy lru --capacity 0", 2, "holds nothing");
   expect_error("replay " + trace + " --policy lru --capacity 3x", 2, "3x");
   expect_error("replay " + trace + " --policy lru --capacity 4GiB --unit objects", 2, "size in bytes");

@@ -162,7 +162,8 @@ TEST_F(ServeCommand, CurlLoadsAcquiresAndUnloads) {
 TEST_F(ServeCommand, SaysWhatItServes) {
   // If this failed, somebody would wonder why his server holds one adapter at a time.
   serve({"--max-cpu-loras", "7"});
-  const std::string said = "2 adapters are known so far; max_loras 1 (slots in host memory), max_cpu_loras 7";
+  const std::string said =
+      "2 adapters are known so far; max_loras 1 (slots of rank 8 in host memory), max_cpu_loras 7";
   for (int i = 0; i < 400 && server_->err().find("--max-loras") == std::string::npos; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   EXPECT_NE(server_->err().find(said), std::string::npos) << server_->err();

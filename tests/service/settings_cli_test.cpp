@@ -87,7 +87,7 @@ TEST_F(ConfigCli, MistakesEndWithAMessageAndAnExitCode) {
   // If this failed, a deployment would go on with settings that were never read.
   const std::string path = dir_.write("l.toml", "[engine]\nmax_lora = 2\n");
   const Outcome file = run("--config " + path);
-  EXPECT_EQ(file.exit_code, 2);
+  EXPECT_EQ(file.exit_code, 4);
   EXPECT_NE(file.err.find(path + ":2: unknown setting 'engine.max_lora'; did you mean"), std::string::npos)
       << file.err;
   EXPECT_EQ(run("--config /nowhere.toml").exit_code, 3);

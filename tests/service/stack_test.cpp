@@ -145,6 +145,25 @@ TEST_F(StackOnAStorageThatFails, ListensWhileItLooksAndEndsWhenItIsTold) {
   ::close(silent);
 }
 
+TEST_F(ServiceStackTest, DoesNotStartWhereItCouldNeverServe) {
+  // If this failed, a server on an empty volume, or with too little memory, would be ready and refuse
+  // everything.
+  std::filesystem::create_directory(path("adapters"));
+  const Result<std::unique_ptr<ServiceStack>> shapeless = ServiceStack::start(config_);
+  ASSERT_FALSE(shapeless);
+  EXPECT_NE(shapeless.error().message.find("give --model"), std::string::npos) << shapeless.error().message;
+  config_.engine.model = "tiny";
+  EXPECT_TRUE(ServiceStack::start(config_)) << "adapters may come";
+  config_.engine.model.clear();
+  make(path("adapters"), {"a"});
+  config_.engine.cpu_memory = Bytes{100};
+  const Result<std::unique_ptr<ServiceStack>> small = ServiceStack::start(config_);
+  ASSERT_FALSE(small);
+  EXPECT_NE(small.error().message.find("'a', takes"), std::string::npos) << small.error().message;
+  EXPECT_NE(small.error().message.find("--max-cpu-memory is 100 B"), std::string::npos)
+      << small.error().message;
+}
+
 TEST_F(ServiceStackTest, TellsWhatDiscoveryDoes) {
   // If this failed, adapters would come and go, or be refused, and nobody would learn of it.
   config_.log.level = "info";

@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "loracle/core/parse_bytes.hpp"
 #include "loracle/engine/engine.hpp"
 #include "loracle/engine/origin.hpp"
 #include "loracle/policy/policy_spec.hpp"
@@ -181,7 +182,27 @@ struct ServiceStack::Parts {
     Result<std::unique_ptr<Engine>> opened = Engine::open(engine_config, env);
     if (!opened) return fail(std::move(opened.error()));
     engine = std::move(*opened);
-    return Unit{};
+    return check_can_serve();
+  }
+
+  /// Started like this it would say that it is ready, and refuse whatever it is asked for.
+  [[nodiscard]] Result<Unit> check_can_serve() const {
+    if (engine->layout().slices.empty())
+      return fail(Errc::kInvalid,
+                  "no adapter is there yet to tell what slots look like: give --model (a name such as "
+                  "llama-3.1-8b, or a config.json), or put one adapter into a --lora-dir-prefix first");
+    const EngineConfig& limits = config.engine;
+    const Bytes room = std::min(limits.gpu_memory, limits.cpu_memory);
+    const std::vector<AdapterStatus> known = engine->list();
+    const auto smallest =
+        std::min_element(known.begin(), known.end(),
+                         [](const AdapterStatus& a, const AdapterStatus& b) { return a.bytes < b.bytes; });
+    if (smallest == known.end() || smallest->bytes <= room.value) return Unit{};
+    return fail(Errc::kInvalid, fmt::format("the smallest adapter, '{}', takes {}, and {} is {}: give more",
+                                            smallest->name, human_bytes(Bytes{smallest->bytes}),
+                                            limits.gpu_memory < limits.cpu_memory ? "--gpu-memory-for-loras"
+                                                                                  : "--max-cpu-memory",
+                                            human_bytes(room)));
   }
 
   Result<Unit> make_finders() {
@@ -285,9 +306,10 @@ std::uint16_t ServiceStack::port() const noexcept { return parts_->service->port
 
 std::string ServiceStack::summary() const {
   const EngineStats stats = parts_->engine->stats();
-  return fmt::format("{} adapters are known{}; max_loras {} (slots in {} memory), max_cpu_loras {}",
-                     stats.adapters_known, parts_->loop == nullptr ? "" : " so far", stats.device.entries_max,
-                     parts_->device->kind(), stats.host.entries_max);
+  return fmt::format(
+      "{} adapters are known{}; max_loras {} (slots of rank {} in {} memory), max_cpu_loras {}",
+      stats.adapters_known, parts_->loop == nullptr ? "" : " so far", stats.device.entries_max,
+      parts_->engine->layout().max_rank, parts_->device->kind(), stats.host.entries_max);
 }
 
 void ServiceStack::note(std::string_view text) { parts_->service->note(text); }

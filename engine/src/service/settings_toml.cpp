@@ -121,7 +121,7 @@ class FileReader {
     std::string message;
     for (const auto& [line, mistake] : mistakes_)
       message += fmt::format("{}{}:{}: {}", message.empty() ? "" : "\n", path_, line, mistake);
-    return fail(Errc::kInvalid, std::move(message));
+    return fail(Errc::kCorrupt, std::move(message));
   }
 
  private:
@@ -194,7 +194,7 @@ Result<Unit> read_toml_into(ServiceConfig& config, std::vector<std::string>& ori
     reader.read(table, "");
     return reader.outcome();
   } catch (const toml::parse_error& error) {
-    return fail(Errc::kInvalid,
+    return fail(Errc::kCorrupt,
                 fmt::format("{}:{}: is not TOML at column {}: {}", path, error.source().begin.line,
                             error.source().begin.column, without_quotations(error.description())));
   }

@@ -18,7 +18,7 @@
 ///  3. No secret value, and no password or query of a URI, is in an error, a warning or `show`.
 /// In the environment a list is comma-separated, or a JSON array where an item has a comma. A variable that
 /// is set to nothing empties a list or a text, and is a mistake elsewhere.
-/// Threads: one owner. Errors: kInvalid; of files also kNotFound, kIo, kTooLarge.
+/// Threads: one owner. Errors: kInvalid; of files also kCorrupt (what they say), kNotFound, kIo, kTooLarge.
 
 #include <cstdint>
 #include <span>
