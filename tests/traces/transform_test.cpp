@@ -136,5 +136,66 @@ TEST(Head, CutsTracesOfOneAdapterARequest) {
   EXPECT_TRUE(check_trace(cut));
 }
 
+// If one of these fails, a what-if asks about a trace that nobody meant, or about a broken one.
+TEST(WhatIfTraces, TrafficKeepsOrderAndHolding) {
+  const Trace trace = full_trace();
+  const Trace twice = with_traffic(trace, 2);
+  EXPECT_TRUE(check_trace(twice));
+  for (std::uint64_t i = 0; i < trace.requests; ++i) {
+    EXPECT_EQ(twice.arrival_s[i], trace.arrival_s[i] / 2);
+    EXPECT_EQ(adapters_of(twice, i), adapters_of(trace, i));
+  }
+  EXPECT_EQ(twice.duration_s[0], trace.duration_s[0]);
+}
+
+std::uint64_t uses_of(const Trace& trace, const std::string& name, bool with_doubles) {
+  std::uint64_t uses = 0;
+  for (const Row row : trace.uses.view()) {
+    const std::string_view found = trace.adapters.name[index_of(row)];
+    uses += found == name || (with_doubles && found.starts_with(name + "#")) ? 1 : 0;
+  }
+  return uses;
+}
+
+TEST(WhatIfTraces, SplitAdaptersShareWhatOneHad) {
+  GenerateOptions options;
+  options.adapters = 20;
+  options.requests = 2000;
+  const Trace trace = *generate(options);
+  const Trace split = with_split_adapters(trace, 3, 7);
+  const auto sound = check_trace(split);
+  EXPECT_TRUE(sound) << sound.error().message;
+  EXPECT_EQ(split.requests, trace.requests);
+  for (std::uint32_t row = 0; row < trace.rows(); ++row) {
+    const std::string name(trace.adapters.name[row]);
+    EXPECT_EQ(uses_of(split, name, true), uses_of(trace, name, false));
+    const auto all = static_cast<double>(uses_of(trace, name, false));
+    const auto kept = static_cast<double>(uses_of(split, name, false));
+    EXPECT_TRUE(all < 100 || (kept > all / 6 && kept < all / 2)) << name << " " << kept << " of " << all;
+  }
+  EXPECT_GT(split.rows(), 2 * trace.rows());
+  EXPECT_TRUE(split.arrival_s.view().data() == trace.arrival_s.view().data() ||
+              split.arrival_s[9] == trace.arrival_s[9]);
+  EXPECT_EQ(adapters_of(with_split_adapters(trace, 1, 7), 5), adapters_of(trace, 5));
+}
+
+TEST(WhatIfTraces, MoreAdaptersComeHalfTheTraceLater) {
+  const Trace trace = full_trace();
+  EXPECT_EQ(with_more_adapters(trace, 0, 1).requests, trace.requests);
+  const Trace doubled = with_more_adapters(trace, 1, 1);
+  const auto sound = check_trace(doubled);
+  EXPECT_TRUE(sound) << sound.error().message;
+  std::uint64_t with_adapter = 0;
+  for (std::uint64_t i = 0; i < trace.requests; ++i) with_adapter += trace.batch(i).empty() ? 0 : 1;
+  EXPECT_EQ(doubled.requests, trace.requests + with_adapter);
+  EXPECT_EQ(doubled.uses.size(), 2 * trace.uses.size());
+  EXPECT_EQ(doubled.arrival_s[0], trace.arrival_s[0]);
+  EXPECT_EQ(doubled.arrival_s[doubled.requests - 1], trace.arrival_s[trace.requests - 1]);
+  for (std::uint32_t row = 0; row < trace.rows(); ++row) {
+    const std::string name(trace.adapters.name[row]);
+    EXPECT_EQ(uses_of(doubled, name + "#1", false), uses_of(trace, name, false)) << name;
+  }
+}
+
 }  // namespace
 }  // namespace loracle

@@ -23,4 +23,19 @@ namespace loracle {
 /// then only described, so that the catalog does not depend on where a trace was cut. O(1).
 [[nodiscard]] Trace head(const Trace& trace, std::uint64_t requests);
 
+/// Requests arrive so many times as fast, in the same order, and hold their adapters as long. REQUIRES: the
+/// factor is above 0.
+[[nodiscard]] Trace with_traffic(const Trace& trace, double factor);
+
+// What follows makes rows anew; adapters that nobody uses are left out. O(requests log requests + uses).
+
+/// Each adapter becomes so many, and each of its uses goes to one of them by chance: the traffic stays, and
+/// less of it is shared. The further ones are called "NAME#1" and so on. REQUIRES: parts is 1 or more.
+[[nodiscard]] Trace with_split_adapters(const Trace& trace, std::uint32_t parts, std::uint64_t seed);
+
+/// This share of the adapters, drawn by chance, have a double, "NAME#1": a request for such adapters comes a
+/// second time, for the doubles, half the trace's span later (or earlier). New adapters with the popularity
+/// and the habits of the old. REQUIRES: the trace has arrival times.
+[[nodiscard]] Trace with_more_adapters(const Trace& trace, double share, std::uint64_t seed);
+
 }  // namespace loracle
