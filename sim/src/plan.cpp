@@ -18,6 +18,7 @@
 #include "plan_evidence.hpp"
 #include "plan_format.hpp"
 #include "plan_waits.hpp"
+#include "plan_what_if.hpp"
 #include "running.hpp"
 
 namespace loracle {
@@ -504,7 +505,7 @@ Result<Unit> fill_headroom(Plan& plan, const Trace& trace, const BatchStream& st
     traffic.push_back(std::exp2(static_cast<double>(step) / kSteps));
   Result<std::vector<std::uint32_t>> floors = floors_at(traffic);
   if (!floors) return fail(std::move(floors.error()));
-  plan.slots_at_twice = (*floors)[static_cast<std::size_t>((kOctaves + 1) * kSteps)];
+  plan.slots_at_twice = (*floors)[static_cast<std::size_t>(kOctaves + 1) * kSteps];
   const std::ptrdiff_t met = last_met(*floors);
   plan.traffic_limit = met < 0 ? 0 : traffic[static_cast<std::size_t>(met)];
   if (met < 0 || met + 1 == std::ssize(traffic)) return Unit{};
@@ -674,8 +675,11 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   plan.reason = reason_of(plan);
   if (const auto known = fill_headroom(plan, trace, *stream, executor); !known) return fail(known.error());
   fill_advisory(plan);
-  if (waits)
+  if (waits) {
     if (const auto filled = fill_waits(plan, *waits, executor); !filled) return fail(filled.error());
+    if (const auto asked = detail::fill_what_ifs(plan, trace, *stream, executor); !asked)
+      return fail(asked.error());
+  }
 
   const std::array<std::uint32_t, 1> slots = {plan.chosen.max_loras};
   const std::array<std::uint32_t, 1> host = {plan.chosen.max_cpu_loras};

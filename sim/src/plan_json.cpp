@@ -50,6 +50,25 @@ Json advisory_json(const Plan& plan, const std::vector<AdvisoryRow>& rows) {
   return all;
 }
 
+Json what_ifs_json(const Plan& plan) {
+  Json all = Json::array();
+  for (const WhatIf& row : plan.what_ifs) {
+    Json one = {{"change", row.change}, {"fits", row.fits}};
+    if (row.fits) {
+      one.update({{"max_loras", row.max_loras},
+                  {"max_cpu_loras", row.max_cpu_loras},
+                  {"gpu_hits_per_use", row.gpu_hits},
+                  {"disk_loads_beyond_first_per_use", row.disk_loads},
+                  {"waited", row.waited},
+                  {"delay_p99_s", row.delay_p99_s},
+                  {"too_many_wait", row.too_many_wait},
+                  {"meets_target", row.meets_target}});
+    }
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
 Json gap_json(const PolicyGap& gap) {
   return Json{{"entries", gap.entries},         {"lru_misses", gap.lru},
               {"best_policy", gap.best_policy}, {"best_misses", gap.best},
@@ -174,6 +193,7 @@ std::string plan_json(const Plan& plan) {
       {"model", model_json(plan)},
       {"advisory", Json{{"max_loras", advisory_json(plan, plan.by_slots)},
                         {"max_cpu_loras", advisory_json(plan, plan.by_host)}}},
+      {"what_if", what_ifs_json(plan)},
       {"vllm", cell_json(plan, plan.vllm)},
       {"policies", std::move(policies)},
       {"gap", Json{{"device", gap_json(plan.device_gap)}, {"host", gap_json(plan.host_gap)}}},

@@ -63,6 +63,22 @@ std::string note_text(const AdvisoryRow& row) {
   return remark.empty() ? "chosen" : fmt::format("chosen, {}", remark);
 }
 
+std::string what_if_note() {
+  return "twice the traffic: as if half the replicas were lost; twice the adapters: with the traffic of "
+         "today; half as "
+         "many more: with traffic of their own, as the others have";
+}
+
+std::string note_text(const Plan& plan, const WhatIf& what_if) {
+  if (!what_if.fits) return "does not fit";
+  std::string note = what_if.too_many_wait ? "too many wait" : what_if.meets_target ? "holds" : "off target";
+  if (what_if.max_loras < plan.chosen.max_loras)
+    note += fmt::format(": {} fit", counted(what_if.max_loras, "slot"));
+  else if (what_if.max_cpu_loras < plan.chosen.max_cpu_loras)
+    note += fmt::format(": {} in host memory", count_text(what_if.max_cpu_loras));
+  return note;
+}
+
 std::string policy_note(const PolicyRow& row) {
   if (row.clairvoyant) return "knows the future";
   return row.refuses ? "refuses some; a server cannot" : "";

@@ -29,6 +29,10 @@ namespace loracle::detail {
 /// "chosen" and the gravest of "REFUSES SOME", "INFEASIBLE", "over memory", "too many wait" and "off target",
 /// both or neither.
 [[nodiscard]] std::string note_text(const AdvisoryRow& row);
+/// How the changes are to be understood.
+[[nodiscard]] std::string what_if_note();
+/// "holds", or what breaks.
+[[nodiscard]] std::string note_text(const Plan& plan, const WhatIf& what_if);
 [[nodiscard]] std::string policy_note(const PolicyRow& row);
 
 }  // namespace loracle::detail

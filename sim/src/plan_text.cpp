@@ -95,6 +95,20 @@ std::string advisory(const Plan& plan, const std::vector<AdvisoryRow>& rows, boo
   return table(cells);
 }
 
+std::string what_ifs(const Plan& plan) {
+  std::vector<std::vector<std::string>> cells;
+  cells.push_back({"wait", "p99 delay", "GPU hit", "beyond first", "note", "if"});
+  for (const WhatIf& row : plan.what_ifs) {
+    if (row.fits)
+      cells.push_back({share_text(row.waited), detail::seconds_text(row.delay_p99_s),
+                       share_text(row.gpu_hits), share_text(row.disk_loads), detail::note_text(plan, row),
+                       row.change});
+    else
+      cells.push_back({"-", "-", "-", "-", detail::note_text(plan, row), row.change});
+  }
+  return table(cells);
+}
+
 std::string policies(const Plan& plan) {
   std::vector<std::vector<std::string>> cells;
   cells.push_back({"policy", fmt::format("misses, {}", counted(plan.device_gap.entries, "slot")),
@@ -142,6 +156,11 @@ std::string plan_text(const Plan& plan) {
   out += fmt::format("\nHost memory, with max_loras = {}{}\n", plan.chosen.max_loras,
                      simulated ? " (not simulated: requests hold nothing)" : "");
   out += advisory(plan, plan.by_host, false);
+  if (!plan.what_ifs.empty()) {
+    out += fmt::format("\nWhat if, with max_loras = {} and max_cpu_loras = {} (simulated)\n{}",
+                       plan.chosen.max_loras, plan.chosen.max_cpu_loras, what_ifs(plan));
+    paragraph(out, "", detail::what_if_note());
+  }
   out += fmt::format("\nPolicies, each ruling one tier of that size alone{}\n",
                      simulated ? " (not simulated: requests hold nothing)" : "");
   out += policies(plan);

@@ -9,15 +9,22 @@
 
 namespace loracle::detail {
 
-WaitSimulator::WaitSimulator(const Plan& plan, const Trace& trace, const BatchStream& stream)
-    : trace_(&trace), stream_(&stream) {
+EventOptions wait_options(const Plan& plan) {
   const Result<TierPolicies> policies = parse_tier_policies(plan.tiers);
-  of_plan_tiers_ = policies && !is_clairvoyant(policies->device) && !is_clairvoyant(policies->host);
-  options_.tiers.tiers = of_plan_tiers_ ? plan.tiers : "lru/lru";
-  options_.max_num_seqs = std::numeric_limits<std::uint32_t>::max();  // waits for slots alone
-  options_.slot.latency_s = plan.slot_load_s;
-  options_.disk.latency_s = plan.disk_load_s;
+  const bool can_be = policies && !is_clairvoyant(policies->device) && !is_clairvoyant(policies->host);
+  EventOptions options;
+  options.tiers.tiers = can_be ? plan.tiers : "lru/lru";
+  options.max_num_seqs = std::numeric_limits<std::uint32_t>::max();  // waits for slots alone
+  options.slot.latency_s = plan.slot_load_s;
+  options.disk.latency_s = plan.disk_load_s;
+  return options;
 }
+
+WaitSimulator::WaitSimulator(const Plan& plan, const Trace& trace, const BatchStream& stream)
+    : trace_(&trace),
+      stream_(&stream),
+      options_(wait_options(plan)),
+      of_plan_tiers_(options_.tiers.tiers == plan.tiers) {}
 
 Result<Unit> WaitSimulator::simulate(std::span<const GridCell> pairs, Executor& executor) {
   std::vector<Pair> missing;
@@ -34,7 +41,7 @@ Result<Unit> WaitSimulator::simulate(std::span<const GridCell> pairs, Executor& 
   });
   for (std::size_t i = 0; i < missing.size(); ++i) {
     if (!outcomes[i]) return fail(std::move(outcomes[i].error()));
-    outcomes_[missing[i]] = std::move(*outcomes[i]);
+    outcomes_[missing[i]] = *outcomes[i];
   }
   return Unit{};
 }

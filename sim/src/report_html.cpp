@@ -117,6 +117,22 @@ void advisory(std::string& out, const Plan& plan, const std::vector<AdvisoryRow>
   out += "</tbody></table>\n</div>\n";
 }
 
+void what_ifs(std::string& out, const Plan& plan) {
+  if (plan.what_ifs.empty()) return;
+  out += "<h2>What if</h2>\n<div class=\"card scroll\">\n<table class=\"names\"><thead>\n";
+  table_row(out, "th", "",
+            {"if", "requests that wait", "p99 delay", "GPU hit", "disk loads beyond first", ""});
+  out += "</thead><tbody>\n";
+  for (const WhatIf& row : plan.what_ifs) {
+    table_row(
+        out, "td", &row == plan.what_ifs.data() ? "chosen" : "",
+        {row.change, row.fits ? share_text(row.waited) : "-",
+         row.fits ? detail::seconds_text(row.delay_p99_s) : "-", row.fits ? share_text(row.gpu_hits) : "-",
+         row.fits ? share_text(row.disk_loads) : "-", detail::note_text(plan, row)});
+  }
+  out += fmt::format("</tbody></table>\n<p>{}.</p>\n</div>\n", escaped(detail::what_if_note()));
+}
+
 void policies(std::string& out, const Plan& plan) {
   out += "<div class=\"card scroll\">\n<table class=\"names\"><thead>\n";
   table_row(
@@ -246,6 +262,7 @@ std::string plan_html(const Plan& plan) {
   out += "<h2>Around the choice</h2>\n";
   advisory(out, plan, plan.by_slots, true);
   advisory(out, plan, plan.by_host, false);
+  what_ifs(out, plan);
   out +=
       fmt::format("<h2>Does the policy matter?</h2>\n<p>{}{} {}</p>\n", detail::replay_note(plan),
                   escaped(detail::gap_text(plan, plan.device_gap, counted(plan.device_gap.entries, "slot"))),

@@ -154,6 +154,42 @@ TEST(Plan, NamesBothOfTwoBrokenTargets) {
   EXPECT_NE(text.find("EFFECT    83.3 % of requests wait"), std::string::npos) << text;
 }
 
+TEST(Plan, AnswersWhatIf) {
+  // An operator who plans for next month's traffic would be told what this month's needs.
+  PlanOptions options = with_model();
+  options.gpu_memory = Bytes{kSlot * 20};
+  options.host_memory = Bytes{kSlot * 30};
+  const Trace trace = skewed_trace(4, 40, 5000, 3);
+  const auto plan = planned(trace, options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  ASSERT_EQ(plan->what_ifs.size(), 6U);
+  const WhatIf& today = plan->what_ifs[0];
+  EXPECT_EQ(today.waited, plan->waited);
+  for (const AdvisoryRow& row : plan->by_slots)
+    if (row.chosen) {
+      EXPECT_EQ(today.delay_p99_s, row.delay_p99_s);
+      EXPECT_EQ(today.gpu_hits,
+                static_cast<double>(row.served.gpu_hits) /
+                    static_cast<double>(row.served.gpu_hits + row.served.host_to_device_loads));
+    }
+  EXPECT_GE(plan->what_ifs[1].waited, today.waited) << "more traffic";
+  EXPECT_LT(plan->what_ifs[2].gpu_hits, today.gpu_hits) << "more adapters";
+  EXPECT_GT(plan->what_ifs[2].disk_loads, today.disk_loads);
+  EXPECT_GE(plan->what_ifs[3].waited, today.waited);
+  EXPECT_EQ(plan->what_ifs[4].max_loras, std::min(plan->chosen.max_loras, 10U))
+      << "twice the rank, half the slots";
+  EXPECT_EQ(plan->what_ifs[4].max_cpu_loras, 15U);
+  EXPECT_GT(plan->what_ifs[5].delay_p99_s, today.delay_p99_s) << "a slow disk";
+  const std::string text = plan_text(*plan);
+  EXPECT_NE(text.find("twice the traffic"), std::string::npos) << text;
+  EXPECT_NE(plan_json(*plan).find("\"what_if\": [{\"change\":\"nothing changes\""), std::string::npos);
+  options.gpu_memory = Bytes{kSlot};
+  const auto small = planned(trace, options);
+  ASSERT_TRUE(small.has_value()) << small.error().message;
+  EXPECT_FALSE(small->what_ifs[4].fits);
+  EXPECT_NE(plan_text(*small).find("does not fit"), std::string::npos);
+}
+
 TEST(Plan, CountsActiveAdaptersAsArrivalsFindThem) {
   // The floor comes from this. Each request holds its adapter 2.5 s, one arrives every second: three are
   // active.

@@ -66,8 +66,8 @@ TEST(Report, SaysTheDecisionWithoutJavaScript) {
   EXPECT_NE(text.find(plan.flags), std::string::npos);
   EXPECT_NE(text.find("<noscript>"), std::string::npos);
   EXPECT_NE(html.find("prefers-color-scheme: dark"), std::string::npos);
-  EXPECT_EQ(count_of(html, "<tr class=\"chosen\">"), 3U)
-      << "in both advisory tables, and LRU among the policies";
+  EXPECT_EQ(count_of(html, "<tr class=\"chosen\">"), 4U)
+      << "in both advisory tables, among the what-ifs, and LRU among the policies";
   for (const PolicyRow& row : plan.policies)
     EXPECT_NE(html.find("<td>" + row.policy + "</td>"), std::string::npos) << row.policy;
 }

@@ -139,6 +139,20 @@ struct PolicyGap {
   bool policy_matters = false;  // the best closes >= 10 % of the gap, and that is >= 0.5 % of uses
 };
 
+/// The chosen pair under a change of traffic, adapters or loads, simulated.
+struct WhatIf {
+  std::string change;               // "twice the traffic"
+  bool fits = false;                // a slot and an adapter; else the rest is unknown
+  std::uint32_t max_loras = 0;      // fewer than chosen, if that many no longer fit
+  std::uint32_t max_cpu_loras = 0;  // likewise
+  double gpu_hits = 0;              // share of uses
+  double disk_loads = 0;            // share of uses, beyond first uses
+  double waited = 0;                // share of requests that wait for a slot
+  double delay_p99_s = 0;
+  bool too_many_wait = false;
+  bool meets_target = false;  // of disk loads; and nothing is refused
+};
+
 struct PolicyCurve {
   std::string policy;
   bool clairvoyant = false;
@@ -217,6 +231,7 @@ struct Plan {
   std::uint32_t slots_at_twice = 0;   // the floor at twice the traffic; 0: unknown
   std::vector<AdvisoryRow> by_slots;  // at the chosen max_cpu_loras (or the smallest allowed)
   std::vector<AdvisoryRow> by_host;   // at the chosen max_loras
+  std::vector<WhatIf> what_ifs;       // the first: nothing changes; empty where durations are not known
 
   // the evidence
   Grid grid;

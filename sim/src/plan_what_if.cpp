@@ -1,0 +1,98 @@
+#include "plan_what_if.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "loracle/sim/event_sim.hpp"
+#include "loracle/traces/transform.hpp"
+#include "plan_waits.hpp"
+
+namespace loracle::detail {
+namespace {
+
+constexpr std::uint64_t kSeed = 1;
+
+/// One change: what is simulated, and with what.
+struct Question {
+  std::string change;
+  const Trace* trace = nullptr;
+  EventOptions options;
+  std::uint64_t first_uses = 0;  // adapters
+  bool fits = true;              // the changed adapters, as many as the sizes say
+};
+
+/// Slots, and adapters in host memory, of twice the rank: as many as the limits leave.
+void double_ranks(const Plan& plan, Question& question) {
+  TierOptions& tiers = question.options.tiers;
+  question.options.slot.latency_s *= 2;
+  question.options.disk.latency_s *= 2;
+  if (plan.host_bytes_known) {
+    std::uint32_t host = tiers.max_cpu_loras;
+    while (host > 0 && plan.host_bytes[host].value > plan.host_memory_limit.value / 2) --host;
+    tiers.max_cpu_loras = host;
+  }
+  if (plan.slot_bytes.value > 0) {
+    const std::uint64_t slots = plan.gpu_memory_limit.value / 2 / plan.slot_bytes.value;
+    tiers.max_loras = static_cast<std::uint32_t>(std::min<std::uint64_t>(tiers.max_loras, slots));
+  }
+  tiers.max_loras = std::min(tiers.max_loras, tiers.max_cpu_loras);
+  question.fits = tiers.max_loras > 0;
+}
+
+WhatIf answer_of(const Plan& plan, const Question& question, const EventOutcome& outcome) {
+  WhatIf answer;
+  answer.change = question.change;
+  answer.max_loras = question.options.tiers.max_loras;
+  answer.max_cpu_loras = question.options.tiers.max_cpu_loras;
+  const HierarchyCounts& counts = outcome.counts;
+  const auto uses = static_cast<double>(counts.gpu_hits + counts.host_to_device_loads);
+  if (!(uses > 0) || outcome.requests == 0) return answer;
+  const auto first_uses = static_cast<double>(question.first_uses);
+  answer.fits = true;
+  answer.gpu_hits = static_cast<double>(counts.gpu_hits) / uses;
+  answer.disk_loads = std::max(0.0, static_cast<double>(counts.disk_loads) - first_uses) / uses;
+  answer.waited = static_cast<double>(outcome.waited_for_slot) / static_cast<double>(outcome.requests);
+  answer.delay_p99_s = outcome.delay.p99;
+  answer.too_many_wait = answer.waited > plan.max_wait_probability;
+  answer.meets_target = outcome.refused == 0 && answer.disk_loads <= plan.target_disk_loads;
+  return answer;
+}
+
+}  // namespace
+
+Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& stream, Executor& executor) {
+  const Trace faster = with_traffic(trace, 2);
+  const Trace split = with_split_adapters(trace, 2, kSeed);
+  const Trace grown = with_more_adapters(trace, 0.5, kSeed);
+  EventOptions today = wait_options(plan);
+  today.tiers.max_loras = plan.chosen.max_loras;
+  today.tiers.max_cpu_loras = plan.chosen.max_cpu_loras;
+  std::vector<Question> questions = {{"nothing changes", &trace, today, plan.adapters},
+                                     {"twice the traffic", &faster, today, plan.adapters},
+                                     {"twice the adapters", &split, today, split.rows()},
+                                     {"half as many adapters more", &grown, today, grown.rows()},
+                                     {"adapters of twice the rank", &trace, today, plan.adapters},
+                                     {"a disk four times as slow", &trace, today, plan.adapters}};
+  double_ranks(plan, questions[4]);
+  questions[5].options.disk.latency_s *= 4;
+
+  std::vector<Result<EventOutcome>> outcomes(questions.size(), fail(Errc::kInvalid, "not simulated"));
+  executor.run(questions.size(), [&](std::size_t i) {
+    const Question& question = questions[i];
+    if (!question.fits)
+      outcomes[i] = EventOutcome{};
+    else if (question.trace == &trace)
+      outcomes[i] = simulate_events(trace, stream, question.options);
+    else
+      outcomes[i] = simulate_events(*question.trace, question.options);
+  });
+  for (std::size_t i = 0; i < questions.size(); ++i) {
+    if (!outcomes[i]) return fail(std::move(outcomes[i].error()));
+    plan.what_ifs.push_back(answer_of(plan, questions[i], *outcomes[i]));
+  }
+  return Unit{};
+}
+
+}  // namespace loracle::detail
