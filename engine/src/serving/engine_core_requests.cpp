@@ -127,13 +127,13 @@ void EngineCore::advance(const PendingPtr& request) {
   if (request->outstanding != 0) return;
   if (is_abandoned(*request)) return finish(request, fail(abandoned_error()));
   const Verdict verdict = ask(*request);
-  if (verdict == Verdict::kTooManyAdapters || verdict == Verdict::kTooLarge) {
-    refuse(request, verdict);  // a tier has become smaller
+  const bool has_shrunk = verdict == Verdict::kTooManyAdapters || verdict == Verdict::kTooLarge;  // a tier
+  const bool is_pinned_shut = verdict == Verdict::kAllHeld && leases_total_ == 0 && copying_.empty();
+  if (has_shrunk || is_pinned_shut) {
+    refuse(request, verdict);  // waiting would not help
   } else if (verdict == Verdict::kServed && !must_queue(*request)) {
     if (!room_.empty()) count_pass(request->number);
     move_in(request);
-  } else if (verdict == Verdict::kAllHeld && leases_total_ == 0 && copying_.empty()) {
-    refuse(request, verdict);  // only pins are in the way: waiting would not help
   } else {
     wait_for_room(request);
   }
