@@ -1,0 +1,160 @@
+#include "loracle/sim/what_if.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "loracle/core/check.hpp"
+
+namespace loracle {
+namespace {
+
+constexpr double kNegligible = 1e-12;  // probability
+
+/// Gaps of mean 1: with probability `often` short ones, else long ones, and as much time in either kind.
+/// An exponential is the case where both are the same.
+struct Gaps {
+  double often = 0.5;
+  explicit Gaps(double scv) { often = scv <= 1 ? 0.5 : (1 + std::sqrt((scv - 1) / (scv + 1))) / 2; }
+  /// P(gap > t).
+  [[nodiscard]] double longer(double t) const noexcept {
+    return often * std::exp(-2 * often * t) + (1 - often) * std::exp(-2 * (1 - often) * t);
+  }
+  /// P(the last use was within t), at any time.
+  [[nodiscard]] double within(double t) const noexcept {
+    return 1 - (std::exp(-2 * often * t) + std::exp(-2 * (1 - often) * t)) / 2;
+  }
+};
+
+double sum_of(std::span<const double> rates) noexcept {
+  return std::accumulate(rates.begin(), rates.end(), 0.0);
+}
+
+}  // namespace
+
+double characteristic_time(std::span<const double> rates, double entries, double gap_scv) {
+  if (entries >= static_cast<double>(rates.size())) return std::numeric_limits<double>::infinity();
+  if (!(entries > 0)) return 0;
+  const Gaps gaps(gap_scv);
+  // The expected number of entries used within t is concave in t, so Newton from below never steps over.
+  constexpr int kStepsMax = 200;
+  constexpr double kPrecision = 1e-12;
+  double time = entries / sum_of(rates);
+  for (int step = 0; step < kStepsMax; ++step) {
+    double within = 0;
+    double slope = 0;
+    for (const double rate : rates) {
+      within += gaps.within(rate * time);
+      slope += rate * gaps.longer(rate * time);
+    }
+    const double more = (entries - within) / slope;
+    if (!(more > time * kPrecision)) break;
+    time += more;
+  }
+  return time;
+}
+
+double lru_miss_ratio(std::span<const double> rates, double entries, double gap_scv) {
+  const double time = characteristic_time(rates, entries, gap_scv);
+  const Gaps gaps(gap_scv);
+  double misses = 0;
+  for (const double rate : rates) misses += rate * gaps.longer(rate * time);
+  return misses / sum_of(rates);
+}
+
+double delayed_hit_mean(std::span<const double> rates, double entries, double load, double gap_scv) {
+  const double time = characteristic_time(rates, entries, gap_scv);
+  const Gaps gaps(gap_scv);
+  double delay = 0;
+  for (const double rate : rates) delay += rate * gaps.longer(rate * time) * (load + rate * load * load / 2);
+  return delay / sum_of(rates);
+}
+
+BusySlots::BusySlots(std::span<const double> rates, double held) {
+  std::vector<double> busy;  // by adapter
+  for (const double rate : rates) busy.push_back(-std::expm1(-rate * held));
+  mean_ = sum_of(busy);
+  std::vector<double> in_use = {1.0};  // [k] probability that k are; what is negligible is cut off
+  for (const double p : busy) {
+    in_use.push_back(0);
+    for (std::size_t k = in_use.size() - 1; k > 0; --k) in_use[k] = in_use[k] * (1 - p) + in_use[k - 1] * p;
+    in_use[0] *= 1 - p;
+    if (in_use.back() < kNegligible && in_use.size() > 2) in_use.pop_back();
+  }
+  const std::size_t count = in_use.size();
+  seen_at_.assign(count + 1, 0);
+  waits_at_.assign(count + 1, 0);
+  const double total = sum_of(rates);
+  std::vector<double> others(count);
+  for (std::size_t i = 0; i < rates.size(); ++i) {
+    const double p = busy[i];
+    // The others' distribution, by taking this one out again: from the end at which the recurrence is stable.
+    if (p <= 0.5) {
+      double before = 0;
+      for (std::size_t k = 0; k < count; ++k) before = others[k] = (in_use[k] - p * before) / (1 - p);
+    } else {
+      double after = 0;
+      for (std::size_t k = count; k-- > 0;) {
+        const double here = k + 1 < count ? (in_use[k + 1] - (1 - p) * after) / p : 0;
+        after = others[k] = here;
+      }
+    }
+    const double share = rates[i] / total;
+    double at_least = 0;  // others in use
+    for (std::size_t k = count; k-- > 0;) {
+      const double here = std::max(0.0, others[k]);
+      at_least += here;
+      seen_at_[k + 1] += share * here;
+      waits_at_[k] += share * (1 - p) * at_least;
+    }
+  }
+}
+
+std::uint32_t BusySlots::quantile(double probability) const noexcept {
+  double sum = 0;
+  for (std::size_t k = 0; k < seen_at_.size(); ++k) {
+    sum += seen_at_[k];
+    if (sum >= probability - kNegligible) return static_cast<std::uint32_t>(k);
+  }
+  return static_cast<std::uint32_t>(seen_at_.size() - 1);
+}
+
+double BusySlots::waits(std::uint32_t slots) const noexcept {
+  return slots < waits_at_.size() ? std::clamp(waits_at_[slots], 0.0, 1.0) : 0;
+}
+
+double gap_variation(std::span<const double> times, std::span<const std::uint32_t> adapters,
+                     std::size_t adapter_count) {
+  LORACLE_CHECK(times.size() == adapters.size());
+  struct Sums {
+    double last = 0;
+    double gaps = 0;
+    double squares = 0;
+    std::uint64_t uses = 0;
+  };
+  std::vector<Sums> all(adapter_count);
+  for (std::size_t i = 0; i < times.size(); ++i) {
+    Sums& sums = all[adapters[i]];
+    if (sums.uses++ > 0) {
+      const double gap = times[i] - sums.last;
+      sums.gaps += gap;
+      sums.squares += gap * gap;
+    }
+    sums.last = times[i];
+  }
+  double weighed = 0;
+  double weight = 0;
+  for (const Sums& sums : all) {
+    if (sums.uses < 3 || !(sums.gaps > 0)) continue;
+    const auto count = static_cast<double>(sums.uses - 1);
+    const double mean = sums.gaps / count;
+    // Divided by one less: few gaps vary less around their own mean than around the true one.
+    const double variance = (sums.squares - sums.gaps * mean) / (count - 1);
+    weighed += count * variance / (mean * mean);
+    weight += count;
+  }
+  return weight > 0 ? weighed / weight : 1;
+}
+
+}  // namespace loracle

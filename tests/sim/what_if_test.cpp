@@ -1,0 +1,182 @@
+#include "loracle/sim/what_if.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <list>
+#include <numeric>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "loracle/core/rng.hpp"
+
+namespace loracle {
+namespace {
+
+std::vector<double> zipf_rates(std::size_t adapters, double alpha, double total) {
+  std::vector<double> rates;
+  for (std::size_t i = 1; i <= adapters; ++i) rates.push_back(std::pow(static_cast<double>(i), -alpha));
+  const double sum = std::accumulate(rates.begin(), rates.end(), 0.0);
+  for (double& rate : rates) rate *= total / sum;
+  return rates;
+}
+
+struct Uses {
+  std::vector<double> times;
+  std::vector<std::uint32_t> adapters;
+};
+
+/// Each adapter a renewal process of its own: gaps exponential, or hyper-exponential with this variation.
+Uses drawn(const std::vector<double>& rates, double scv, double until, std::uint64_t seed) {
+  Rng rng(seed);
+  const double often = scv <= 1 ? 0.5 : (1 + std::sqrt((scv - 1) / (scv + 1))) / 2;
+  std::vector<std::pair<double, std::uint32_t>> all;
+  for (std::uint32_t i = 0; i < rates.size(); ++i) {
+    const auto gap = [&] {
+      const double part = rng.uniform() < often ? often : 1 - often;
+      return -std::log1p(-rng.uniform()) / (2 * part * rates[i]);
+    };
+    // From far enough back that the start does not show.
+    for (double at = -5 / rates[i] * scv + gap(); at < until; at += gap())
+      if (at >= 0) all.emplace_back(at, i);
+  }
+  std::sort(all.begin(), all.end());
+  Uses uses;
+  for (const auto& [at, adapter] : all) {
+    uses.times.push_back(at);
+    uses.adapters.push_back(adapter);
+  }
+  return uses;
+}
+
+/// Misses of a list, its first third left out: the cache is warm then.
+double simulated_misses(const Uses& uses, std::size_t adapters, std::size_t entries) {
+  std::list<std::uint32_t> order;
+  std::vector<std::list<std::uint32_t>::iterator> place(adapters, order.end());
+  const std::size_t warm = uses.adapters.size() / 3;
+  std::uint64_t misses = 0;
+  for (std::size_t i = 0; i < uses.adapters.size(); ++i) {
+    const std::uint32_t adapter = uses.adapters[i];
+    if (place[adapter] == order.end()) {
+      misses += i >= warm ? 1 : 0;
+      if (order.size() == entries) {
+        place[order.back()] = order.end();
+        order.pop_back();
+      }
+      order.push_front(adapter);
+      place[adapter] = order.begin();
+    } else {
+      order.splice(order.begin(), order, place[adapter]);
+    }
+  }
+  return static_cast<double>(misses) / static_cast<double>(uses.adapters.size() - warm);
+}
+
+TEST(WhatIf, MissesOfIndependentRequestsAreThoseOfASimulation) {
+  // If this failed, every what-if would mislead by more than what it is about.
+  for (const double alpha : {0.6, 0.9, 1.2}) {
+    for (const std::size_t adapters : {50U, 1000U}) {
+      const std::vector<double> rates = zipf_rates(adapters, alpha, 10);
+      const Uses uses = drawn(rates, 1, 60'000, 11);
+      for (const std::size_t entries : {4U, 8U, 16U, 32U})
+        EXPECT_NEAR(lru_miss_ratio(rates, static_cast<double>(entries)),
+                    simulated_misses(uses, adapters, entries), 0.005)
+            << alpha << " " << adapters << " " << entries;
+    }
+  }
+}
+
+TEST(WhatIf, BurstsAreRenewals) {
+  // If this failed, bursty traffic would be told to buy slots it does not need.
+  const std::vector<double> rates = zipf_rates(200, 0.9, 10);
+  for (const double scv : {4.0, 16.0}) {
+    const Uses uses = drawn(rates, scv, 100'000, 5);
+    for (const std::size_t entries : {8U, 16U, 64U}) {
+      const double simulated = simulated_misses(uses, 200, entries);
+      EXPECT_NEAR(lru_miss_ratio(rates, static_cast<double>(entries), scv), simulated, 0.01)
+          << scv << " " << entries;
+      EXPECT_GT(lru_miss_ratio(rates, static_cast<double>(entries)), simulated + 0.03) << "the plain form";
+    }
+    EXPECT_NEAR(gap_variation(uses.times, uses.adapters, 200) / scv, 1, 0.1);
+  }
+  EXPECT_EQ(gap_variation({}, {}, 0), 1);
+}
+
+TEST(WhatIf, EndsOfTheScale) {
+  // If this failed, the model would loop, divide by zero or promise less than nothing.
+  const std::vector<double> rates = {3, 2, 1};
+  EXPECT_EQ(lru_miss_ratio(rates, 0), 1);
+  EXPECT_EQ(lru_miss_ratio(rates, 3), 0);
+  EXPECT_EQ(lru_miss_ratio(rates, 1000), 0);
+  EXPECT_EQ(characteristic_time(rates, 0), 0);
+  EXPECT_TRUE(std::isinf(characteristic_time(rates, 3)));
+  double before = 1;
+  for (double entries = 0.05; entries < 3; entries += 0.05) {
+    const double misses = lru_miss_ratio(rates, entries);
+    EXPECT_LT(misses, before) << entries;
+    before = misses;
+  }
+  const std::vector<double> same(100, 0.5);
+  EXPECT_NEAR(lru_miss_ratio(same, 99.999), 1e-5, 1e-7);
+  EXPECT_NEAR(lru_miss_ratio(same, 25), 0.75, 1e-9) << "equal rates: what is not there";
+  EXPECT_NEAR(delayed_hit_mean(same, 25, 0.2), 0.75 * (0.2 + 0.5 * 0.02), 1e-9);
+}
+
+TEST(WhatIf, SlotsInUseAreCountedExactly) {
+  // If this failed, the floor would be a slot off. By hand: every set of adapters in use.
+  const std::vector<double> rates = {0.1, 0.5, 1, 2, 4};
+  const double held = 0.7;
+  const double total = 7.6;
+  std::vector<double> seen(6, 0);
+  std::vector<double> waits(6, 0);
+  double mean = 0;
+  for (unsigned set = 0; set < 32; ++set) {
+    double probability = 1;
+    unsigned in_use = 0;
+    for (unsigned i = 0; i < 5; ++i) {
+      const double busy = 1 - std::exp(-rates[i] * held);
+      const bool is_in = (set >> i & 1U) != 0;
+      probability *= is_in ? busy : 1 - busy;
+      in_use += is_in ? 1 : 0;
+    }
+    mean += probability * in_use;
+    for (unsigned i = 0; i < 5; ++i) {
+      const bool is_in = (set >> i & 1U) != 0;
+      seen[in_use + (is_in ? 0 : 1)] += probability * rates[i] / total;
+      for (unsigned slots = 0; slots <= in_use && !is_in; ++slots)
+        waits[slots] += probability * rates[i] / total;
+    }
+  }
+  const BusySlots busy(rates, held);
+  EXPECT_NEAR(busy.mean(), mean, 1e-12);
+  for (unsigned slots = 0; slots < 6; ++slots) EXPECT_NEAR(busy.waits(slots), waits[slots], 1e-10) << slots;
+  EXPECT_EQ(busy.waits(5), 0) << "all have one";
+  double sum = 0;
+  for (unsigned k = 0; k < 6; ++k) {
+    sum += seen[k];
+    if (seen[k] > 0) {
+      EXPECT_EQ(busy.quantile(sum), k);
+    }
+  }
+}
+
+TEST(WhatIf, SlotsInUseAreThoseOfTheLiterature) {
+  // If this failed, a plan would take too few slots: planning notes, 200 adapters of Zipf 0.9, 2, 6 s held.
+  for (const auto& [load, mean, p99] : {std::tuple{4.0, 3.8, 9U}, {12.0, 10.3, 17U}, {40.0, 27.9, 38U}}) {
+    const BusySlots busy(zipf_rates(200, 0.9, load), 1);
+    EXPECT_NEAR(busy.mean(), mean, 0.1);
+    EXPECT_NEAR(busy.quantile(0.99), p99, 1);
+  }
+  const BusySlots many(zipf_rates(10'000, 0.5, 2000), 5);
+  EXPECT_GT(many.mean(), 4000) << "most probabilities are near one half, and none may be lost";
+  EXPECT_NEAR(many.quantile(0.5), many.mean(), 3);
+  EXPECT_LT(many.waits(3'000), 1);
+  EXPECT_GT(many.waits(3'000), many.waits(5'500));
+  EXPECT_LT(many.waits(6'000), 1e-6);
+}
+
+}  // namespace
+}  // namespace loracle
