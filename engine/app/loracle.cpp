@@ -1,5 +1,6 @@
 /// The `loracle` binary: reads the command line, hands over to one subcommand, returns its exit code.
 
+#include <fmt/format.h>
 #include <malloc.h>
 
 #include <CLI/CLI.hpp>
@@ -54,12 +55,11 @@ std::string misspelt_flag(const CLI::App& app, int argc, char** argv) {
       for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
     const std::vector<std::string_view> views(names.begin(), names.end());
     const std::string_view nearest = loracle::nearest_name(flag, views);
-    std::string message = "unknown flag '" + flag + "'";
-    if (!nearest.empty()) message.append("; did you mean '").append(nearest).append("'?");
     std::string path;
     for (const CLI::App* part = at; part != &app; part = part->get_parent())
-      path.insert(0, part->get_name() + " ");
-    return message + " See `loracle " + path + "--help`";
+      path.insert(0, " ").insert(0, part->get_name());
+    return fmt::format("unknown flag '{}'{} See `loracle {}--help`", flag,
+                       nearest.empty() ? "." : fmt::format("; did you mean '{}'?", nearest), path);
   }
   return {};
 }
@@ -91,6 +91,7 @@ int main(int argc, char** argv) {
       "impossible (pins that do not fit, for example).");
   int exit_code = loracle::app::kExitOk;
   loracle::app::add_plan_command(app, exit_code);
+  loracle::app::add_what_if_command(app, exit_code);
   loracle::app::add_sweep_command(app, exit_code);
   loracle::app::add_curve_command(app, exit_code);
   loracle::app::add_replay_command(app, exit_code);

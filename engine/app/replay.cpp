@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -140,6 +141,7 @@ std::string tiers_output(const ReplayFlags& flags, const Trace& trace, const Tie
   const HierarchyCounts& counts = replayed.counts;
   const std::string hash = fmt::format("{:016x}", replayed.decision_log_hash);
   std::vector<std::pair<const char*, std::uint64_t>> numbers;
+  numbers.reserve(std::size(kTwoTierCounts) + 1);
   for (const NamedCount& named : kTwoTierCounts) numbers.emplace_back(named.name, counts.*named.count);
   numbers.emplace_back("decisions", replayed.decisions);
   if (flags.format == Format::kJson) {

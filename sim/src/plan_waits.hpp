@@ -15,13 +15,14 @@
 
 namespace loracle::detail {
 
-/// How pairs are simulated: the plan's tiers, or lru/lru where those are vLLM's own or know the future; its load
-/// times; requests wait for slots alone. The sizes are left open.
+/// How pairs are simulated: the plan's tiers, or lru/lru where those are vLLM's own or know the future; its
+/// load times; requests wait for slots alone. The sizes are left open.
 [[nodiscard]] EventOptions wait_options(const Plan& plan);
 
 class WaitSimulator {
  public:
-  /// As wait_options. Trace and stream must outlive it. REQUIRES: the stream was made from the trace, which has arrival times and durations.
+  /// As wait_options. Trace and stream must outlive it. REQUIRES: the stream was made from the trace, which
+  /// has arrival times and durations.
   WaitSimulator(const Plan& plan, const Trace& trace, const BatchStream& stream);
 
   [[nodiscard]] bool of_plan_tiers() const noexcept { return of_plan_tiers_; }

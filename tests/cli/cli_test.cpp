@@ -196,6 +196,25 @@ TEST_F(Cli, TiersPrintTheDocumentedJsonAndLog) {
 }
 
 // If this failed, a mistake of the user's would be met with silence, a crash or a misleading exit code.
+// Whoever has no trace yet would get no answer, or one that the trap of a good hit ratio has spoilt.
+TEST_F(Cli, WhatIfAnswersWithoutATrace) {
+  const std::string traffic = "what-if --adapters 200 --rate 4 --held 6s ";
+  const nlohmann::json chosen = run_json(traffic + "--max-cpu-loras 128");
+  EXPECT_GE(chosen.at("max_loras"), 26);
+  EXPECT_LE(chosen.at("max_loras"), 32);
+  ASSERT_EQ(chosen.at("what_if").size(), 6U);
+  const nlohmann::json& today = chosen.at("what_if").at(0);
+  EXPECT_NEAR(today.at("in_use_mean"), 18.5, 0.1);
+  EXPECT_LE(today.at("waits"), 0.01);
+  EXPECT_TRUE(chosen.at("what_if").at(1).at("piles_up")) << "twice the traffic";
+  EXPECT_TRUE(run_json(traffic + "--max-loras 4").at("what_if").at(0).at("piles_up"));
+  EXPECT_NE(run(traffic).out.find("piles up"), std::string::npos) << "twice the traffic";
+  EXPECT_EQ(run_json("what-if --adapters 1 --rate 4 --held 6s").at("max_loras"), 1);
+  expect_error(traffic + "--max-loras 8 --max-cpu-loras 4", 2, "--max-cpu-loras 4 is below --max-loras 8");
+  expect_error("what-if --adapters 200 --rate 4 --held soon", 2, "'soon' is not a duration");
+  expect_error(traffic + "--slot-load-time 8", 2, "'8' is no time of a load");
+}
+
 TEST_F(Cli, MistakesOnTheCommandLineAreNamedAndExitWithTwo) {
   const std::string trace = small_trace();
   expect_error("", 2, "subcommand");

@@ -286,6 +286,7 @@ ServiceStack::~ServiceStack() {
   static_cast<void>(drain());
   if (!parts_->has_hung_calls()) return;
   // Nobody can end such a call, and what it uses must outlive it: kept until the process ends.
+  // NOLINTNEXTLINE(bugprone-unhandled-exception-at-new): without memory for this the process may end
   static std::vector<std::unique_ptr<Parts>>& kept = *new std::vector<std::unique_ptr<Parts>>();
   static std::mutex keeping;
   const std::lock_guard lock(keeping);

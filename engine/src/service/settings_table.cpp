@@ -19,6 +19,7 @@ namespace loracle::service {
 namespace {
 
 /// A member of ServiceConfig as a function pointer, which is what a constant table can hold.
+// NOLINTNEXTLINE(bugprone-macro-parentheses): `c.(member)` is no C++
 #define LORACLE_FIELD(member) +[](ServiceConfig& c) -> decltype((c.member)) { return c.member; }
 
 // clang-format off
@@ -415,11 +416,13 @@ std::string as_toml(Bytes value) {
 }
 std::string as_toml(const std::vector<std::string>& values) {
   std::vector<std::string> items;
+  items.reserve(values.size());
   for (const std::string& value : values) items.push_back(toml_text(value));
   return fmt::format("[{}]", fmt::join(items, ", "));
 }
 std::string as_toml(const std::vector<LoraModuleSetting>& modules) {
   std::vector<std::string> items;
+  items.reserve(modules.size());
   for (const LoraModuleSetting& module : modules) {
     items.push_back(fmt::format("{{name = {}, path = {}{}}}", toml_text(module.name), toml_text(module.path),
                                 module.base_model.empty()

@@ -115,7 +115,7 @@ Woken DirectoryWatch::wait(std::uint64_t timeout_ms) {
   return changed ? Woken::kChanged : Woken::kTimeout;
 }
 
-void DirectoryWatch::wake() noexcept {
+void DirectoryWatch::wake() const noexcept {
   const std::uint64_t one = 1;
   static_cast<void>(!::write(asked_, &one, sizeof one));
 }

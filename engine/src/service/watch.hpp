@@ -28,7 +28,7 @@ class DirectoryWatch {
   [[nodiscard]] std::vector<std::string> watch(const std::vector<std::string>& directories);
   /// A change is told once.
   [[nodiscard]] Woken wait(std::uint64_t timeout_ms);
-  void wake() noexcept;
+  void wake() const noexcept;
 
  private:
   int changes_ = -1;  // inotify

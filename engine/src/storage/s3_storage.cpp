@@ -151,7 +151,7 @@ class S3Storage final : public StorageProvider {
     if (!place) return fail(std::move(place.error()));
     const SendCall send_part = [&](HttpCall call) {
       call.headers.emplace_back("x-amz-checksum-mode", "ENABLED");
-      return send(*place, {}, std::move(call));
+      return send(*place, {}, call);
     };
     const ErrorOfAnswer error = [&](const HttpAnswer& answer) { return error_of(answer, uri); };
     return fetch_range({uri, range, sink, send_part, error, transport_->stopped(), true}, options_.retry);

@@ -36,6 +36,8 @@ extern "C" {
 
 #define LORACLE_RESOLVER_ABI_VERSION 1
 
+/* C's names and ways: NOLINTBEGIN(readability-identifier-naming, modernize-use-using) */
+
 enum {
   LORACLE_RESOLVER_FOUND = 0,     /* reply->answer was called with the location */
   LORACLE_RESOLVER_NOT_FOUND = 1, /* not mine: ask the next one */
@@ -68,6 +70,7 @@ typedef struct loracle_resolver {
   /* May be null. Not called while calls hang. */
   void (*close)(void* state);
 } loracle_resolver;
+/* NOLINTEND(readability-identifier-naming, modernize-use-using) */
 
 /* What a plugin exports. */
 #if defined(__GNUC__)

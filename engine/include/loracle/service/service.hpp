@@ -63,7 +63,7 @@ class Service {
  public:
   /// Listens and serves when this returns.
   [[nodiscard]] static Result<std::unique_ptr<Service>> start(const ServiceConfig& config,
-                                                              const ServiceParts& parts);
+                                                              const ServiceParts& given);
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
   /// hurry() and drain(), if that was not called.

@@ -4,17 +4,18 @@
 ///
 /// Each adapter is asked for at its own rate, independently of the others.
 ///
-/// Misses (Che's approximation): an adapter that nobody asks for leaves an LRU cache after the characteristic
-/// time T, the same for all, in which as many different adapters are asked for as the cache holds. A use
-/// misses if none came for its adapter within T before it. Gaps between an adapter's uses are exponential, or
-/// hyper-exponential with balanced means where they vary more (`gap_scv`, the squared coefficient of
-/// variation; 1 is exponential, and less is taken as 1): bursts help LRU, and the plain form is then too
-/// pessimistic. Against simulation of independent requests (Zipf 0.6 to 1.2, 50 to 1000 adapters): within 0.5
-/// points at 4 entries or more; renewals within 1 point. Popularity that changes over time is not modelled.
+/// Misses (Che's approximation): an adapter that nobody asks for leaves an LRU cache after the
+/// characteristic time T, the same for all, in which as many different adapters are asked for as the cache
+/// holds. A use misses if none came for its adapter within T before it. Gaps between an adapter's uses are
+/// exponential, or hyper-exponential with balanced means where they vary more (`gap_scv`, the squared
+/// coefficient of variation; 1 is exponential, and less is taken as 1): bursts help LRU, and the plain form
+/// is then too pessimistic. Against simulation of independent requests (Zipf 0.6 to 1.2, 50 to 1000
+/// adapters): within 0.5 points at 4 entries or more; renewals within 1 point. Popularity that changes over
+/// time is not modelled.
 ///
-/// Slots in use: an adapter is in use with probability 1 - exp(-rate x held), whatever the distribution of the
-/// times held (M/G/infinity); the number of them is Poisson-binomial. Who finds all slots busy would wait; that
-/// waiting makes others wait is not modelled, so waits that are not rare are longer.
+/// Slots in use: an adapter is in use with probability 1 - exp(-rate x held), whatever the distribution of
+/// the times held (M/G/infinity); the number of them is Poisson-binomial. Who finds all slots busy would
+/// wait; that waiting makes others wait is not modelled, so waits that are not rare are longer.
 ///
 /// Cost: misses O(adapters) a step of Newton, some ten steps; slots O(adapters x in use). Threads: any.
 /// REQUIRES everywhere: rates are positive and finite.
