@@ -210,7 +210,7 @@ void add_what_if_command(CLI::App& app, int& exit_code) {
       app.add_subcommand("what-if", "Slots, waits and hits from a model, where there is no trace");
   command->add_option("--adapters", flags->adapters, "How many adapters there are")
       ->required()
-      ->check(CLI::Range(1U, 1'000'000U));
+      ->check(CLI::Range(1U, 100'000U));
   command->add_option("--alpha", flags->alpha, "Zipf exponent of their popularity")
       ->check(CLI::Range(0.0, 20.0))
       ->capture_default_str();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "loracle/core/check.hpp"
 
@@ -73,8 +74,23 @@ double delayed_hit_mean(std::span<const double> rates, double entries, double lo
 
 BusySlots::BusySlots(std::span<const double> rates, double held) {
   std::vector<double> busy;  // by adapter
-  for (const double rate : rates) busy.push_back(-std::expm1(-rate * held));
+  busy.reserve(rates.size());
+  double variance = 0;
+  for (const double rate : rates) {
+    const double p = -std::expm1(-rate * held);
+    busy.push_back(p);
+    variance += p * (1 - p);
+  }
   mean_ = sum_of(busy);
+  constexpr double kExactMax = 1e7;  // steps; some 20 ms
+  const double in_use_max = mean_ + 8 * std::sqrt(variance) + 8;
+  if (static_cast<double>(rates.size()) * in_use_max <= kExactMax)
+    count_exactly(rates, busy);
+  else
+    count_by_moments(rates, busy);
+}
+
+void BusySlots::count_exactly(std::span<const double> rates, std::span<const double> busy) {
   std::vector<double> in_use = {1.0};  // [k] probability that k are; what is negligible is cut off
   for (const double p : busy) {
     in_use.push_back(0);
@@ -95,10 +111,8 @@ BusySlots::BusySlots(std::span<const double> rates, double held) {
       for (std::size_t k = 0; k < count; ++k) before = others[k] = (in_use[k] - p * before) / (1 - p);
     } else {
       double after = 0;
-      for (std::size_t k = count; k-- > 0;) {
-        const double here = k + 1 < count ? (in_use[k + 1] - (1 - p) * after) / p : 0;
-        after = others[k] = here;
-      }
+      for (std::size_t k = count; k-- > 0;)
+        after = others[k] = k + 1 < count ? (in_use[k + 1] - (1 - p) * after) / p : 0;
     }
     const double share = rates[i] / total;
     double at_least = 0;  // others in use
@@ -108,6 +122,45 @@ BusySlots::BusySlots(std::span<const double> rates, double held) {
       seen_at_[k + 1] += share * here;
       waits_at_[k] += share * (1 - p) * at_least;
     }
+  }
+}
+
+void BusySlots::count_by_moments(std::span<const double> rates, std::span<const double> busy) {
+  double variance = 0;
+  double third = 0;
+  double own_seen = 0;  // the part of the mean that an arriving request's own adapter is
+  double idle = 0;      // arrivals whose adapter is idle
+  double own_idle = 0;
+  const double total = sum_of(rates);
+  for (std::size_t i = 0; i < rates.size(); ++i) {
+    const double p = busy[i];
+    const double share = rates[i] / total;
+    variance += p * (1 - p);
+    third += p * (1 - p) * (1 - 2 * p);
+    own_seen += share * p;
+    idle += share * (1 - p);
+    own_idle += share * (1 - p) * p;
+  }
+  const double sigma = std::sqrt(variance);
+  const double skew = third / (variance * sigma);
+  // P(others <= k), the normal distribution corrected for skewness.
+  const auto at_most = [&](double k, double mean) {
+    const double x = (k + 0.5 - mean) / sigma;
+    const double normal = std::erfc(-x / std::sqrt(2.0)) / 2;
+    const double density = std::exp(-x * x / 2) / std::sqrt(2 * std::acos(-1.0));
+    return std::clamp(normal + skew * (1 - x * x) * density / 6, 0.0, 1.0);
+  };
+  const double seen_mean = mean_ - own_seen;
+  const double idle_mean = idle > 0 ? mean_ - own_idle / idle : mean_;
+  const auto count =
+      static_cast<std::size_t>(std::min(static_cast<double>(rates.size()), mean_ + 8 * sigma + 8));
+  seen_at_.assign(count + 1, 0);
+  waits_at_.assign(count + 1, 0);
+  double before = 0;
+  for (std::size_t k = 0; k < count; ++k) {
+    const double here = std::max(before, at_most(static_cast<double>(k), seen_mean));
+    seen_at_[k + 1] = here - std::exchange(before, here);
+    waits_at_[k] = idle * (1 - at_most(static_cast<double>(k) - 1, idle_mean));
   }
 }
 

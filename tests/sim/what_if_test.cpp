@@ -178,5 +178,36 @@ TEST(WhatIf, SlotsInUseAreThoseOfTheLiterature) {
   EXPECT_LT(many.waits(6'000), 1e-6);
 }
 
+TEST(WhatIf, ManyAdaptersAreCountedByTheirMoments) {
+  // If this failed, a large fleet would wait minutes for an instant answer, or get a wrong one.
+  const std::vector<double> rates = zipf_rates(50'000, 0.8, 300);
+  const BusySlots by_moments(rates, 2);
+  double mean = 0;
+  double variance = 0;
+  double idle = 0;  // arrivals whose own adapter is
+  for (const double rate : rates) {
+    const double p = 1 - std::exp(-rate * 2);
+    mean += p;
+    variance += p * (1 - p);
+    idle += rate / 300 * (1 - p);
+  }
+  EXPECT_NEAR(by_moments.mean(), mean, 1e-9);
+  // The exact distribution, by the recurrence alone.
+  std::vector<double> in_use = {1.0};
+  for (const double rate : rates) {
+    const double p = 1 - std::exp(-rate * 2);
+    if (in_use.size() < 900) in_use.push_back(0);
+    for (std::size_t k = in_use.size() - 1; k > 0; --k) in_use[k] = in_use[k] * (1 - p) + in_use[k - 1] * p;
+    in_use[0] *= 1 - p;
+  }
+  double at_least = 0;
+  for (std::size_t k = in_use.size(); k-- > 0;) {
+    at_least += in_use[k];
+    if (k < 400) continue;
+    EXPECT_NEAR(by_moments.waits(static_cast<std::uint32_t>(k)), idle * at_least, 0.005) << k;
+  }
+  EXPECT_NEAR(by_moments.quantile(0.99), mean + 2.33 * std::sqrt(variance) + 1, 2);
+}
+
 }  // namespace
 }  // namespace loracle

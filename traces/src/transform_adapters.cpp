@@ -22,6 +22,7 @@ struct Arrival {
 
 std::vector<Arrival> arrivals_of(const Trace& trace) {
   std::vector<Arrival> arrivals;
+  arrivals.reserve(trace.requests);
   for (std::uint64_t i = 0; i < trace.requests; ++i)
     arrivals.push_back({trace.arrival_s.empty() ? 0 : trace.arrival_s[i], i, false});
   return arrivals;
@@ -90,6 +91,7 @@ Trace rebuilt(const Trace& trace, const std::vector<Arrival>& arrivals, std::uin
   out.use_begin = Column<std::uint64_t>(std::move(begin));
   if (!trace.arrival_s.empty()) {
     std::vector<double> arrival_s;
+    arrival_s.reserve(arrivals.size());
     for (const Arrival& arrival : arrivals) arrival_s.push_back(arrival.at_s);
     out.arrival_s = Column<double>(std::move(arrival_s));
   }
