@@ -34,8 +34,8 @@ def install(home):
     if done.exists() and done.read_text() == str(PACKAGES):
         return python
     venv.create(home, with_pip=True, clear=True)
-    pip = subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries",
-                          "1", "--timeout", "20", *PACKAGES], capture_output=True, text=True)
+    pip = subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                          "--retries", "1", "--timeout", "20", *PACKAGES], capture_output=True, text=True)
     if pip.returncode != 0:
         print(f"SKIPPED: Jupyter cannot be installed from PyPI: {pip.stderr.strip()[-300:]}")
         sys.exit(77)

@@ -18,7 +18,7 @@
 /// wait; that waiting makes others wait is not modelled, so waits that are not rare are longer.
 ///
 /// Cost: misses O(adapters) a step of Newton, some ten steps. Slots O(adapters x in use); where that is above
-/// 10 million, O(adapters), from a normal distribution corrected for skewness, which is then within 0.5 points.
+/// 10 million, O(adapters), from a normal distribution corrected for skewness, then within half a point.
 /// Threads: any.
 /// REQUIRES everywhere: rates are positive and finite.
 /// Sources: Che, Tung, Wang, IEEE JSAC 20(7), 2002; Garetto, Leonardi, Martina, ACM TOMPECS 1(3), 2016
