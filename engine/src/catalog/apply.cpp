@@ -193,20 +193,19 @@ class Writer {
 /// Applies one scan.
 class Application {
  public:
-  Application(sqlite::Database& database, const ScanResult& scan)
-      : database_(database), scan_(scan), writer_(database, scan.now_unix_s) {}
+  Application(sqlite::Database& database, const ScanResult& scan, const Catalog::IsGone& is_gone)
+      : database_(database), scan_(scan), is_gone_(is_gone), writer_(database, scan.now_unix_s) {}
 
   Result<ApplyOutcome> run() {
     source_ = writer_.source(catalog::root_of(scan_.root), catalog::rules_json(scan_.rules));
     if (Result<Unit> read = read_known(); !read) return fail(std::move(read.error()));
-    if (Result<Unit> read = read_roots(); !read) return fail(std::move(read.error()));
     shape_ids_.assign(scan_.shapes.size(), 0);
     outcome_.rejected = scan_.rejected;
     for (const ScannedAdapter& adapter : scan_.found) take_found(adapter);
     for (const std::string& name : scan_.unchanged) take_unchanged(name);
     for (const Rejection& rejection : scan_.rejected) take_rejected(rejection);
     for (const std::string* const name : absent()) vanish(*name, known_.at(*name));
-    for (const std::int64_t source : gone_) writer_.forget_if_empty(source);
+    for (const std::int64_t source : left_) writer_.forget_if_empty(source);
     if (Result<Unit> written = write_rejections(); !written) return fail(std::move(written.error()));
     if (writer_.failed()) return fail(std::move(writer_.error()));
     const auto by_name = [](const auto& a, const auto& b) { return a.name < b.name; };
@@ -228,16 +227,12 @@ class Application {
     }
   }
 
-  Result<Unit> read_roots() {
-    sqlite::Query row = database_.query("SELECT id, root FROM sources");
-    for (;;) {
-      Result<bool> more = row.next();
-      if (!more) return fail(std::move(more.error()));
-      if (!*more) return Unit{};
-      const std::string& root = roots_.emplace(row.integer(0), row.text(1)).first->second;
-      if (std::find(scan_.gone_roots.begin(), scan_.gone_roots.end(), root) != scan_.gone_roots.end())
-        gone_.insert(row.integer(0));
-    }
+  /// Where the catalog has the adapter.
+  std::string directory_of(const KnownRow& known) {
+    sqlite::Query row = database_.query("SELECT directory FROM versions WHERE adapter = ? AND number = ?");
+    Result<bool> found = row.bind(std::int64_t{known.id.value}).bind(std::int64_t{known.version}).next();
+    if (!found) writer_.fail_with(std::move(found.error()));
+    return found && *found ? std::string(row.text(0)) : std::string();
   }
 
   std::int64_t shape_id(std::uint32_t index) {
@@ -258,17 +253,15 @@ class Application {
       return;
     }
     KnownRow& known = found->second;
-    const bool is_ours = known.source == source_ || gone_.contains(known.source);  // or has moved here
+    bool is_ours = known.source == source_;
     if (!is_ours && known.state == AdapterState::kAvailable) {
-      outcome_.rejected.push_back(
-          {adapter.name,
-           adapter.facts.directory,
-           Errc::kInvalid,
-           fmt::format("{}: {}, of the same catalog, has an adapter of this name: rename one, or give each "
-                       "directory a catalog of its own",
-                       adapter.facts.directory, roots_[known.source]),
-           {}});  // no stamp: free as soon as the other is gone
-      return;
+      const std::string old = directory_of(known);
+      is_ours = old == adapter.facts.directory || (is_gone_ && is_gone_(old));
+      if (is_ours)
+        left_.insert(known.source);
+      else
+        clash(adapter, old);
+      if (!is_ours) return;
     }
     known.is_mentioned = true;
     const CatalogChange same{known.id, adapter.name, known.version};
@@ -280,6 +273,17 @@ class Application {
     CatalogChange change = writer_.add_version(known, adapter, shape_id(adapter.shape), source_);
     auto& list = known.state == AdapterState::kAvailable ? outcome_.changed : outcome_.returned;
     list.push_back(std::move(change));
+  }
+
+  void clash(const ScannedAdapter& adapter, const std::string& other) {
+    outcome_.rejected.push_back(
+        {adapter.name,
+         adapter.facts.directory,
+         Errc::kInvalid,
+         fmt::format("{}: {}, of the same catalog, is an adapter of this name: rename "
+                     "one, or give each directory a catalog of its own",
+                     adapter.facts.directory, other),
+         {}});  // no stamp: free as soon as the other is gone
   }
 
   void take_unchanged(const std::string& name) {
@@ -364,10 +368,10 @@ class Application {
 
   sqlite::Database& database_;
   const ScanResult& scan_;
+  const Catalog::IsGone& is_gone_;
   Writer writer_;
   std::int64_t source_ = 0;
-  std::map<std::int64_t, std::string> roots_;  // by source
-  std::set<std::int64_t> gone_;                // sources whose root is no more
+  std::set<std::int64_t> left_;  // sources that adapters have moved away from
   std::unordered_map<std::string, KnownRow> known_;
   std::vector<std::int64_t> shape_ids_;  // [scan_.shapes]; 0: not looked up yet
   ApplyOutcome outcome_;
@@ -388,7 +392,7 @@ bool is_digest(std::string_view text) {
 
 }  // namespace
 
-Result<ApplyOutcome> Catalog::apply(const ScanResult& scan) {
+Result<ApplyOutcome> Catalog::apply(const ScanResult& scan, const IsGone& is_gone) {
   if (kind() != CatalogKind::kStorage) {
     return fail(Errc::kInvalid,
                 fmt::format("{}: scans fill catalogs of kind storage, this one's kind is {}: add "
@@ -398,7 +402,7 @@ Result<ApplyOutcome> Catalog::apply(const ScanResult& scan) {
   const std::lock_guard lock(state_->mutex);
   Result<sqlite::Transaction> transaction = state_->begin_change();
   if (!transaction) return fail(std::move(transaction.error()));
-  Result<ApplyOutcome> outcome = Application(state_->database, scan).run();
+  Result<ApplyOutcome> outcome = Application(state_->database, scan, is_gone).run();
   if (!outcome) return outcome;
   if (Result<Unit> committed = transaction->commit(); !committed) return fail(std::move(committed.error()));
   return outcome;

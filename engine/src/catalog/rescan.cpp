@@ -1,16 +1,15 @@
 #include <utility>
 
-#include "catalog/catalog_state.hpp"
 #include "loracle/engine/catalog.hpp"
 
 namespace loracle {
 namespace {
 
-/// A root that may not be looked at (kInvalid) serves nobody either. One that cannot be at the moment may
-/// come back.
-bool is_gone(Files& files, const std::string& root) {
-  const Result<FileStat> stat = files.stat(root);
-  return !stat && (stat.error().code == Errc::kNotFound || stat.error().code == Errc::kInvalid);
+/// What may not be read (kInvalid, of restricted files) may be there all the same: another server's.
+bool is_gone(Files& files, const std::string& directory) {
+  Result<FileStat> stat = files.stat(directory);
+  if (!stat && stat.error().code == Errc::kInvalid) stat = posix_files().stat(directory);
+  return !stat && stat.error().code == Errc::kNotFound;
 }
 
 Result<ScanResult> look(Catalog& catalog, Files& files, const ScanOptions& options, bool everything) {
@@ -23,14 +22,9 @@ Result<ScanResult> look(Catalog& catalog, Files& files, const ScanOptions& optio
 }  // namespace
 
 Result<ApplyOutcome> rescan(Catalog& catalog, Files& files, const ScanOptions& options, bool everything) {
-  Result<ScanResult> found = look(catalog, files, options, everything);
-  if (!found) return fail(std::move(found.error()));
-  const Result<std::vector<CatalogSource>> sources = catalog.sources();
-  if (!sources) return fail(sources.error());
-  for (const CatalogSource& source : *sources)
-    if (source.root != catalog::root_of(options.root) && is_gone(files, source.root))
-      found->gone_roots.push_back(source.root);
-  return catalog.apply(*found);
+  const Result<ScanResult> found = look(catalog, files, options, everything);
+  if (!found) return fail(found.error());
+  return catalog.apply(*found, [&files](const std::string& directory) { return is_gone(files, directory); });
 }
 
 }  // namespace loracle

@@ -23,6 +23,7 @@
 
 #include <compare>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -194,8 +195,12 @@ class Catalog {
 
   // Adapters.
 
-  /// Makes the catalog agree with a scan, in one transaction. kInvalid for kind memory.
-  [[nodiscard]] Result<ApplyOutcome> apply(const ScanResult& scan);
+  /// Whether a directory that the catalog knows is no more.
+  using IsGone = std::function<bool(const std::string& directory)>;
+  /// Makes the catalog agree with a scan, in one transaction. A name that another source has is a clash,
+  /// unless that adapter lay in this very directory, or in one that is gone: then it is the same one, and
+  /// has moved. kInvalid for kind memory.
+  [[nodiscard]] Result<ApplyOutcome> apply(const ScanResult& scan, const IsGone& is_gone = {});
   /// Registers one adapter from `source`, removed or not, whatever other source had the name.
   [[nodiscard]] Result<CatalogChange> add(const ScannedAdapter& adapter, const AdapterShape& shape,
                                           std::string_view source, std::int64_t now_unix_s);
@@ -250,8 +255,8 @@ struct Verification {
 /// Reads both files in full. Does not touch the catalog: for kRecorded, hand `digest` to set_digest.
 [[nodiscard]] Verification verify_files(Files& files, const CatalogRecord& record);
 
-/// Looks at a root, at all of it or only at what may have changed, and makes the catalog agree. Adapters of
-/// another root that is no more are the same ones, if they are found here: a directory that was moved or
+/// Looks at a root, at all of it or only at what may have changed, and makes the catalog agree. Adapters
+/// whose old directory is no more are the same ones, if they are found here: a directory that was moved or
 /// mounted elsewhere keeps its ids. Errors: those of `refresh` and of Catalog::apply.
 [[nodiscard]] Result<ApplyOutcome> rescan(Catalog& catalog, Files& files, const ScanOptions& options,
                                           bool everything = false);

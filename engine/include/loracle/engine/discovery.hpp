@@ -105,8 +105,6 @@ struct ScanResult {
   std::vector<Rejection> rejected;
   std::vector<AdapterShape> shapes;  // in the order found first names them
   std::uint64_t passed_over = 0;     // directories with neither config nor weights
-  /// Other roots of the catalog that are no more: what they had and is found here, has moved. See rescan().
-  std::vector<std::string> gone_roots = {};
 };
 
 /// What an earlier scan of a root left behind; sorted by name.
