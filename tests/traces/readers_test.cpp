@@ -172,7 +172,7 @@ TEST_F(ReadText, NamesFileLineAndByteOfEveryJsonlMistake) {
   EXPECT_EQ(refusal("t.jsonl", ok + "{\"output_tokens\":4294967296}\n"),
             "t.jsonl:2: output_tokens is '4294967296' (byte 33): give a whole number, 0 to 4294967295");
   EXPECT_EQ(refusal("t.jsonl", ok + "{\"duration_s\":1e999}\n"),
-            "t.jsonl:2: duration_s is '1e999' (byte 30): give a number from 0");
+            "t.jsonl:2: duration_s is '1e999' (byte 30): give a number of seconds from 0");
   EXPECT_EQ(refusal("t.jsonl", ok + "{\"type\":\"lora\"}\n"),
             "t.jsonl:2: type is 'lora' (byte 24): give request, adapter or trace, or leave it out");
   EXPECT_EQ(refusal("t.jsonl", ok + "{\"type\":\"adapter\"}\n"),

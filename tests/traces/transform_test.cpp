@@ -197,5 +197,23 @@ TEST(WhatIfTraces, MoreAdaptersComeHalfTheTraceLater) {
   }
 }
 
+TEST(WhatIfTraces, SomeAdaptersHaveDoublesAndOnlyWholeRequestsOfThoseComeAgain) {
+  GenerateOptions options;
+  options.adapters = 200;
+  options.requests = 3000;
+  const Trace trace = *generate(options);
+  const Trace grown = with_more_adapters(trace, 0.5, 9);
+  const auto sound = check_trace(grown);
+  EXPECT_TRUE(sound) << sound.error().message;
+  EXPECT_GT(grown.requests, trace.requests * 11 / 10);
+  EXPECT_LT(grown.requests, trace.requests * 19 / 10);
+  std::uint64_t doubles = 0;
+  for (std::uint32_t row = 0; row < grown.rows(); ++row)
+    doubles += grown.adapters.name[row].ends_with("#1") ? 1 : 0;
+  EXPECT_GT(doubles, trace.rows() / 3);
+  EXPECT_LT(doubles, trace.rows() * 2 / 3);
+  EXPECT_EQ(grown.rows() - doubles, with_more_adapters(trace, 0, 9).rows()) << "those that are used";
+}
+
 }  // namespace
 }  // namespace loracle

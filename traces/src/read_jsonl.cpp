@@ -16,9 +16,9 @@ namespace loracle {
 namespace {
 
 const std::vector<std::string>& known_keys() {
-  static const std::vector<std::string> keys = {"type",         "adapter",       "arrival_s",
-                                                "input_tokens", "output_tokens", "tenant",
-                                                "duration_s",   "bytes",         "rank"};
+  static const std::vector<std::string> keys = {"type",          "adapter", "arrival_s",  "input_tokens",
+                                                "output_tokens", "tenant",  "duration_s", "duration_ms",
+                                                "bytes",         "rank"};
   return keys;
 }
 
@@ -54,10 +54,10 @@ class JsonlLine {
     if (key == "input_tokens") return read_tokens(json, key, draft_.input_tokens);
     if (key == "output_tokens") return read_tokens(json, key, draft_.output_tokens);
     if (key == "tenant") return read_name(json, key, draft_.tenant);
-    if (key == "duration_s") {
+    if (key == "duration_s" || key == "duration_ms") {
       std::optional<double> seconds;
       if (LineCheck check = read_seconds(json, key, seconds)) return check;
-      if (seconds) draft_.duration_s = static_cast<float>(*seconds);
+      if (seconds) draft_.duration_s = static_cast<float>(key == "duration_ms" ? *seconds / 1e3 : *seconds);
       return std::nullopt;
     }
     if (key == "type") return take_type(json);

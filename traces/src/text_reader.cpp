@@ -121,7 +121,9 @@ LineCheck check_tokens(std::string_view text, std::string_view field, std::size_
 LineCheck check_seconds(std::string_view text, std::string_view field, std::size_t at, double& out) {
   const std::optional<double> value = parse_number(text);
   if (!value || *value < 0)
-    return LineFault{at, fmt::format("{} is '{}'", field, excerpt(text)), "give a number from 0"};
+    return LineFault{
+        at, fmt::format("{} is '{}'", field, excerpt(text)),
+        field.ends_with("_ms") ? "give a number of milliseconds from 0" : "give a number of seconds from 0"};
   out = *value;
   return std::nullopt;
 }

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "loracle/core/check.hpp"
 #include "loracle/core/rng.hpp"
 #include "loracle/traces/transform.hpp"
 
@@ -106,6 +107,7 @@ Trace rebuilt(const Trace& trace, const std::vector<Arrival>& arrivals, std::uin
 }  // namespace
 
 Trace with_traffic(const Trace& trace, double factor) {
+  LORACLE_CHECK(factor > 0);
   std::vector<double> arrival_s;
   arrival_s.reserve(trace.arrival_s.size());
   for (const double at : trace.arrival_s.view()) arrival_s.push_back(at / factor);
@@ -115,11 +117,13 @@ Trace with_traffic(const Trace& trace, double factor) {
 }
 
 Trace with_split_adapters(const Trace& trace, std::uint32_t parts, std::uint64_t seed) {
+  LORACLE_CHECK(parts > 0);
   Rng rng(seed);
   return rebuilt(trace, arrivals_of(trace), parts, [&](const Arrival&) { return rng.below(parts); });
 }
 
 Trace with_more_adapters(const Trace& trace, double share, std::uint64_t seed) {
+  LORACLE_CHECK(trace.requests == 0 || !trace.arrival_s.empty());
   Rng rng(seed);
   std::vector<bool> is_doubled;
   for (std::uint32_t row = 0; row < trace.rows(); ++row) is_doubled.push_back(rng.uniform() < share);
