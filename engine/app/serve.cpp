@@ -129,8 +129,8 @@ void add_serve_command(CLI::App& app, int& exit_code) {
   flags->settings.add_to(*command);
   command->footer(
       "Flags win over the environment, and that over the file (`loracle config show --example` writes one).\n"
-      "SIGTERM takes no new work and ends when the last lease has; a second one ends at once; SIGHUP reads "
-      "file and API keys again.\n"
+      "SIGTERM takes no new work and ends when the last lease has, or after http.drain_timeout_ms; a second\n"
+      "one ends at once. SIGHUP reads file and API keys again.\n"
       "Examples:\n"
       "  loracle serve --lora-dir-prefix adapters --max-loras 8 --max-cpu-loras 64 --capture-path "
       "trace.jsonl\n"

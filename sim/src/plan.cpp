@@ -248,7 +248,8 @@ const GridCell* candidate_at(const Plan& plan, std::size_t g) noexcept {
     const GridCell& cell = plan.grid.at(c, g);
     if (!cell.feasible || cell.max_cpu_loras < cell.max_loras || cell.max_cpu_loras > plan.host_limit)
       continue;
-    if (meets_target(plan, cell)) return &cell;
+    // Who is refused depends on the slots alone, and they are the same here.
+    if (excess_disk_loads(plan, cell) <= plan.target_disk_loads) return &cell;
     if (candidate == nullptr || cell.disk_loads < candidate->disk_loads) candidate = &cell;
   }
   return candidate;
@@ -347,7 +348,7 @@ std::string slots_reason(const Plan& plan) {
           slots, may_wait);
     case SlotsBound::kMean:
       return fmt::format(
-          "with fewer than {} slots there are fewer than the {:.3g} adapters in use on average, "
+          "with fewer than {} slots there are no more than the {:.3g} adapters in use on average, "
           "and requests pile up",
           slots, plan.active.mean);
     case SlotsBound::kSimulation:
@@ -394,10 +395,11 @@ std::string reason_of(const Plan& plan) {
   const std::string kept = counted(plan.chosen.max_cpu_loras, "adapter");
   switch (plan.verdict) {
     case PlanVerdict::kInfeasible:
-      if (meets_target(plan, plan.chosen)) return infeasible_reason(plan);
+      if (excess_disk_loads(plan, plan.chosen) <= plan.target_disk_loads) return infeasible_reason(plan);
       return fmt::format(
-          "{} Nor are disk loads beyond first uses within {} of uses: {} in host memory leave {}.",
-          infeasible_reason(plan), target, kept, excess);
+          "{} And if requests held nothing, disk loads beyond first uses would still be {} of uses (target "
+          "{}), with {} in host memory.",
+          infeasible_reason(plan), excess, target, kept);
     case PlanVerdict::kMissesTarget:
       return fmt::format(
           "No size within the limits keeps disk loads beyond first uses within {} of uses; {} in host memory "

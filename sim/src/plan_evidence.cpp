@@ -129,7 +129,8 @@ void fill_rows(Plan& plan) {
 void fill_cautions(Plan& plan) {
   constexpr double kFewest = 10;      // that a share must stand on
   constexpr double kLongestS = 600;   // half of all requests
-  constexpr double kLongestPart = 4;  // of the trace
+  constexpr double kLongS = 60;       // the same, in a trace
+  constexpr double kLongestPart = 4;  // of which this part is as short
   const auto stands_on_few = [](double share, std::uint64_t of) {
     return share > 0 && share * static_cast<double>(of) < kFewest;
   };
@@ -144,10 +145,10 @@ void fill_cautions(Plan& plan) {
                           : counted(plan.uses, "use")));
   }
   if (plan.duration_median_s > kLongestS ||
-      (plan.span_s > 0 && plan.duration_median_s > plan.span_s / kLongestPart)) {
+      (plan.span_s > 0 && plan.duration_median_s > std::max(kLongS, plan.span_s / kLongestPart))) {
     plan.cautions.push_back(fmt::format(
-        "Half of the requests hold their slots for {} or longer. If the trace counts milliseconds, say so: "
-        "in a CSV, --columns duration_ms=COLUMN.",
+        "Half of the requests hold their slots for {} or longer. If the trace counts milliseconds, call them "
+        "duration_ms, not duration_s: in JSONL, or in the column map of a CSV.",
         seconds_text(plan.duration_median_s)));
   }
 }

@@ -54,11 +54,12 @@ std::string memory_text(const Plan& plan) {
 std::string note_text(const AdvisoryRow& row) {
   // The gravest remark alone: what does not serve need not also miss a target.
   const std::string_view remark = row.cell.refused > 0 ? "REFUSES SOME"
-                                  : row.below_floor    ? "INFEASIBLE"
-                                  : row.over_limit     ? "over memory"
-                                  : row.too_many_wait  ? "too many wait"
-                                  : !row.meets_target  ? "off target"
-                                                       : "";
+                                  : row.below_floor
+                                      ? row.waited < 0 || row.too_many_wait ? "INFEASIBLE" : "below floor"
+                                  : row.over_limit    ? "over memory"
+                                  : row.too_many_wait ? "too many wait"
+                                  : !row.meets_target ? "off target"
+                                                      : "";
   if (!row.chosen) return std::string(remark);
   return remark.empty() ? "chosen" : fmt::format("chosen, {}", remark);
 }
@@ -114,7 +115,7 @@ std::string verdict_text(const Plan& plan) {
 }
 
 std::string replay_note(const Plan& plan) {
-  return is_simulated(plan) ? "Replayed, requests holding nothing: " : "";
+  return is_simulated(plan) ? "Not simulated, requests holding nothing: " : "";
 }
 
 std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view what) {
@@ -143,17 +144,17 @@ std::string effect_text(const Plan& plan) {
                         share_text(row->waited), seconds_text(row->delay_p99_s));
   const double load_s = static_cast<double>(cell.host_to_device_loads) * plan.slot_load_s +
                         static_cast<double>(cell.disk_loads) * plan.disk_load_s;
-  return waits + fmt::format(
-                     "{} of {} uses hit a slot; {} load one from host memory, {} from disk ({} first uses, "
-                     "{} beyond). "
-                     "Loads "
-                     "cost the mean request {}, at {} into a slot and {} more from disk.",
-                     share_text(cell.gpu_hits, plan.uses), count_text(plan.uses),
-                     share_text(cell.host_to_device_loads - cell.disk_loads, plan.uses),
-                     share_text(cell.disk_loads, plan.uses), share_text(plan.adapters, plan.uses),
-                     share_text(excess_disk_loads(plan, cell)),
-                     seconds_text(load_s / static_cast<double>(plan.requests_with_adapter)),
-                     seconds_text(plan.slot_load_s), seconds_text(plan.disk_load_s));
+  return waits +
+         fmt::format(
+             "{} of {} uses hit a slot; {} load one from host memory, {} from disk ({} first uses, "
+             "{} beyond){}. Loads cost the mean request {}, at {} into a slot and {} more from disk.",
+             share_text(cell.gpu_hits, plan.uses), count_text(plan.uses),
+             share_text(cell.host_to_device_loads - cell.disk_loads, plan.uses),
+             share_text(cell.disk_loads, plan.uses), share_text(plan.adapters, plan.uses),
+             share_text(excess_disk_loads(plan, cell)),
+             cell.refused > 0 ? fmt::format("; {} are refused", share_text(cell.refused, plan.uses)) : "",
+             seconds_text(load_s / static_cast<double>(plan.requests_with_adapter)),
+             seconds_text(plan.slot_load_s), seconds_text(plan.disk_load_s));
 }
 
 std::string headroom_text(const Plan& plan) {
@@ -167,7 +168,7 @@ std::string headroom_text(const Plan& plan) {
   else if (plan.traffic_limit >= 16)
     text = "at 16 times this traffic and more";
   else
-    text = fmt::format("{}; beyond, more than {} of requests find too many adapters in use",
+    text = fmt::format("{}, as to slots; beyond, more than {} of requests find too many adapters in use",
                        plan.traffic_limit == 1
                            ? "at this traffic and hardly more"
                            : fmt::format("up to about {:.3g} times this traffic", plan.traffic_limit),

@@ -26,8 +26,8 @@ namespace loracle::detail {
 [[nodiscard]] std::string closed_text(const PolicyGap& gap, std::uint64_t misses);
 [[nodiscard]] std::string vllm_text(const Plan& plan);
 [[nodiscard]] std::string trace_text(const Plan& plan);
-/// "chosen" and the gravest of "REFUSES SOME", "INFEASIBLE", "over memory", "too many wait" and "off target",
-/// both or neither.
+/// "chosen" and the gravest of "REFUSES SOME", "INFEASIBLE", "below floor", "over memory", "too many wait"
+/// and "off target", both or neither.
 [[nodiscard]] std::string note_text(const AdvisoryRow& row);
 /// How the changes are to be understood.
 [[nodiscard]] std::string what_if_note();

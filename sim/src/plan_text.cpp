@@ -157,12 +157,13 @@ std::string plan_text(const Plan& plan) {
                      simulated ? " (not simulated: requests hold nothing)" : "");
   out += advisory(plan, plan.by_host, false);
   if (!plan.what_ifs.empty()) {
-    out += fmt::format("\nWhat if, with max_loras = {} and max_cpu_loras = {} (simulated)\n{}",
-                       plan.chosen.max_loras, plan.chosen.max_cpu_loras, what_ifs(plan));
+    out += fmt::format("\nWhat if, with max_loras = {} and max_cpu_loras = {} (simulated{})\n{}",
+                       plan.chosen.max_loras, plan.chosen.max_cpu_loras, simulated ? "" : ", as lru/lru",
+                       what_ifs(plan));
     paragraph(out, "", detail::what_if_note());
   }
   out += fmt::format("\nPolicies, each ruling one tier of that size alone{}\n",
-                     simulated ? " (not simulated: requests hold nothing)" : "");
+                     simulated ? " (not simulated: use by use, holding nothing)" : "");
   out += policies(plan);
   out += '\n';
   for (std::size_t i = 0; i < plan.assumptions.size(); ++i)

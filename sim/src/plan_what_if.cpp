@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "loracle/sim/event_sim.hpp"
+#include "loracle/sim/what_if.hpp"
 #include "loracle/traces/transform.hpp"
 #include "plan_waits.hpp"
 
@@ -38,7 +39,7 @@ void double_ranks(const Plan& plan, Question& question) {
     tiers.max_loras = static_cast<std::uint32_t>(std::min<std::uint64_t>(tiers.max_loras, slots));
   }
   tiers.max_loras = std::min(tiers.max_loras, tiers.max_cpu_loras);
-  question.fits = tiers.max_loras > 0;
+  question.fits = tiers.max_loras > 0 && 2 * plan.max_lora_rank <= vllm_lora_ranks().back();
 }
 
 WhatIf answer_of(const Plan& plan, const Question& question, const EventOutcome& outcome) {
@@ -47,7 +48,7 @@ WhatIf answer_of(const Plan& plan, const Question& question, const EventOutcome&
   answer.max_loras = question.options.tiers.max_loras;
   answer.max_cpu_loras = question.options.tiers.max_cpu_loras;
   const HierarchyCounts& counts = outcome.counts;
-  const auto uses = static_cast<double>(counts.gpu_hits + counts.host_to_device_loads);
+  const auto uses = static_cast<double>(counts.gpu_hits + counts.host_to_device_loads + counts.refused_uses);
   if (!(uses > 0) || outcome.requests == 0) return answer;
   const auto first_uses = static_cast<double>(question.first_uses);
   answer.fits = true;
@@ -69,12 +70,14 @@ Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& st
   EventOptions today = wait_options(plan);
   today.tiers.max_loras = plan.chosen.max_loras;
   today.tiers.max_cpu_loras = plan.chosen.max_cpu_loras;
-  std::vector<Question> questions = {{"nothing changes", &trace, today, plan.adapters},
-                                     {"twice the traffic", &faster, today, plan.adapters},
-                                     {"twice the adapters", &split, today, split.rows()},
-                                     {"half as many adapters more", &grown, today, grown.rows()},
-                                     {"adapters of twice the rank", &trace, today, plan.adapters},
-                                     {"a disk four times as slow", &trace, today, plan.adapters}};
+  std::vector<Question> questions;
+  for (const std::string_view change : kWhatIfChanges)
+    questions.push_back({std::string(change), &trace, today, plan.adapters});
+  questions[1].trace = &faster;
+  for (const auto& [at, changed] : {std::pair(std::size_t{2}, &split), {3, &grown}}) {
+    questions[at].trace = changed;
+    questions[at].first_uses = changed->rows();
+  }
   double_ranks(plan, questions[4]);
   questions[5].options.disk.latency_s *= 4;
 

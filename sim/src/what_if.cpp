@@ -6,8 +6,6 @@
 #include <numeric>
 #include <utility>
 
-#include "loracle/core/check.hpp"
-
 namespace loracle {
 namespace {
 
@@ -67,8 +65,12 @@ double lru_miss_ratio(std::span<const double> rates, double entries, double gap_
 double delayed_hit_mean(std::span<const double> rates, double entries, double load, double gap_scv) {
   const double time = characteristic_time(rates, entries, gap_scv);
   const Gaps gaps(gap_scv);
+  // A miss begins a load; who comes while it lasts waits for half of it on average, and is no miss.
   double delay = 0;
-  for (const double rate : rates) delay += rate * gaps.longer(rate * time) * (load + rate * load * load / 2);
+  for (const double rate : rates) {
+    const double misses = gaps.longer(rate * time);
+    delay += rate * misses * (load + rate * load * load / 2) / (1 + misses * rate * load);
+  }
   return delay / sum_of(rates);
 }
 
@@ -177,37 +179,67 @@ double BusySlots::waits(std::uint32_t slots) const noexcept {
   return slots < waits_at_.size() ? std::clamp(waits_at_[slots], 0.0, 1.0) : 0;
 }
 
-double gap_variation(std::span<const double> times, std::span<const std::uint32_t> adapters,
-                     std::size_t adapter_count) {
-  LORACLE_CHECK(times.size() == adapters.size());
-  struct Sums {
-    double last = 0;
-    double gaps = 0;
-    double squares = 0;
-    std::uint64_t uses = 0;
+TrafficAnswer answer(const TrafficModel& model) {
+  const BusySlots busy(model.rates, model.held_s);
+  TrafficAnswer found;
+  found.in_use_mean = busy.mean();
+  found.in_use_p99 = busy.quantile(0.99);
+  found.waits = busy.waits(model.slots);
+  found.piles_up = model.slots < model.rates.size() && busy.mean() >= model.slots;
+  found.gpu_hits = 1 - lru_miss_ratio(model.rates, model.slots, model.gap_scv);
+  found.disk_loads = lru_miss_ratio(model.rates, model.host, model.gap_scv);
+  found.load_delay_s = delayed_hit_mean(model.rates, model.slots, model.slot_load_s, model.gap_scv) +
+                       delayed_hit_mean(model.rates, model.host, model.disk_load_s, model.gap_scv);
+  return found;
+}
+
+bool enough_slots(const TrafficModel& model, double may_wait) {
+  if (model.slots >= model.rates.size()) return true;
+  const BusySlots busy(model.rates, model.held_s);
+  return busy.mean() < model.slots && busy.waits(model.slots) <= may_wait;
+}
+
+std::uint32_t slots_needed(TrafficModel model, double may_wait) {
+  // Above the mean, waits fall with every slot.
+  std::uint32_t low = 0;  // not enough
+  auto high = static_cast<std::uint32_t>(model.rates.size());
+  while (high - low > 1) {
+    model.slots = low + (high - low) / 2;
+    (enough_slots(model, may_wait) ? high : low) = model.slots;
+  }
+  return high;
+}
+
+double traffic_limit(const TrafficModel& model, double may_wait) {
+  constexpr double kMost = 64;
+  constexpr double kPrecision = 1.001;
+  const auto is_enough_at = [&](double factor) {
+    TrafficModel scaled = model;
+    for (double& rate : scaled.rates) rate *= factor;
+    return enough_slots(scaled, may_wait);
   };
-  std::vector<Sums> all(adapter_count);
-  for (std::size_t i = 0; i < times.size(); ++i) {
-    Sums& sums = all[adapters[i]];
-    if (sums.uses++ > 0) {
-      const double gap = times[i] - sums.last;
-      sums.gaps += gap;
-      sums.squares += gap * gap;
-    }
-    sums.last = times[i];
+  double low = 1 / kMost;
+  double high = kMost;
+  if (!is_enough_at(low)) return 0;
+  if (is_enough_at(high)) return std::numeric_limits<double>::infinity();
+  while (high / low > kPrecision) {
+    const double middle = std::sqrt(low * high);
+    (is_enough_at(middle) ? low : high) = middle;
   }
-  double weighed = 0;
-  double weight = 0;
-  for (const Sums& sums : all) {
-    if (sums.uses < 3 || !(sums.gaps > 0)) continue;
-    const auto count = static_cast<double>(sums.uses - 1);
-    const double mean = sums.gaps / count;
-    // Divided by one less: few gaps vary less around their own mean than around the true one.
-    const double variance = (sums.squares - sums.gaps * mean) / (count - 1);
-    weighed += count * variance / (mean * mean);
-    weight += count;
-  }
-  return weight > 0 ? weighed / weight : 1;
+  return low;
+}
+
+std::vector<TrafficModel> what_if_changes(const TrafficModel& today) {
+  std::vector<TrafficModel> all(kWhatIfChanges.size(), today);
+  for (double& rate : all[1].rates) rate *= 2;
+  for (double& rate : all[2].rates) rate /= 2;
+  const std::vector<double> halves = all[2].rates;
+  all[2].rates.insert(all[2].rates.end(), halves.begin(), halves.end());
+  for (std::size_t i = 1; i < today.rates.size(); i += 2) all[3].rates.push_back(today.rates[i]);
+  all[4].slot_load_s *= 2;
+  all[4].disk_load_s *= 2;
+  all[5].disk_load_s *= 4;
+  return all;
 }
 
 }  // namespace loracle

@@ -195,7 +195,6 @@ TEST_F(Cli, TiersPrintTheDocumentedJsonAndLog) {
   EXPECT_NE(text.find("load,c,origin,host,"), std::string::npos) << text;
 }
 
-// If this failed, a mistake of the user's would be met with silence, a crash or a misleading exit code.
 // Whoever has no trace yet would get no answer, or one that the trap of a good hit ratio has spoilt.
 TEST_F(Cli, WhatIfAnswersWithoutATrace) {
   const std::string traffic = "what-if --adapters 200 --rate 4 --held 6s ";
@@ -215,6 +214,7 @@ TEST_F(Cli, WhatIfAnswersWithoutATrace) {
   expect_error(traffic + "--slot-load-time 8", 2, "'8' is no time of a load");
 }
 
+// If this failed, a mistake of the user's would be met with silence, a crash or a misleading exit code.
 TEST_F(Cli, MistakesOnTheCommandLineAreNamedAndExitWithTwo) {
   const std::string trace = small_trace();
   expect_error("", 2, "subcommand");

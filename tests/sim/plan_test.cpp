@@ -149,7 +149,7 @@ TEST(Plan, NamesBothOfTwoBrokenTargets) {
   ASSERT_TRUE(plan.has_value()) << plan.error().message;
   EXPECT_EQ(plan->verdict, PlanVerdict::kInfeasible);
   EXPECT_NE(plan->reason.find("wait"), std::string::npos) << plan->reason;
-  EXPECT_NE(plan->reason.find("Nor are disk loads"), std::string::npos) << plan->reason;
+  EXPECT_NE(plan->reason.find("And if requests held nothing"), std::string::npos) << plan->reason;
   const std::string text = plan_text(*plan);
   EXPECT_NE(text.find("EFFECT    83.3 % of requests wait"), std::string::npos) << text;
 }
@@ -165,17 +165,15 @@ TEST(Plan, AnswersWhatIf) {
   ASSERT_EQ(plan->what_ifs.size(), 6U);
   const WhatIf& today = plan->what_ifs[0];
   EXPECT_EQ(today.waited, plan->waited);
-  for (const AdvisoryRow& row : plan->by_slots)
-    if (row.chosen) {
-      EXPECT_EQ(today.delay_p99_s, row.delay_p99_s);
-      EXPECT_EQ(today.gpu_hits,
-                static_cast<double>(row.served.gpu_hits) /
-                    static_cast<double>(row.served.gpu_hits + row.served.host_to_device_loads));
-    }
-  EXPECT_GE(plan->what_ifs[1].waited, today.waited) << "more traffic";
+  const auto row = std::find_if(plan->by_slots.begin(), plan->by_slots.end(),
+                                [](const AdvisoryRow& one) { return one.chosen; });
+  ASSERT_NE(row, plan->by_slots.end());
+  EXPECT_EQ(today.delay_p99_s, row->delay_p99_s);
+  EXPECT_EQ(today.gpu_hits, static_cast<double>(row->served.gpu_hits) / static_cast<double>(plan->uses));
+  EXPECT_GT(plan->what_ifs[1].waited, today.waited) << "more traffic";
   EXPECT_LT(plan->what_ifs[2].gpu_hits, today.gpu_hits) << "more adapters";
   EXPECT_GT(plan->what_ifs[2].disk_loads, today.disk_loads);
-  EXPECT_GE(plan->what_ifs[3].waited, today.waited);
+  EXPECT_GT(plan->what_ifs[3].waited, today.waited);
   EXPECT_EQ(plan->what_ifs[4].max_loras, std::min(plan->chosen.max_loras, 10U))
       << "twice the rank, half the slots";
   EXPECT_EQ(plan->what_ifs[4].max_cpu_loras, 15U);
@@ -354,8 +352,11 @@ TEST(Plan, WritesOneSecondAsOneSecond) {
   options.slot_load_s = 0.9996;
   const auto plan = planned(skewed_trace(3, 20, 400, 2), options);
   ASSERT_TRUE(plan.has_value());
-  EXPECT_EQ(plan_text(*plan).find("e+03"), std::string::npos);
-  EXPECT_NE(plan_text(*plan).find("1 s into a"), std::string::npos) << plan_text(*plan);
+  std::string text = plan_text(*plan);
+  EXPECT_EQ(text.find("e+03"), std::string::npos);
+  for (std::size_t at = 0; (at = text.find("\n          ", at)) != std::string::npos;)
+    text.replace(at, 11, " ");
+  EXPECT_NE(text.find("at 1 s into a slot"), std::string::npos) << text;
 }
 
 TEST(Plan, WaitsForSeatsAreNoWaitsForSlots) {

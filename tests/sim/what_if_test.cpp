@@ -100,9 +100,7 @@ TEST(WhatIf, BurstsAreRenewals) {
           << scv << " " << entries;
       EXPECT_GT(lru_miss_ratio(rates, static_cast<double>(entries)), simulated + 0.03) << "the plain form";
     }
-    EXPECT_NEAR(gap_variation(uses.times, uses.adapters, 200) / scv, 1, 0.1);
   }
-  EXPECT_EQ(gap_variation({}, {}, 0), 1);
 }
 
 TEST(WhatIf, EndsOfTheScale) {
@@ -122,7 +120,8 @@ TEST(WhatIf, EndsOfTheScale) {
   const std::vector<double> same(100, 0.5);
   EXPECT_NEAR(lru_miss_ratio(same, 99.999), 1e-5, 1e-7);
   EXPECT_NEAR(lru_miss_ratio(same, 25), 0.75, 1e-9) << "equal rates: what is not there";
-  EXPECT_NEAR(delayed_hit_mean(same, 25, 0.2), 0.75 * (0.2 + 0.5 * 0.02), 1e-9);
+  EXPECT_NEAR(delayed_hit_mean(same, 25, 0.2), 0.75 * (0.2 + 0.5 * 0.02) / (1 + 0.75 * 0.1), 1e-9);
+  EXPECT_LE(delayed_hit_mean(std::vector<double>(1000, 100), 500, 0.1), 0.1) << "who joins a load waits less";
 }
 
 TEST(WhatIf, SlotsInUseAreCountedExactly) {
@@ -207,6 +206,67 @@ TEST(WhatIf, ManyAdaptersAreCountedByTheirMoments) {
     EXPECT_NEAR(by_moments.waits(static_cast<std::uint32_t>(k)), idle * at_least, 0.005) << k;
   }
   EXPECT_NEAR(by_moments.quantile(0.99), mean + 2.33 * std::sqrt(variance) + 1, 2);
+}
+
+TrafficModel traffic(std::size_t adapters, double total, std::uint32_t slots) {
+  TrafficModel model;
+  model.rates = zipf_rates(adapters, 0.9, total);
+  model.held_s = 6;
+  model.slots = slots;
+  model.host = slots;
+  model.slot_load_s = 0.008;
+  model.disk_load_s = 0.1;
+  return model;
+}
+
+TEST(WhatIf, FullLoadAsksForAsManySlotsAsAdapters) {
+  // If this failed: where every adapter is always in use, no arrival finds its own idle, so none would seem
+  // to wait, and one slot would do.
+  for (const auto& [adapters, total] : {std::pair(5U, 1000.0), {20U, 100.0}, {200U, 400.0}}) {
+    const std::uint32_t needed = slots_needed(traffic(adapters, total, 1), 0.01);
+    EXPECT_GT(needed, adapters * 9 / 10) << adapters;
+    EXPECT_LE(needed, adapters);
+  }
+  EXPECT_EQ(slots_needed(traffic(1, 1000, 1), 0.01), 1U);
+  EXPECT_FALSE(answer(traffic(1, 1000, 1)).piles_up) << "it has a slot";
+  EXPECT_TRUE(answer(traffic(200, 4, 4)).piles_up) << "the trap";
+}
+
+TEST(WhatIf, SlotsNeededAreTheFewestAndTheTrafficLimitIsTheLast) {
+  // If this failed, bisection would have looked on the wrong side of a place that is no step.
+  for (const double total : {0.1, 1.0, 4.0, 40.0}) {
+    TrafficModel model = traffic(150, total, 1);
+    model.slots = slots_needed(model, 0.01);
+    EXPECT_TRUE(enough_slots(model, 0.01));
+    const double limit = traffic_limit(model, 0.01);
+    EXPECT_GE(limit, 1) << total;
+    for (double factor = 1.0 / 64; factor < 64; factor *= 1.1) {
+      TrafficModel scaled = model;
+      for (double& rate : scaled.rates) rate *= factor;
+      EXPECT_EQ(enough_slots(scaled, 0.01), factor <= limit) << total << " x " << factor;
+    }
+    if (--model.slots > 0) {
+      EXPECT_FALSE(enough_slots(model, 0.01)) << total;
+    }
+  }
+  EXPECT_TRUE(std::isinf(traffic_limit(traffic(8, 4, 8), 0.01))) << "every adapter has a slot";
+}
+
+TEST(WhatIf, ChangesDoWhatTheySay) {
+  const TrafficModel today = traffic(101, 4, 40);
+  const std::vector<TrafficModel> all = what_if_changes(today);
+  ASSERT_EQ(all.size(), kWhatIfChanges.size());
+  const auto total = [](const TrafficModel& m) {
+    return std::accumulate(m.rates.begin(), m.rates.end(), 0.0);
+  };
+  EXPECT_NEAR(total(all[1]), 8, 1e-9);
+  EXPECT_NEAR(total(all[2]), 4, 1e-9);
+  EXPECT_EQ(all[2].rates.size(), 202U);
+  EXPECT_EQ(all[3].rates.size(), 151U);
+  EXPECT_GT(total(all[3]), 4.5);
+  EXPECT_LT(total(all[3]), 6);
+  EXPECT_GT(answer(all[5]).load_delay_s, answer(all[0]).load_delay_s);
+  EXPECT_LT(answer(all[2]).gpu_hits, answer(all[0]).gpu_hits);
 }
 
 }  // namespace

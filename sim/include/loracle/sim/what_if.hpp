@@ -24,9 +24,11 @@
 /// Sources: Che, Tung, Wang, IEEE JSAC 20(7), 2002; Garetto, Leonardi, Martina, ACM TOMPECS 1(3), 2016
 /// (renewals); Hong, CSDA 59, 2013 (the Poisson-binomial recurrence).
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace loracle {
@@ -39,7 +41,7 @@ namespace loracle {
 [[nodiscard]] double lru_miss_ratio(std::span<const double> rates, double entries, double gap_scv = 1);
 
 /// What loads of `load` (in the unit of 1/rate) add to a use on average, those included that arrive while one
-/// is under way and wait for the rest of it.
+/// is under way and wait for the rest of it; never more than the load. Bursts after a miss are not in it.
 [[nodiscard]] double delayed_hit_mean(std::span<const double> rates, double entries, double load,
                                       double gap_scv = 1);
 
@@ -65,10 +67,46 @@ class BusySlots {
   std::vector<double> waits_at_;  // [k] waits with k slots
 };
 
-/// Squared coefficient of variation of the gaps between the uses of one adapter, each adapter's gaps in units
-/// of their mean, weighed by their number. Adapters of fewer than three uses say nothing; 1 if all are so.
-/// `times[i]` and `adapters[i]`: use i, in the order of time.
-[[nodiscard]] double gap_variation(std::span<const double> times, std::span<const std::uint32_t> adapters,
-                                   std::size_t adapter_count);
+/// Traffic, and what serves it: slots and adapters in host memory, both LRU. Times in seconds.
+struct TrafficModel {
+  std::vector<double> rates;  // requests a second, by adapter
+  double held_s = 0;          // how long a request holds its adapter on average
+  double gap_scv = 1;         // of hits only: waits are those of Poisson arrivals
+  std::uint32_t slots = 1;
+  std::uint32_t host = 1;
+  double slot_load_s = 0;
+  double disk_load_s = 0;  // before that
+};
+
+struct TrafficAnswer {
+  double in_use_mean = 0;
+  std::uint32_t in_use_p99 = 0;
+  double waits = 0;         // share of arriving requests that find all slots busy
+  bool piles_up = false;    // more are in use on average than there are slots: waits grow without end
+  double gpu_hits = 0;      // share of uses
+  double disk_loads = 0;    // likewise; first uses are not in it
+  double load_delay_s = 0;  // mean of all requests
+};
+
+[[nodiscard]] TrafficAnswer answer(const TrafficModel& model);
+
+/// Nothing piles up, and no more than this share wait.
+[[nodiscard]] bool enough_slots(const TrafficModel& model, double may_wait);
+/// The fewest slots that are enough; `model.slots` is not looked at. By bisection.
+[[nodiscard]] std::uint32_t slots_needed(TrafficModel model, double may_wait);
+/// Up to how many times this traffic the slots are enough, to 0.1 %; 0: not at a 64th; infinity: at 64 times
+/// and, for all the model knows, at any.
+[[nodiscard]] double traffic_limit(const TrafficModel& model, double may_wait);
+
+/// What a what-if asks, in this order; the plan simulates the same.
+inline constexpr std::array<std::string_view, 6> kWhatIfChanges = {"nothing changes",
+                                                                   "twice the traffic",
+                                                                   "twice the adapters",
+                                                                   "half as many adapters more",
+                                                                   "adapters of twice the rank",
+                                                                   "a disk four times as slow"};
+/// One model for each of kWhatIfChanges. Twice the adapters share the traffic of today; half as many more
+/// have traffic of their own, as every second of the others has.
+[[nodiscard]] std::vector<TrafficModel> what_if_changes(const TrafficModel& today);
 
 }  // namespace loracle
