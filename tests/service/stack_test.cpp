@@ -154,14 +154,56 @@ TEST_F(ServiceStackTest, DoesNotStartWhereItCouldNeverServe) {
   EXPECT_NE(shapeless.error().message.find("give --model"), std::string::npos) << shapeless.error().message;
   config_.engine.model = "tiny";
   EXPECT_TRUE(ServiceStack::start(config_)) << "adapters may come";
-  config_.engine.model.clear();
-  make(path("adapters"), {"a"});
+}
+
+TEST_F(ServiceStackTest, WarnsOfAdaptersThatNeverFit) {
+  // If this failed, requests for them would fail one by one, and nobody would know that a flag is too small.
+  make(path("adapters"), {"a", "b"});
   config_.engine.cpu_memory = Bytes{100};
-  const Result<std::unique_ptr<ServiceStack>> small = ServiceStack::start(config_);
-  ASSERT_FALSE(small);
-  EXPECT_NE(small.error().message.find("'a', takes"), std::string::npos) << small.error().message;
-  EXPECT_NE(small.error().message.find("--max-cpu-memory is 100 B"), std::string::npos)
-      << small.error().message;
+  config_.log.level = "warning";
+  ::testing::internal::CaptureStderr();
+  start();
+  stack_.reset();
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("2 of 2 adapters are larger than 100 B"), std::string::npos) << log;
+  EXPECT_NE(log.find("--max-cpu-memory"), std::string::npos) << log;
+}
+
+TEST_F(ServiceStackTest, AMovedDirectoryIsServedWithItsOldIds) {
+  // If this failed, a volume that is mounted elsewhere would come back empty: each a clash with itself.
+  make(path("adapters"), {"alpha"});
+  config_.engine.database = path("catalog.db");
+  start();
+  make(path("adapters"), {"beta"});  // found while it serves, and so by another way
+  EXPECT_EQ(post("/v1/refresh_lora_discovery").status, 200);
+  EXPECT_EQ(acquire("beta"), 200);
+  const auto id_of = [&](const std::string& name) {
+    return json::parse(get("/v1/adapters/" + name).body)["lora_int_id"].get<int>();
+  };
+  const int alpha = id_of("alpha");
+  const int beta = id_of("beta");
+  for (const char* const now : {"adapters", "moved"}) {
+    stack_.reset();
+    if (now != std::string("adapters")) std::filesystem::rename(path("adapters"), path(now));
+    config_.discovery.prefixes = {path(now)};
+    start();
+    EXPECT_EQ(acquire("alpha"), 200) << now;
+    EXPECT_EQ(acquire("beta"), 200) << now;
+    EXPECT_EQ(id_of("alpha"), alpha) << now;
+    EXPECT_EQ(id_of("beta"), beta) << now;
+  }
+}
+
+TEST_F(ServiceStackTest, AnotherServersAdaptersAreNotTakenOver) {
+  // If this failed, two servers with one catalog would take each other's adapters, though both serve them.
+  make(path("adapters"), {"alpha"});
+  make(path("others"), {"alpha"});
+  config_.engine.database = path("catalog.db");
+  start();
+  stack_.reset();
+  config_.discovery.prefixes = {path("others")};
+  start();
+  EXPECT_NE(acquire("alpha"), 200) << "a clash, and the first one has the name";
 }
 
 TEST_F(ServiceStackTest, TellsWhatDiscoveryDoes) {

@@ -84,6 +84,11 @@ Result<Unit> Api::resolve(const std::string& name) {
   return Unit{};
 }
 
+std::shared_ptr<void> Api::begin_work() {
+  ++works;
+  return {this, [this](void*) { --works; }};
+}
+
 void Api::tell(std::string_view event, std::string_view name) {
   const nlohmann::ordered_json json = {{"name", name}};
   events.publish(event, json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));

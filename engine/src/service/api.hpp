@@ -132,6 +132,7 @@ struct Api {
   Readiness readiness;
   std::atomic<std::uint32_t> request_timeout_ms;
   std::atomic<bool> draining = false;
+  std::atomic<std::uint32_t> works = 0;  // requests other than looks and ends, until they are answered
   std::vector<HttpRoute> routes;
   std::string openapi;
   std::atomic<HttpServer*> server = nullptr;
@@ -146,6 +147,8 @@ struct Api {
   [[nodiscard]] std::string trouble() const {
     return draining ? "the service is shutting down" : readiness.trouble();
   }
+  /// Counts one until what is returned goes away.
+  [[nodiscard]] std::shared_ptr<void> begin_work();
   /// `event` with the adapter's name.
   void tell(std::string_view event, std::string_view name);
   [[nodiscard]] MetricsReading reading();

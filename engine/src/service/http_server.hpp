@@ -48,6 +48,7 @@ class HttpExchange : public std::enable_shared_from_this<HttpExchange> {
   std::string body;
   std::string request_id;
   const HttpRoute* route = nullptr;  // null: none was found
+  std::shared_ptr<void> work;  // goes with the exchange
   std::uint64_t begun_ns = 0;
 
   /// Of a header, by its name in lower case; empty if there is none.

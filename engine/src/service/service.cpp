@@ -60,6 +60,7 @@ bool admit(Api& api, HttpExchange& exchange, HttpReply& refusal) {
   }
   const bool is_new_work = exchange.route != nullptr && !exchange.route->ends_work &&
                            exchange.method != "GET" && exchange.method != "HEAD";
+  if (is_new_work) exchange.work = api.begin_work();  // before the look: drain() waits for what is counted
   if (api.draining && is_new_work) {
     refusal = service::busy_reply("the service is shutting down: ask another one");
     return false;
@@ -292,7 +293,7 @@ Result<Unit> Service::drain() {
   api.events.publish("shutdown", "{}");
   for (const auto& connection : api.events.stop()) server.finish(connection);
   // Who has a lease still uses the adapter, and releases it through the same door.
-  while (may_wait() && (api.leases->size() > 0 || api.engine.stats().requests_waiting > 0))
+  while (may_wait() && (api.leases->size() > 0 || api.works > 0))
     std::this_thread::sleep_for(std::chrono::milliseconds(kDrainStepMs));
   server.stop_listening();
   bool all_answered = server.wait_empty(0);

@@ -182,27 +182,25 @@ struct ServiceStack::Parts {
     Result<std::unique_ptr<Engine>> opened = Engine::open(engine_config, env);
     if (!opened) return fail(std::move(opened.error()));
     engine = std::move(*opened);
-    return check_can_serve();
+    if (!engine->layout().slices.empty()) return Unit{};
+    // Started like this it would say that it is ready, and refuse whatever it is asked for.
+    return fail(
+        Errc::kInvalid,
+        "nothing tells what slots look like: no adapter lies in a local --lora-dir-prefix yet, and remote "
+        "ones are not read for it: give --model (a name such as llama-3.1-8b, or a config.json)");
   }
 
-  /// Started like this it would say that it is ready, and refuse whatever it is asked for.
-  [[nodiscard]] Result<Unit> check_can_serve() const {
-    if (engine->layout().slices.empty())
-      return fail(Errc::kInvalid,
-                  "no adapter is there yet to tell what slots look like: give --model (a name such as "
-                  "llama-3.1-8b, or a config.json), or put one adapter into a --lora-dir-prefix first");
-    const EngineConfig& limits = config.engine;
-    const Bytes room = std::min(limits.gpu_memory, limits.cpu_memory);
+  /// Adapters known so far that the memory given can never hold.
+  void warn_of_too_large() const {
+    const Bytes room = std::min(config.engine.gpu_memory, config.engine.cpu_memory);
     const std::vector<AdapterStatus> known = engine->list();
-    const auto smallest =
-        std::min_element(known.begin(), known.end(),
-                         [](const AdapterStatus& a, const AdapterStatus& b) { return a.bytes < b.bytes; });
-    if (smallest == known.end() || smallest->bytes <= room.value) return Unit{};
-    return fail(Errc::kInvalid, fmt::format("the smallest adapter, '{}', takes {}, and {} is {}: give more",
-                                            smallest->name, human_bytes(Bytes{smallest->bytes}),
-                                            limits.gpu_memory < limits.cpu_memory ? "--gpu-memory-for-loras"
-                                                                                  : "--max-cpu-memory",
-                                            human_bytes(room)));
+    const auto too_large = std::count_if(known.begin(), known.end(),
+                                         [room](const AdapterStatus& one) { return one.bytes > room.value; });
+    if (too_large == 0) return;
+    service->warn(fmt::format(
+        "{} of {} adapters are larger than {} and will be refused: {} sets it", too_large, known.size(),
+        human_bytes(room),
+        config.engine.gpu_memory < config.engine.cpu_memory ? "--gpu-memory-for-loras" : "--max-cpu-memory"));
   }
 
   Result<Unit> make_finders() {
@@ -252,6 +250,7 @@ struct ServiceStack::Parts {
     if (!started) return fail(std::move(started.error()));
     service = std::move(*started);
     listener = service.get();
+    warn_of_too_large();
     if (loop != nullptr) loop->start();
     return Unit{};
   }

@@ -92,7 +92,7 @@ const SettingRow kRows[] = {
     {"http.request_timeout_ms", "", "", "", 1, false, LORACLE_FIELD(http.request_timeout_ms),
      "How long a request may wait for its adapters, in milliseconds"},
     {"http.drain_timeout_ms", "", "", "", 0, false, LORACLE_FIELD(http.drain_timeout_ms),
-     "How long requests may go on after SIGTERM, in milliseconds"},
+     "How long requests and leases may go on after SIGTERM, in milliseconds"},
 
     {"discovery.prefixes", "--lora-dir-prefix", "", "", 0, false, LORACLE_FIELD(discovery.prefixes),
      "Directories and s3:// prefixes whose folders are adapters; of a name that several have, the first "
