@@ -71,6 +71,7 @@ Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& st
   today.tiers.max_loras = plan.chosen.max_loras;
   today.tiers.max_cpu_loras = plan.chosen.max_cpu_loras;
   std::vector<Question> questions;
+  questions.reserve(kWhatIfChanges.size());
   for (const std::string_view change : kWhatIfChanges)
     questions.push_back({std::string(change), &trace, today, plan.adapters});
   questions[1].trace = &faster;
