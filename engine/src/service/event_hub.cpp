@@ -26,6 +26,12 @@ void EventHub::publish(std::string_view event, std::string_view data) {
 
 bool EventHub::add(const std::shared_ptr<HttpConnection>& connection, std::uint64_t last_id) {
   {
+    // Where everything is, is known before the client is: whatever moves from now on will be told.
+    const std::lock_guard looking(looking_);
+    if (streams() == 0) {
+      tiers_.reset();
+      look();
+    }
     const std::lock_guard lock(mutex_);
     if (ending_ || streams_.size() >= kStreamsMax) return false;
     // An id from the future is none of ours: such a client begins anew.
@@ -73,19 +79,25 @@ void EventHub::look() {
     const nlohmann::ordered_json json = {{"name", name}, {"from", from}, {"to", to}};
     publish("residency", json.dump());
   };
-  if (has_looked_) {
-    for (const auto& [name, tier] : tiers_)
+  if (tiers_) {
+    for (const auto& [name, tier] : *tiers_)
       if (!tiers.contains(name)) tell(name, tier, "storage");
     for (const auto& [name, tier] : tiers) {
-      const auto before = tiers_.find(name);
-      if (before == tiers_.end())
+      const auto before = tiers_->find(name);
+      if (before == tiers_->end())
         tell(name, "storage", tier);
       else if (before->second != tier)
         tell(name, before->second, tier);
     }
   }
-  has_looked_ = true;
   tiers_ = std::move(tiers);
+}
+
+bool EventHub::look_if_anybody_listens() {
+  const std::lock_guard looking(looking_);
+  const bool anybody = streams() > 0;
+  if (anybody) look();
+  return anybody;
 }
 
 void EventHub::run() {
@@ -96,13 +108,9 @@ void EventHub::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
     const bool is_last = ending_;  // what was published before `stop` is still sent
-    const bool has_streams = !streams_.empty();
     lock.unlock();
-    if (has_streams && !is_last && Clock::now() >= next_look) {
-      look();
+    if (!is_last && Clock::now() >= next_look && look_if_anybody_listens())
       next_look = Clock::now() + milliseconds(kLookMs);
-    }
-    if (!has_streams) has_looked_ = false;
     lock.lock();
     std::vector<std::pair<Stream*, std::string>> due;
     for (Stream& stream : streams_) {

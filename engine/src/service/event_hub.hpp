@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -65,7 +66,9 @@ class EventHub {
     bool has_head = false;
   };
   void run();
+  /// Tells what has moved since the last look; of a first one, nothing. REQUIRES: looking_ is held.
   void look();
+  bool look_if_anybody_listens();
 
   Engine& engine_;
   Push push_;
@@ -77,8 +80,8 @@ class EventHub {
   std::vector<Stream> streams_;
   std::uint64_t begun_ = 0;  // streams, ever
   bool ending_ = false;
-  std::map<std::string, std::string_view> tiers_;  // the thread's only
-  bool has_looked_ = false;                        // likewise
+  std::mutex looking_;                                            // before mutex_
+  std::optional<std::map<std::string, std::string_view>> tiers_;  // at the last look; under looking_
   std::thread thread_;
 };
 
