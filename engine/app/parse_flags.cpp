@@ -39,6 +39,14 @@ Result<double> parse_seconds(std::string_view text) {
               fmt::format("'{}' is not a duration: write for example 1h, 10min, 90s or 1d", text));
 }
 
+Result<double> parse_load_time(const std::string& text) {
+  Result<double> seconds = parse_seconds(text);
+  if (seconds && text.find_first_not_of("0123456789.") != std::string::npos) return seconds;
+  return fail(
+      Errc::kInvalid,
+      fmt::format("'{}' is no time of a load: write it with its unit, for example 8ms or 0.5s", text));
+}
+
 Result<double> parse_share(std::string_view text) {
   if (const auto parts = number_and_suffix(text)) {
     const double share = parts->second == "%" ? parts->first / 100 : parts->first;

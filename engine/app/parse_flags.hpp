@@ -21,6 +21,8 @@ void add_threads_flag(CLI::App& command, unsigned& threads);
 
 /// `1h`, `90s`, `10min`, `1d`, `3600`. Errors: kInvalid.
 [[nodiscard]] Result<double> parse_seconds(std::string_view text);
+/// The same with its unit always: `8ms`, `0.5s`. Seconds and milliseconds are too easily mixed up here.
+[[nodiscard]] Result<double> parse_load_time(const std::string& text);
 /// `1%`, `0.01`. Errors: kInvalid.
 [[nodiscard]] Result<double> parse_share(std::string_view text);
 /// `1:64`, `1:64:4` (step), `8,16,32`. Errors: kInvalid.

@@ -48,12 +48,8 @@ Result<PlanOptions> plan_options(const PlanFlags& flags) {
   for (const auto& [text, target] : {std::pair{&flags.slot_load_time, &options.slot_load_s},
                                      std::pair{&flags.disk_load_time, &options.disk_load_s}}) {
     if (text->empty()) continue;
-    const Result<double> seconds = parse_seconds(*text);
-    const bool has_unit = text->find_first_not_of("0123456789.") != std::string::npos;
-    if (!seconds || !has_unit)
-      return fail(
-          Errc::kInvalid,
-          fmt::format("'{}' is no time of a load: write it with its unit, for example 8ms or 0.5s", *text));
+    const Result<double> seconds = parse_load_time(*text);
+    if (!seconds) return fail(seconds.error());
     *target = *seconds;
   }
   options.load_times_measured = !flags.slot_load_time.empty() && !flags.disk_load_time.empty();

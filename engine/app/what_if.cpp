@@ -38,14 +38,6 @@ std::vector<double> zipf_rates(std::uint32_t adapters, double alpha, double tota
   return rates;
 }
 
-Result<double> load_time(const std::string& text) {
-  Result<double> seconds = parse_seconds(text);
-  if (seconds && text.find_first_not_of("0123456789.") != std::string::npos) return seconds;
-  return fail(
-      Errc::kInvalid,
-      fmt::format("'{}' is no time of a load: write it with its unit, for example 8ms or 0.5s", text));
-}
-
 Result<TrafficModel> model_of(const WhatIfFlags& flags, double may_wait) {
   for (const auto& [name, value] : {std::pair{"--alpha", flags.alpha}, {"--rate", flags.rate}})
     if (!std::isfinite(value)) return fail(Errc::kInvalid, fmt::format("{} {}: give a number", name, value));
@@ -53,8 +45,8 @@ Result<TrafficModel> model_of(const WhatIfFlags& flags, double may_wait) {
   model.rates = zipf_rates(flags.adapters, flags.alpha, flags.rate);
   model.gap_scv = flags.gap_variation;
   for (const auto& [read, target] : {std::pair{parse_seconds(flags.held), &model.held_s},
-                                     {load_time(flags.slot_load_time), &model.slot_load_s},
-                                     {load_time(flags.disk_load_time), &model.disk_load_s}}) {
+                                     {parse_load_time(flags.slot_load_time), &model.slot_load_s},
+                                     {parse_load_time(flags.disk_load_time), &model.disk_load_s}}) {
     if (!read) return fail(read.error());
     *target = *read;
   }

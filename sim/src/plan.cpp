@@ -228,6 +228,10 @@ bool knows_the_future(const std::string& tiers) {
   return policies && (is_clairvoyant(policies->device) || is_clairvoyant(policies->host));
 }
 
+bool meets_disk_target(const Plan& plan, const GridCell& cell) noexcept {
+  return excess_disk_loads(plan, cell) <= plan.target_disk_loads;
+}
+
 /// What rule 4 minimises: the cost of loads into slots and of the slots themselves.
 double score_of(const Plan& plan, const GridCell& cell) noexcept {
   const auto loads = static_cast<double>(cell.host_to_device_loads);
@@ -249,7 +253,7 @@ const GridCell* candidate_at(const Plan& plan, std::size_t g) noexcept {
     if (!cell.feasible || cell.max_cpu_loras < cell.max_loras || cell.max_cpu_loras > plan.host_limit)
       continue;
     // Who is refused depends on the slots alone, and they are the same here.
-    if (excess_disk_loads(plan, cell) <= plan.target_disk_loads) return &cell;
+    if (meets_disk_target(plan, cell)) return &cell;
     if (candidate == nullptr || cell.disk_loads < candidate->disk_loads) candidate = &cell;
   }
   return candidate;
@@ -395,7 +399,7 @@ std::string reason_of(const Plan& plan) {
   const std::string kept = counted(plan.chosen.max_cpu_loras, "adapter");
   switch (plan.verdict) {
     case PlanVerdict::kInfeasible:
-      if (excess_disk_loads(plan, plan.chosen) <= plan.target_disk_loads) return infeasible_reason(plan);
+      if (meets_disk_target(plan, plan.chosen)) return infeasible_reason(plan);
       return fmt::format(
           "{} And if requests held nothing, disk loads beyond first uses would still be {} of uses (target "
           "{}), with {} in host memory.",
@@ -625,7 +629,7 @@ double excess_disk_loads(const Plan& plan, const GridCell& cell) noexcept {
 }
 
 bool meets_target(const Plan& plan, const GridCell& cell) noexcept {
-  return cell.refused == 0 && excess_disk_loads(plan, cell) <= plan.target_disk_loads;
+  return cell.refused == 0 && meets_disk_target(plan, cell);
 }
 
 Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor& executor) {
@@ -679,7 +683,8 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   fill_advisory(plan);
   if (waits) {
     if (const auto filled = fill_waits(plan, *waits, executor); !filled) return fail(filled.error());
-    if (const auto asked = detail::fill_what_ifs(plan, trace, *stream, executor); !asked)
+    if (const auto asked = detail::fill_what_ifs(plan, trace, *stream, waits->at(plan.chosen), executor);
+        !asked)
       return fail(asked.error());
   }
 

@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "loracle/sim/event_sim.hpp"
 #include "loracle/sim/what_if.hpp"
 #include "loracle/traces/transform.hpp"
 #include "plan_waits.hpp"
@@ -63,17 +62,18 @@ WhatIf answer_of(const Plan& plan, const Question& question, const EventOutcome&
 
 }  // namespace
 
-Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& stream, Executor& executor) {
+Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& stream,
+                           const EventOutcome& today, Executor& executor) {
   const Trace faster = with_traffic(trace, 2);
   const Trace split = with_split_adapters(trace, 2, kSeed);
   const Trace grown = with_more_adapters(trace, 0.5, kSeed);
-  EventOptions today = wait_options(plan);
-  today.tiers.max_loras = plan.chosen.max_loras;
-  today.tiers.max_cpu_loras = plan.chosen.max_cpu_loras;
+  EventOptions unchanged = wait_options(plan);
+  unchanged.tiers.max_loras = plan.chosen.max_loras;
+  unchanged.tiers.max_cpu_loras = plan.chosen.max_cpu_loras;
   std::vector<Question> questions;
   questions.reserve(kWhatIfChanges.size());
   for (const std::string_view change : kWhatIfChanges)
-    questions.push_back({std::string(change), &trace, today, plan.adapters});
+    questions.push_back({std::string(change), &trace, unchanged, plan.adapters});
   questions[1].trace = &faster;
   for (const auto& [at, changed] : {std::pair(std::size_t{2}, &split), {3, &grown}}) {
     questions[at].trace = changed;
@@ -85,7 +85,9 @@ Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& st
   std::vector<Result<EventOutcome>> outcomes(questions.size(), fail(Errc::kInvalid, "not simulated"));
   executor.run(questions.size(), [&](std::size_t i) {
     const Question& question = questions[i];
-    if (!question.fits)
+    if (i == 0)
+      outcomes[i] = today;
+    else if (!question.fits)
       outcomes[i] = EventOutcome{};
     else if (question.trace == &trace)
       outcomes[i] = simulate_events(trace, stream, question.options);

@@ -54,24 +54,40 @@ double characteristic_time(std::span<const double> rates, double entries, double
   return time;
 }
 
-double lru_miss_ratio(std::span<const double> rates, double entries, double gap_scv) {
+namespace {
+
+struct CacheModel {
+  double misses = 0;  // share of uses
+  double delay = 0;   // mean of all uses
+};
+
+/// Of an LRU cache of so many entries, whose misses load for this long.
+CacheModel cache_model(std::span<const double> rates, double entries, double load, double gap_scv) {
   const double time = characteristic_time(rates, entries, gap_scv);
   const Gaps gaps(gap_scv);
-  double misses = 0;
-  for (const double rate : rates) misses += rate * gaps.longer(rate * time);
-  return misses / sum_of(rates);
+  CacheModel sums;
+  for (const double rate : rates) {
+    const double misses = gaps.longer(rate * time);
+    sums.misses += rate * misses;
+    // A miss begins a load; who comes while it lasts waits for half of it on average, and is no miss.
+    sums.delay += rate * misses * (load + rate * load * load / 2) / (1 + misses * rate * load);
+  }
+  const double total = sum_of(rates);
+  return {sums.misses / total, sums.delay / total};
+}
+
+bool is_enough(const BusySlots& busy, std::uint32_t slots, double may_wait) noexcept {
+  return busy.mean() < slots && busy.waits(slots) <= may_wait;
+}
+
+}  // namespace
+
+double lru_miss_ratio(std::span<const double> rates, double entries, double gap_scv) {
+  return cache_model(rates, entries, 0, gap_scv).misses;
 }
 
 double delayed_hit_mean(std::span<const double> rates, double entries, double load, double gap_scv) {
-  const double time = characteristic_time(rates, entries, gap_scv);
-  const Gaps gaps(gap_scv);
-  // A miss begins a load; who comes while it lasts waits for half of it on average, and is no miss.
-  double delay = 0;
-  for (const double rate : rates) {
-    const double misses = gaps.longer(rate * time);
-    delay += rate * misses * (load + rate * load * load / 2) / (1 + misses * rate * load);
-  }
-  return delay / sum_of(rates);
+  return cache_model(rates, entries, load, gap_scv).delay;
 }
 
 BusySlots::BusySlots(std::span<const double> rates, double held) {
@@ -186,26 +202,27 @@ TrafficAnswer answer(const TrafficModel& model) {
   found.in_use_p99 = busy.quantile(0.99);
   found.waits = busy.waits(model.slots);
   found.piles_up = model.slots < model.rates.size() && busy.mean() >= model.slots;
-  found.gpu_hits = 1 - lru_miss_ratio(model.rates, model.slots, model.gap_scv);
-  found.disk_loads = lru_miss_ratio(model.rates, model.host, model.gap_scv);
-  found.load_delay_s = delayed_hit_mean(model.rates, model.slots, model.slot_load_s, model.gap_scv) +
-                       delayed_hit_mean(model.rates, model.host, model.disk_load_s, model.gap_scv);
+  const CacheModel device = cache_model(model.rates, model.slots, model.slot_load_s, model.gap_scv);
+  const CacheModel host = cache_model(model.rates, model.host, model.disk_load_s, model.gap_scv);
+  found.gpu_hits = 1 - device.misses;
+  found.disk_loads = host.misses;
+  found.load_delay_s = device.delay + host.delay;
   return found;
 }
 
 bool enough_slots(const TrafficModel& model, double may_wait) {
   if (model.slots >= model.rates.size()) return true;
-  const BusySlots busy(model.rates, model.held_s);
-  return busy.mean() < model.slots && busy.waits(model.slots) <= may_wait;
+  return is_enough(BusySlots(model.rates, model.held_s), model.slots, may_wait);
 }
 
-std::uint32_t slots_needed(TrafficModel model, double may_wait) {
+std::uint32_t slots_needed(const TrafficModel& model, double may_wait) {
+  const BusySlots busy(model.rates, model.held_s);
   // Above the mean, waits fall with every slot.
   std::uint32_t low = 0;  // not enough
   auto high = static_cast<std::uint32_t>(model.rates.size());
   while (high - low > 1) {
-    model.slots = low + (high - low) / 2;
-    (enough_slots(model, may_wait) ? high : low) = model.slots;
+    const std::uint32_t middle = low + (high - low) / 2;
+    (is_enough(busy, middle, may_wait) ? high : low) = middle;
   }
   return high;
 }

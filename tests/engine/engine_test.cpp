@@ -19,10 +19,13 @@
 #include "loracle/engine/adapter_weights.hpp"
 #include "loracle/engine/make_adapters.hpp"
 #include "loracle/sim/tier_replay.hpp"
+#include "support/eventually.hpp"
 #include "support/temp_dir.hpp"
 
 namespace loracle {
 namespace {
+
+using testing::eventually;
 
 namespace fs = std::filesystem;
 
@@ -59,15 +62,6 @@ class EngineTest : public ::testing::Test {
     Result<std::unique_ptr<Engine>> opened = Engine::open(config, env);
     ASSERT_TRUE(opened) << opened.error().message;
     engine_ = std::move(*opened);
-  }
-  /// Waits for what goes on in the background.
-  template <class Done>
-  [[nodiscard]] bool eventually(Done done) {
-    for (int i = 0; i < 2000; ++i) {
-      if (done()) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    return false;
   }
   /// A slot's first B, padded as it lies on the device.
   [[nodiscard]] std::vector<std::byte> first_b(std::uint32_t slot) {

@@ -157,11 +157,15 @@ std::uint64_t uses_of(const Trace& trace, const std::string& name, bool with_dou
   return uses;
 }
 
-TEST(WhatIfTraces, SplitAdaptersShareWhatOneHad) {
+Trace generated(std::uint32_t adapters, std::uint64_t requests) {
   GenerateOptions options;
-  options.adapters = 20;
-  options.requests = 2000;
-  const Trace trace = *generate(options);
+  options.adapters = adapters;
+  options.requests = requests;
+  return *generate(options);
+}
+
+TEST(WhatIfTraces, SplitAdaptersShareWhatOneHad) {
+  const Trace trace = generated(20, 2000);
   const Trace split = with_split_adapters(trace, 3, 7);
   const auto sound = check_trace(split);
   EXPECT_TRUE(sound) << sound.error().message;
@@ -198,10 +202,7 @@ TEST(WhatIfTraces, MoreAdaptersComeHalfTheTraceLater) {
 }
 
 TEST(WhatIfTraces, SomeAdaptersHaveDoublesAndOnlyWholeRequestsOfThoseComeAgain) {
-  GenerateOptions options;
-  options.adapters = 200;
-  options.requests = 3000;
-  const Trace trace = *generate(options);
+  const Trace trace = generated(200, 3000);
   const Trace grown = with_more_adapters(trace, 0.5, 9);
   const auto sound = check_trace(grown);
   EXPECT_TRUE(sound) << sound.error().message;

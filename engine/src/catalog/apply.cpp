@@ -257,11 +257,8 @@ class Application {
     if (!is_ours && known.state == AdapterState::kAvailable) {
       const std::string old = directory_of(known);
       is_ours = old == adapter.facts.directory || (is_gone_ && is_gone_(old));
-      if (is_ours)
-        left_.insert(known.source);
-      else
-        clash(adapter, old);
-      if (!is_ours) return;
+      if (!is_ours) return clash(adapter, old);
+      left_.insert(known.source);
     }
     known.is_mentioned = true;
     const CatalogChange same{known.id, adapter.name, known.version};

@@ -38,10 +38,14 @@ bool is_request_id(std::string_view text) noexcept {
   return true;
 }
 
+bool only_looks(const HttpExchange& exchange) noexcept {
+  return exchange.method == "GET" || exchange.method == "HEAD";
+}
+
 /// True for a page from elsewhere in somebody's browser, which may send simple requests to any address. Where
 /// keys are asked for, such a page has none.
 bool is_from_another_page(const Api& api, const HttpExchange& exchange) {
-  if (exchange.method == "GET" || exchange.method == "HEAD" || api.keys.are_asked_for()) return false;
+  if (only_looks(exchange) || api.keys.are_asked_for()) return false;
   const std::string_view origin = exchange.header("origin");
   const std::size_t authority = origin.find("://");
   return !origin.empty() &&
@@ -58,8 +62,7 @@ bool admit(Api& api, HttpExchange& exchange, HttpReply& refusal) {
     refusal.headers.emplace_back("WWW-Authenticate", "Bearer");
     return false;
   }
-  const bool is_new_work = exchange.route != nullptr && !exchange.route->ends_work &&
-                           exchange.method != "GET" && exchange.method != "HEAD";
+  const bool is_new_work = exchange.route != nullptr && !exchange.route->ends_work && !only_looks(exchange);
   if (is_new_work) exchange.work = api.begin_work();  // before the look: drain() waits for what is counted
   if (api.draining && is_new_work) {
     refusal = service::busy_reply("the service is shutting down: ask another one");

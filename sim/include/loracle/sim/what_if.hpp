@@ -93,7 +93,7 @@ struct TrafficAnswer {
 /// Nothing piles up, and no more than this share wait.
 [[nodiscard]] bool enough_slots(const TrafficModel& model, double may_wait);
 /// The fewest slots that are enough; `model.slots` is not looked at. By bisection.
-[[nodiscard]] std::uint32_t slots_needed(TrafficModel model, double may_wait);
+[[nodiscard]] std::uint32_t slots_needed(const TrafficModel& model, double may_wait);
 /// Up to how many times this traffic the slots are enough, to 0.1 %; 0: not at a 64th; infinity: at 64 times
 /// and, for all the model knows, at any.
 [[nodiscard]] double traffic_limit(const TrafficModel& model, double may_wait);
