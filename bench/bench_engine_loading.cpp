@@ -1,6 +1,7 @@
 // Cold loads from the page cache into host images, against memcpy of the same bytes by the same thread in the
 // same run: an adapter of Llama-3.1-8B, rank 16, all linear layers, 84 MB as bfloat16; the same stored as
-// float32; four at once on two threads. Checks the last bytes of each image against the file's.
+// float32; four at once on two threads, and four memcpys likewise. Checks the last bytes of each image
+// against the file's.
 // LORACLE_BENCH_SMALL=1 uses the toy model, for a test that it still runs and is right.
 
 #include <benchmark/benchmark.h>
@@ -92,22 +93,42 @@ void load_one(benchmark::State& state, Dtype stored) {
 BENCHMARK_CAPTURE(load_one, bf16_to_bf16, Dtype::kBf16)->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(load_one, f32_to_bf16, Dtype::kF32)->Unit(benchmark::kMillisecond);
 
+/// All four adapters, dealt out to `threads` threads that each call work(i).
+template <class Work>
+void on_threads(std::size_t threads, const Work& work) {
+  std::vector<std::thread> workers;
+  for (std::size_t t = 0; t < threads; ++t) {
+    workers.emplace_back([&work, t, threads] {
+      for (std::size_t i = t; i < 4; i += threads) work(i);
+    });
+  }
+  for (std::thread& worker : workers) worker.join();
+}
+
 void load_four(benchmark::State& state) {
   Adapters& all = adapters(Dtype::kBf16);
   if (!all.good) return state.SkipWithError("no adapters");
-  const auto threads = static_cast<std::size_t>(state.range(0));
-  for (auto _ : state) {
-    std::vector<std::thread> workers;
-    for (std::size_t t = 0; t < threads; ++t) {
-      workers.emplace_back([&all, t, threads] {
-        for (std::size_t i = t; i < 4; i += threads) static_cast<void>(all.load(i));
-      });
-    }
-    for (std::thread& worker : workers) worker.join();
-  }
+  for (auto _ : state)
+    on_threads(static_cast<std::size_t>(state.range(0)),
+               [&all](std::size_t i) { static_cast<void>(all.load(i)); });
   state.SetBytesProcessed(state.iterations() * 4 * static_cast<std::int64_t>(all.images[0].size()));
 }
 BENCHMARK(load_four)->Arg(1)->Arg(2)->Unit(benchmark::kMillisecond)->UseRealTime();
+
+/// How far this machine's memory lets two threads outrun one: the ceiling of load_four's own ratio.
+void memcpy_four(benchmark::State& state) {
+  Adapters& all = adapters(Dtype::kBf16);
+  if (!all.good) return state.SkipWithError("no adapters");
+  const std::vector<std::vector<std::byte>> sources = all.images;
+  for (auto _ : state) {
+    on_threads(static_cast<std::size_t>(state.range(0)), [&](std::size_t i) {
+      std::memcpy(all.images[i].data(), sources[i].data(), sources[i].size());
+    });
+    benchmark::ClobberMemory();
+  }
+  state.SetBytesProcessed(state.iterations() * 4 * static_cast<std::int64_t>(all.images[0].size()));
+}
+BENCHMARK(memcpy_four)->Arg(1)->Arg(2)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 }  // namespace
 }  // namespace loracle
