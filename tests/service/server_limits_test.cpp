@@ -127,6 +127,24 @@ TEST_F(ServiceLimits, PipelinedRequestsAreAnsweredInOrder) {
   EXPECT_TRUE(raw.closed());
 }
 
+TEST_F(ServiceLimits, ThousandsOfPipelinedRequestsAreAnsweredAtOnce) {
+  // If this failed, each of them would wait for the front's next tick: minutes for these, and the test's end.
+  constexpr int kRequests = 3000;
+  RawClient raw(service_->port());
+  std::string requests;
+  for (int i = 0; i < kRequests; ++i) requests += "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+  std::thread sending(
+      [&] { raw.send(requests + "GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); });
+  const std::string answers = raw.receive();
+  sending.join();
+  int healthy = 0;
+  for (std::size_t at = answers.find(R"({"status":"ok"})"); at != std::string::npos;
+       at = answers.find(R"({"status":"ok"})", at + 1))
+    ++healthy;
+  EXPECT_EQ(healthy, kRequests);
+  EXPECT_NE(answers.find("HTTP/1.1 404 "), std::string::npos);
+}
+
 TEST_F(ServiceLimits, ExpectContinueIsAnswered) {
   // If this failed, curl would wait a second before it sends a body.
   RawClient raw(service_->port());

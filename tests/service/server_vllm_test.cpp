@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -49,6 +51,29 @@ TEST_F(VllmRoutes, ModelsListsTheBaseModelAndEveryAdapter) {
   EXPECT_EQ(alpha["permission"][0]["object"], "model_permission");
   EXPECT_EQ(alpha["permission"][0]["organization"], "*");
   EXPECT_EQ(alpha["permission"][0]["is_blocking"], false);
+}
+
+TEST_F(VllmRoutes, TheListIsThatOfNow) {
+  // If this failed, a list that was kept would go on naming what is gone, or where it was.
+  const auto roots = [&] {
+    std::map<std::string, std::string> found;
+    const json list = json::parse(get("/v1/models").body);
+    for (const json& card : list["data"]) found[card["id"]] = card["root"];
+    return found;
+  };
+  EXPECT_EQ(roots().count("gamma"), 0U);
+  ASSERT_EQ(post("/v1/load_lora_adapter", load_body("gamma", path("elsewhere/gamma"))).status, 200);
+  EXPECT_EQ(roots()["gamma"], path("elsewhere/gamma"));
+  std::filesystem::rename(path("elsewhere/gamma"), path("elsewhere/moved"));
+  const json again = {{"lora_name", "gamma"}, {"lora_path", path("elsewhere/moved")}, {"load_inplace", true}};
+  ASSERT_EQ(post("/v1/load_lora_adapter", again.dump()).status, 200);
+  EXPECT_EQ(roots()["gamma"], path("elsewhere/moved"));
+  ASSERT_EQ(post("/v1/unload_lora_adapter", R"({"lora_name":"gamma"})").status, 200);
+  EXPECT_EQ(roots().count("gamma"), 0U);
+  make({"delta"});
+  ASSERT_TRUE(engine_->refresh());
+  EXPECT_EQ(roots().count("delta"), 1U);
+  EXPECT_EQ(get("/v1/models").body, get("/v1/models").body) << "nothing has changed";
 }
 
 TEST_F(VllmRoutes, LoadAnswersWithVllmsText) {

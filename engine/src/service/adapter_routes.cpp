@@ -239,7 +239,8 @@ void add_adapter_routes(Api& api, std::vector<HttpRoute>& routes) {
        .path = "/v1/adapters/{name}",
        .handler = [&api](const auto& exchange) { reply_status(api, *exchange, exchange->path_parts[0]); },
        .summary = "One adapter",
-       .answers = {{200, "Adapter", "What is known of it"}, {404, "Error", "There is no such adapter"}}});
+       .answers = {{200, "Adapter", "What is known of it"}, {404, "Error", "There is no such adapter"}},
+       .is_instant = true});
   const std::vector<HttpAnswerDoc> moved = {{200, "Adapter", "What it is now"},
                                             {400, "Error", "The body is wrong"},
                                             {404, "Error", "There is no such adapter"},

@@ -42,6 +42,7 @@ void NameLocks::unlock(const std::string& name) {
 
 void BaseModels::set(const std::string& name, const std::string& base_model) {
   const std::lock_guard lock(mutex_);
+  ++changes_;
   if (base_model.empty())
     names_.erase(name);
   else
@@ -50,7 +51,12 @@ void BaseModels::set(const std::string& name, const std::string& base_model) {
 
 void BaseModels::forget(const std::string& name) {
   const std::lock_guard lock(mutex_);
-  names_.erase(name);
+  changes_ += names_.erase(name);
+}
+
+std::uint64_t BaseModels::changes() const {
+  const std::lock_guard lock(mutex_);
+  return changes_;
 }
 
 std::string BaseModels::of(const std::string& name) const {

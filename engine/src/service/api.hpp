@@ -28,6 +28,7 @@
 #include "service/lease_book.hpp"
 #include "service/log.hpp"
 #include "service/metrics.hpp"
+#include "service/model_list.hpp"
 
 namespace loracle::service {
 
@@ -94,10 +95,13 @@ class BaseModels {
   void set(const std::string& name, const std::string& base_model);
   void forget(const std::string& name);
   [[nodiscard]] std::string of(const std::string& name) const;
+  /// Grows with every change.
+  [[nodiscard]] std::uint64_t changes() const;
 
  private:
   mutable std::mutex mutex_;
   std::map<std::string, std::string> names_;
+  std::uint64_t changes_ = 0;
 };
 
 struct Api {
@@ -128,6 +132,7 @@ struct Api {
   WaitingNames waiting;
   NameLocks names;
   BaseModels base_models;
+  ModelList models;
   std::function<SourceCounts()> count_sources;
   Readiness readiness;
   std::atomic<std::uint32_t> request_timeout_ms;

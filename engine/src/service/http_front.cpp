@@ -131,7 +131,7 @@ void HttpFront::tell(Message message) {
     is_first = messages_.empty();
     messages_.push_back(std::move(message));
   }
-  if (!is_first) return;
+  if (!is_first || std::this_thread::get_id() == thread_.get_id()) return;  // it looks before it sleeps
   const std::uint64_t one = 1;
   static_cast<void>(!::write(wake_, &one, sizeof one));  // can only fail by being full, and then it is awake
 }
@@ -212,14 +212,18 @@ void HttpFront::run() {
   }
 }
 
+/// Until there are none: an answer may let in the connection's next request, which is answered here as well.
 void HttpFront::take_messages() {
-  std::vector<Message> messages;
-  {
-    const std::lock_guard lock(mutex_);
-    messages.swap(messages_);
+  for (;;) {
+    std::vector<Message> messages;
+    {
+      const std::lock_guard lock(mutex_);
+      messages.swap(messages_);
+    }
+    if (messages.empty()) return;
+    for (Message& message : messages) take_message(message);
+    changed_.notify_all();
   }
-  for (Message& message : messages) take_message(message);
-  if (!messages.empty()) changed_.notify_all();
 }
 
 void HttpFront::take_message(Message& message) {

@@ -12,6 +12,9 @@ namespace loracle::service {
 namespace {
 
 constexpr unsigned kQuickThreads = 4;
+/// What loads adapters may take a third of a core that others want too: with as much as they, each quick answer
+/// would wait for its turn among the loads.
+constexpr int kWaitingNiceness = 5;
 constexpr std::size_t kConnectionsMax = 4096;
 
 std::size_t connections_max() noexcept {
@@ -76,7 +79,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(const HttpServerConfig& co
   }
   server->front_ = std::move(*front);
   server->quick_ = std::make_unique<WorkPool>(kQuickThreads, config.queue_max);
-  server->waiting_ = std::make_unique<WorkPool>(config.threads, config.queue_max);
+  server->waiting_ = std::make_unique<WorkPool>(config.threads, config.queue_max, kWaitingNiceness);
   server->port_ = listener->port;
   made(*server);
   server->listening_ = true;
@@ -100,8 +103,18 @@ void HttpServer::stop_listening() {
 
 void HttpServer::deliver(WholeRequest request) {
   auto exchange = std::make_shared<HttpExchange>();
+  HttpTarget target = parse_target(request.head.target);
+  FoundRoute found = routes_.find(request.head.method, target);
   exchange->server_ = this;
+  exchange->method = request.head.method;
+  exchange->path = std::move(target.path);
+  exchange->query = std::move(target.query);
+  exchange->path_parts = std::move(found.path_parts);
+  exchange->body = std::move(request.body);
+  exchange->route = found.route;
+  exchange->allowed_methods = std::move(found.allowed);
   exchange->request_ = std::move(request);
+  if (found.route != nullptr && found.route->is_instant) return serve(exchange);
   const std::shared_ptr<HttpConnection> connection = exchange->request_.connection;
   if (quick_->submit([this, exchange] { serve(exchange); })) return;
   ++queue_refusals_;
@@ -110,16 +123,7 @@ void HttpServer::deliver(WholeRequest request) {
 
 void HttpServer::serve(const std::shared_ptr<HttpExchange>& exchange) {
   exchange->begun_ns = clock_.now_ns();
-  RequestHead& head = exchange->request_.head;
-  HttpTarget target = parse_target(head.target);
-  FoundRoute found = routes_.find(head.method, target);
-  exchange->method = head.method;
-  exchange->path = std::move(target.path);
-  exchange->query = std::move(target.query);
-  exchange->path_parts = std::move(found.path_parts);
-  exchange->body = std::move(exchange->request_.body);
-  exchange->route = found.route;
-  call_handler(exchange, found.allowed);
+  call_handler(exchange);
   {
     const std::lock_guard lock(exchange->mutex_);
     if (exchange->state_ == HttpExchange::State::kOpen) {
@@ -133,28 +137,29 @@ void HttpServer::serve(const std::shared_ptr<HttpExchange>& exchange) {
 
 void HttpServer::write_answer(HttpExchange& exchange) {
   HttpReply& reply = exchange.answer_;
+  const std::string& body = reply.shared_body ? *reply.shared_body : reply.body;
   const bool keep_alive = exchange.request_.head.keep_alive && listening_;  // the last answer says so
   std::string text = fmt::format("HTTP/1.1 {} {}\r\n", reply.status, reason_of(reply.status));
-  if (!reply.body.empty()) text += fmt::format("Content-Type: {}\r\n", reply.type);
+  if (!body.empty()) text += fmt::format("Content-Type: {}\r\n", reply.type);
   for (const auto& [name, value] : reply.headers) text += fmt::format("{}: {}\r\n", name, value);
-  text += fmt::format("Content-Length: {}\r\nX-Request-Id: {}\r\nConnection: {}\r\n\r\n", reply.body.size(),
+  text += fmt::format("Content-Length: {}\r\nX-Request-Id: {}\r\nConnection: {}\r\n\r\n", body.size(),
                       exchange.request_id, keep_alive ? "keep-alive" : "close");
-  if (exchange.method != "HEAD") text += reply.body;
-  if (hooks_.done) hooks_.done(exchange, reply.status, reply.body.size());
+  if (exchange.method != "HEAD") text += body;
+  if (hooks_.done) hooks_.done(exchange, reply.status, body.size());
   std::function<void()> lost;
   if (reply.lost)  // not on the front's thread, which must not wait
     lost = [this, undo = std::move(reply.lost)] { quick_->submit_always(undo); };
   front_->answer(exchange.request_.connection, std::move(text), keep_alive, std::move(lost));
 }
 
-void HttpServer::call_handler(const std::shared_ptr<HttpExchange>& exchange, const std::string& allowed) {
+void HttpServer::call_handler(const std::shared_ptr<HttpExchange>& exchange) {
   HttpReply refusal;
   if (hooks_.admit && !hooks_.admit(*exchange, refusal)) return exchange->reply(std::move(refusal));
   const HttpRoute* const route = exchange->route;
   if (route == nullptr) {
-    if (allowed.empty()) return exchange->reply(error_reply(404, "Not Found", "Not Found"));
+    if (exchange->allowed_methods.empty()) return exchange->reply(error_reply(404, "Not Found", "Not Found"));
     HttpReply reply = error_reply(405, "Method Not Allowed", "Method Not Allowed");
-    reply.headers.emplace_back("Allow", allowed);
+    reply.headers.emplace_back("Allow", exchange->allowed_methods);
     return exchange->reply(std::move(reply));
   }
   if (!route->may_wait) return route->handler(exchange);

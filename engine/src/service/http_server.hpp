@@ -3,7 +3,8 @@
 /// answer later, from any thread.
 ///
 /// A route that may wait for storage or for other requests has its own threads (`may_wait`): what is quick,
-/// and above all what ends a lease, is never behind what waits.
+/// and above all what ends a lease, is never behind what waits. What is instant changes no thread at all: on a
+/// machine whose cores are busy each change costs more than the answer.
 /// Threads: handlers run on the server's threads, several at once.
 
 #include <atomic>
@@ -32,6 +33,8 @@ struct HttpReply {
   std::vector<std::pair<std::string, std::string>> headers = {};
   /// Called if the client is known not to have got the answer: undoes what only the client could have ended.
   std::function<void()> lost = {};
+  /// Instead of `body`, where several answers have the same.
+  std::shared_ptr<const std::string> shared_body = {};
 };
 
 class HttpServer;
@@ -48,7 +51,8 @@ class HttpExchange : public std::enable_shared_from_this<HttpExchange> {
   std::string body;
   std::string request_id;
   const HttpRoute* route = nullptr;  // null: none was found
-  std::shared_ptr<void> work;  // goes with the exchange
+  std::string allowed_methods;       // then, of a path that is known: "GET, PUT"
+  std::shared_ptr<void> work;        // goes with the exchange
   std::uint64_t begun_ns = 0;
 
   /// Of a header, by its name in lower case; empty if there is none.
@@ -100,7 +104,8 @@ struct HttpRoute {
   std::string_view body = {};  // a schema's name; empty: none is read
   std::vector<HttpAnswerDoc> answers = {};
   std::vector<HttpQueryDoc> query = {};
-  bool ends_work = false;  // let in while the service drains, as GET is
+  bool ends_work = false;   // let in while the service drains, as GET is
+  bool is_instant = false;  // takes microseconds and waits for nobody: answered on the front's own thread
 };
 
 /// What the server does not know itself. Called on its threads.
@@ -147,7 +152,7 @@ class HttpServer {
   HttpServer(const std::vector<HttpRoute>& routes, HttpHooks hooks, TimeSource& clock);
   void deliver(WholeRequest request);
   void serve(const std::shared_ptr<HttpExchange>& exchange);
-  void call_handler(const std::shared_ptr<HttpExchange>& exchange, const std::string& allowed);
+  void call_handler(const std::shared_ptr<HttpExchange>& exchange);
   void write_answer(HttpExchange& exchange);
 
   HttpRoutes routes_;

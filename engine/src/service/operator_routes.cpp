@@ -153,7 +153,8 @@ void add_operator_routes(Api& api, std::vector<HttpRoute>& routes) {
          .path = path,
          .handler = [](const auto& exchange) { exchange->reply({.body = R"({"status":"ok"})"}); },
          .summary = "Whether the process lives",
-         .answers = {{200, "Health", "It does"}}});
+         .answers = {{200, "Health", "It does"}},
+         .is_instant = true});
   }
   routes.push_back(
       {.method = "GET",
@@ -161,7 +162,8 @@ void add_operator_routes(Api& api, std::vector<HttpRoute>& routes) {
        .handler = [&api](const auto& exchange) { reply_ready(api, *exchange); },
        .summary = "Whether requests should be sent here",
        .answers = {{200, "Health", "They should"},
-                   {503, "Error", "It still looks for adapters, sees no prefix, or is shutting down"}}});
+                   {503, "Error", "It still looks for adapters, sees no prefix, or is shutting down"}},
+       .is_instant = true});
   routes.push_back({.method = "GET",
                     .path = "/metrics",
                     .handler = [&api](const auto& exchange) { reply_metrics(api, *exchange); },

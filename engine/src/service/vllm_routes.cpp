@@ -3,13 +3,11 @@
 #include <fmt/format.h>
 
 #include <cerrno>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "loracle/engine/discovery.hpp"
 #include "service/api.hpp"
 #include "service/error_kinds.hpp"
-#include "service/json_string.hpp"
 
 namespace loracle::service {
 namespace {
@@ -23,44 +21,6 @@ HttpReply text_reply(std::string text) {
   reply.body = std::move(text);
   reply.type = "text/plain; charset=utf-8";
   return reply;
-}
-
-constexpr const char* kModelCard =
-    R"({{"id":{},"object":"model","created":{},"owned_by":"vllm","root":{},"parent":{},)"
-    R"("max_model_len":null,"permission":[{{"id":"modelperm-{}{:016x}","object":"model_permission",)"
-    R"("created":{},"allow_create_engine":false,"allow_sampling":true,"allow_logprobs":true,)"
-    R"("allow_search_indices":false,"allow_view":true,"allow_fine_tuning":false,"organization":"*",)"
-    R"("group":null,"is_blocking":false}}]}})";
-
-/// The answer of /v1/models, as text: a tree of it for ten thousand adapters takes many times as long.
-class ModelCards {
- public:
-  explicit ModelCards(std::int64_t created) : created_(created) {}
-  void add(std::string_view id, std::string_view root, std::string_view parent) {
-    if (count_++ > 0) text_ += ',';
-    fmt::format_to(std::back_inserter(text_), kModelCard, json_string(id), created_, json_string(root),
-                   parent.empty() ? "null" : json_string(parent), answer_, count_, created_);
-  }
-  [[nodiscard]] std::string text() && { return std::move(text_) + "]}"; }
-
- private:
-  std::int64_t created_;
-  std::string answer_ = random_hex(8);  // with the number of the card: an id that nothing else has
-  std::uint64_t count_ = 0;
-  std::string text_ = R"({"object":"list","data":[)";
-};
-
-void list_models(Api& api, HttpExchange& exchange) {
-  const std::int64_t now = api.clock.unix_s();
-  ModelCards cards(now);
-  const std::string& base_model = api.config.base_model;
-  if (!base_model.empty()) cards.add(base_model, base_model, {});
-  for (const AdapterStatus& adapter : api.engine.list()) {
-    const std::string parent = api.base_models.of(adapter.name);
-    cards.add(adapter.name, adapter.uri.empty() ? adapter.directory : adapter.uri,
-              parent.empty() ? base_model : parent);
-  }
-  exchange.reply({.body = std::move(cards).text()});
 }
 
 /// vLLM lets unknown keys through, and answers what it cannot read with "Bad Request".
@@ -191,7 +151,10 @@ void refresh_discovery(Api& api, HttpExchange& exchange) {
 void add_vllm_routes(Api& api, std::vector<HttpRoute>& routes) {
   routes.push_back({.method = "GET",
                     .path = "/v1/models",
-                    .handler = [&api](const auto& exchange) { list_models(api, *exchange); },
+                    .handler =
+                        [&api](const auto& exchange) {
+                          exchange->reply({.body = {}, .shared_body = api.models.text(api)});
+                        },
                     .summary = "The base model and every adapter that is known, as OpenAI and vLLM list them",
                     .answers = {{200, "ModelList", "All of them"}}});
   routes.push_back({.method = "POST",

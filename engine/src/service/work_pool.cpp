@@ -1,12 +1,15 @@
 #include "service/work_pool.hpp"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <system_error>
 #include <utility>
 
 namespace loracle::service {
 
-WorkPool::WorkPool(unsigned threads, std::size_t queue_max) : queue_max_(queue_max) {
+WorkPool::WorkPool(unsigned threads, std::size_t queue_max, int niceness)
+    : queue_max_(queue_max), niceness_(niceness) {
   try {
     for (unsigned i = 0; i < std::max(threads, 1U); ++i) threads_.emplace_back([this] { run(); });
   } catch (const std::system_error&) {
@@ -48,6 +51,8 @@ std::size_t WorkPool::waiting() const {
 }
 
 void WorkPool::run() {
+  // Of this thread alone, on Linux. Where it is refused, they run as the others do.
+  if (niceness_ != 0) static_cast<void>(::setpriority(PRIO_PROCESS, 0, niceness_));
   std::unique_lock lock(mutex_);
   for (;;) {
     changed_.wait(lock, [&] { return ending_ || !queue_.empty(); });

@@ -15,7 +15,8 @@ namespace loracle::service {
 
 class WorkPool {
  public:
-  WorkPool(unsigned threads, std::size_t queue_max);
+  /// `niceness` of its threads, as in nice(2): above 0 they give way to others.
+  WorkPool(unsigned threads, std::size_t queue_max, int niceness = 0);
   WorkPool(const WorkPool&) = delete;
   WorkPool& operator=(const WorkPool&) = delete;
   ~WorkPool() { end(); }
@@ -30,6 +31,7 @@ class WorkPool {
   void run();
 
   std::size_t queue_max_;
+  int niceness_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> queue_;

@@ -16,6 +16,7 @@ void AdapterRows::describe(std::string_view name, const AdapterSource& source) {
   const auto known = known_.find(name);
   LORACLE_CHECK(known != known_.end());
   known->second = source;
+  ++changes_;
   if (const Row row = row_of(name); row != kNoRow) source_[index_of(row)] = source;
 }
 
@@ -41,6 +42,7 @@ std::optional<Row> AdapterRows::know(std::string_view name, AdapterSource source
     detach(row);
   }
   known_.insert_or_assign(std::string(name), std::move(source));
+  ++changes_;
   return old;
 }
 
@@ -51,6 +53,7 @@ std::optional<Row> AdapterRows::forget(std::string_view name) {
     detach(row);
   }
   if (const auto found = known_.find(name); found != known_.end()) known_.erase(found);
+  ++changes_;
   return old;
 }
 

@@ -63,6 +63,8 @@ class AdapterRows {
   /// They could not be told: the next call tells them.
   void put_back_uses(const std::map<std::string, std::uint64_t, std::less<>>& uses);
 
+  /// Grows whenever a name, or what is said of one, has changed.
+  [[nodiscard]] std::uint64_t changes() const noexcept { return changes_; }
   /// All names, sorted.
   [[nodiscard]] const std::map<std::string, AdapterSource, std::less<>>& known() const noexcept {
     return known_;
@@ -79,6 +81,7 @@ class AdapterRows {
   void set_untold_aside(Row row);
 
   AdapterTable table_;
+  std::uint64_t changes_ = 0;
   std::map<std::string, AdapterSource, std::less<>> known_;
   std::unordered_map<std::string, Row, Hash, std::equal_to<>> by_name_;
   std::vector<AdapterSource> source_;                         // [rows]

@@ -425,6 +425,8 @@ Result<Unit> Engine::deactivate(std::string_view name) {
 
 std::vector<AdapterStatus> Engine::list() const { return parts_->core->list(); }
 
+std::uint64_t Engine::changes() const { return parts_->core->changes(); }
+
 Result<AdapterStatus> Engine::status(std::string_view name) const { return parts_->core->status(name); }
 
 Result<std::string> Engine::adapter_name(std::uint32_t id) const {

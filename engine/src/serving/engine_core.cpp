@@ -381,8 +381,10 @@ Result<Unit> EngineCore::set_policy(std::size_t level, std::string_view policy) 
     if (policy == "conservative") capacity.entries = std::min<std::uint64_t>(capacity.entries, max_loras_);
     const Verdict verdict = tiers_.set_capacity(level, capacity, Tick{tick_});
     carry_out();
-    if (verdict != Verdict::kServed)
+    if (verdict != Verdict::kServed) {
+      flush(lock);
       return fail(Errc::kAllPinned, "more adapters are leased or pinned than 'conservative' would keep");
+    }
     wake_room();
     flush(lock);
     return Unit{};
@@ -424,6 +426,11 @@ std::vector<AdapterStatus> EngineCore::list() const {
   all.reserve(rows_.known().size());
   for (const auto& [name, source] : rows_.known()) all.push_back(status_of(name, source));
   return all;
+}
+
+std::uint64_t EngineCore::changes() const {
+  const std::lock_guard lock(mutex_);
+  return rows_.changes();
 }
 
 Result<AdapterStatus> EngineCore::status(std::string_view name) const {

@@ -101,6 +101,7 @@ class EngineCore {
   [[nodiscard]] Result<Unit> set_policy(std::size_t level, std::string_view policy);
 
   [[nodiscard]] std::vector<AdapterStatus> list() const;
+  [[nodiscard]] std::uint64_t changes() const;
   [[nodiscard]] Result<AdapterStatus> status(std::string_view name) const;
   [[nodiscard]] EngineStats stats() const;
   [[nodiscard]] const SlotLayout& layout() const noexcept { return layout_; }
@@ -189,6 +190,8 @@ class EngineCore {
   void bury_if_unused(Row row);
   void expire(Lock& entering, const PendingPtr& request);
   void flush(Lock& lock);
+  /// Gives the workers a task when the lock is let go.
+  void submit_later(std::function<void()> task);
   void told_idle();
 
   Env env_;

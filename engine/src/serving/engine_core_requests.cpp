@@ -226,7 +226,7 @@ void EngineCore::finish(const PendingPtr& request, Result<Lease> result) {
     after_.push_back([done = std::move(request->done), told] { done(std::move(*told)); });
   } else {
     request->result = std::move(result);
-    request->changed.notify_all();
+    after_.push_back([request] { request->changed.notify_all(); });
   }
 }
 
@@ -304,8 +304,13 @@ void EngineCore::wake_room() {
   pump_loads();
 }
 
-/// Runs callbacks without the lock. Whoever shuts down waits for them: the core must be there when they
-/// return.
+void EngineCore::submit_later(std::function<void()> task) {
+  after_.push_back([this, task = std::move(task)]() mutable { env_.workers->submit(std::move(task)); });
+}
+
+/// Runs callbacks, and wakes threads, without the lock: who is woken on a busy machine may run in place of the
+/// one who wakes it, and all others would wait for that one's lock. Whoever shuts down waits for this: the
+/// core must be there when callbacks return.
 void EngineCore::flush(Lock& lock) {
   if (after_.empty()) return;
   ++telling_;

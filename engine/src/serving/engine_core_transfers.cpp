@@ -62,7 +62,7 @@ void EngineCore::pump_loads() {
     queue.pop_front();
     in_flight_.insert(row);
     const std::span<std::byte> image = arena_.bytes(row);
-    env_.workers->submit([this, row, image, source = rows_.source(row), name = rows_.name(row)] {
+    submit_later([this, row, image, source = rows_.source(row), name = rows_.name(row)] {
       const std::uint64_t begun_ns = env_.clock->now_ns();
       finish_load(row, read_(name, source, image), begun_ns);
     });
@@ -192,8 +192,8 @@ void EngineCore::start_copy(Row row, std::uint32_t slot) {
   copying_.insert(row);
   tiers_.lease({&row, 1});
   arena_.fix(row);
-  env_.workers->submit([this, row, slot, image = std::span<const std::byte>(arena_.bytes(row)),
-                        manifest = manifests_[index_of(row)]] {
+  submit_later([this, row, slot, image = std::span<const std::byte>(arena_.bytes(row)),
+                manifest = manifests_[index_of(row)]] {
     const std::uint64_t begun_ns = env_.clock->now_ns();
     finish_copy(row, env_.device->write_slot(slot, *manifest, image), begun_ns);
   });

@@ -237,6 +237,9 @@ class Engine {
 
   /// By name, sorted.
   [[nodiscard]] std::vector<AdapterStatus> list() const;
+  /// Grows whenever the names of `list`, or the directory or URI of one, have changed: what was made of those
+  /// before a call that answers the same number still holds.
+  [[nodiscard]] std::uint64_t changes() const;
   [[nodiscard]] Result<AdapterStatus> status(std::string_view name) const;
   [[nodiscard]] Result<std::string> adapter_name(std::uint32_t id) const;
   [[nodiscard]] Result<std::uint32_t> adapter_id(std::string_view name) const;
