@@ -1,18 +1,29 @@
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "loracle/core/rng.hpp"
+#include "loracle/engine/digest.hpp"
+#include "loracle/engine/run_on_threads.hpp"
 #include "loracle/storage/provider.hpp"
 #include "storage/address_ranges.hpp"
 #include "storage/loopback_server.hpp"
 #include "storage/object_checksum.hpp"
+#include "storage/part_digests.hpp"
 #include "storage/retry.hpp"
 #include "storage/storage_uri.hpp"
+#include "storage/unique_fd.hpp"
+#include "support/temp_dir.hpp"
 
 namespace loracle {
 namespace {
@@ -32,6 +43,56 @@ bool is_private(const char* text) {
   std::memcpy(&storage, &six, sizeof six);
   EXPECT_FALSE(text_of_address(reinterpret_cast<const sockaddr&>(storage)).empty());
   return is_private_address(reinterpret_cast<const sockaddr&>(storage));
+}
+
+// If this failed, a sound copy would be called corrupt when it is next verified, or a damaged one sound.
+TEST(PartDigests, AreTheFilesWhateverTheOrderOfTheirParts) {
+  const testing::TempDir folder;
+  Rng rng(5);
+  for (int round = 0; round < 30; ++round) {
+    std::vector<std::string> texts;
+    std::vector<UniqueFd> files;
+    std::vector<int> descriptors;
+    std::vector<FilePart> parts;
+    for (std::size_t i = 0; i < 1 + rng.below(4); ++i) {
+      std::string text(rng.below(4) == 0 ? 0 : rng.below(600'000), '\0');
+      for (char& c : text) c = static_cast<char>(rng.below(256));
+      const std::string path = folder.write(std::to_string(i), text);
+      files.emplace_back(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+      descriptors.push_back(files.back().get());
+      for (std::uint64_t at = 0; at < text.size();) {
+        const std::uint64_t length = std::min<std::uint64_t>(1 + rng.below(200'000), text.size() - at);
+        parts.push_back({i, at, length});
+        at += length;
+      }
+      texts.push_back(std::move(text));
+    }
+    std::vector<std::size_t> order(parts.size());
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      order[i] = i;
+      std::swap(order[i], order[rng.below(static_cast<std::uint32_t>(i + 1))]);
+    }
+    PartDigests digests(descriptors, parts);
+    run_on_threads(order.size(), 3, [&](std::size_t i) { digests.came(order[i]); });
+    const Result<std::vector<std::string>> found = digests.finish();
+    ASSERT_TRUE(found) << found.error().message;
+    ASSERT_EQ(found->size(), texts.size());
+    for (std::size_t i = 0; i < texts.size(); ++i) EXPECT_EQ((*found)[i], sha256_hex(texts[i])) << i;
+  }
+}
+
+// If this failed, a file that cannot be read again would get a digest all the same.
+TEST(PartDigests, AFileThatEndsEarlyIsAnError) {
+  const testing::TempDir folder;
+  const std::string path = folder.write("short", "abc");
+  const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  const int descriptors[] = {file.get()};
+  const FilePart parts[] = {{0, 0, 4}};
+  PartDigests digests(descriptors, parts);
+  digests.came(0);
+  const Result<std::vector<std::string>> found = digests.finish();
+  ASSERT_FALSE(found);
+  EXPECT_EQ(found.error().code, Errc::kIo);
 }
 
 // If this failed, a URL could lead into the cluster, to this machine, or to the cloud's metadata; or public

@@ -5,6 +5,8 @@
 /// A route that may wait for storage or for other requests has its own threads (`may_wait`): what is quick,
 /// and above all what ends a lease, is never behind what waits. What is instant changes no thread at all: on a
 /// machine whose cores are busy each change costs more than the answer.
+/// cpp-httplib is not under it: that gives each connection a thread for as long as it lives, so that a few slow
+/// clients, listeners to events or waiting leases would shut out all others. It is the peer of the benchmark.
 /// Threads: handlers run on the server's threads, several at once.
 
 #include <atomic>

@@ -35,6 +35,11 @@ Result<Unit> write_at(int fd, const std::string& path, std::uint64_t offset,
   return Unit{};
 }
 
+void begin_flush(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
+  static_cast<void>(
+      ::sync_file_range(fd, static_cast<off_t>(offset), static_cast<off_t>(length), SYNC_FILE_RANGE_WRITE));
+}
+
 Result<Unit> flush(int fd, const std::string& path) {
   // Not tried again: after a failed fsync the kernel has forgotten what it could not write.
   if (::fsync(fd) != 0) return io_failed(path, "flush", errno);

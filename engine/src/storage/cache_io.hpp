@@ -16,6 +16,8 @@ namespace loracle {
 [[nodiscard]] Result<Unit> allocate(int fd, const std::string& path, std::uint64_t size);
 [[nodiscard]] Result<Unit> write_at(int fd, const std::string& path, std::uint64_t offset,
                                     std::span<const std::byte> bytes);
+/// Lets the disk begin with what was written there, so that a flush later has less to wait for. A hint.
+void begin_flush(int fd, std::uint64_t offset, std::uint64_t length) noexcept;
 /// Until all that was written is on the disk.
 [[nodiscard]] Result<Unit> flush(int fd, const std::string& path);
 [[nodiscard]] Result<UniqueFd> open_directory(const std::string& path);

@@ -23,16 +23,22 @@ class StagedFiles {
   [[nodiscard]] std::span<const int> descriptors() const noexcept { return descriptors_; }
 
   [[nodiscard]] Result<Unit> create();
-  /// Flushes all, takes the digests, sets the modes, and writes the record. `directory_fd`: of the directory.
+  /// [files] Of what was written; they are taken by `seal` otherwise.
+  void set_digests(std::vector<std::string> sha256) { sha256_ = std::move(sha256); }
+  /// Flushes all, takes the digests that were not set, sets the modes, and writes the record. `directory_fd`: of the directory.
   [[nodiscard]] Result<Unit> seal(int directory_fd);
 
  private:
+  [[nodiscard]] std::string path_of(const CacheFile& file) const;
+  [[nodiscard]] Result<Unit> flush_files() const;
+  [[nodiscard]] Result<std::vector<std::string>> digests() const;  // [files]
   [[nodiscard]] Result<Unit> flush_folders(int directory_fd) const;
 
   std::string directory_;
   CacheContents contents_;
-  std::vector<UniqueFd> files_;   // [files]
-  std::vector<int> descriptors_;  // [files]
+  std::vector<UniqueFd> files_;      // [files]
+  std::vector<int> descriptors_;     // [files]
+  std::vector<std::string> sha256_;  // [files] or empty: not known yet
 };
 
 /// The folders that the names need, parents first.

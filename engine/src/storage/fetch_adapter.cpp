@@ -17,6 +17,7 @@
 #include "loracle/engine/origin.hpp"
 #include "storage/cache_io.hpp"
 #include "storage/fetch_files.hpp"
+#include "storage/part_digests.hpp"
 #include "storage/storage_uri.hpp"
 
 namespace loracle {
@@ -85,15 +86,8 @@ std::string content_of(std::string_view uri, const std::vector<StoredObject>& fi
   return sha256_hex(text);
 }
 
-/// A range of one file, the unit that threads take.
-struct Part {
-  std::size_t file = 0;
-  std::uint64_t offset = 0;
-  std::uint64_t length = 0;
-};
-
-std::vector<Part> parts_of(const AdapterManifest& manifest, std::uint64_t part_bytes) {
-  std::vector<Part> parts;
+std::vector<FilePart> parts_of(const AdapterManifest& manifest, std::uint64_t part_bytes) {
+  std::vector<FilePart> parts;
   for (std::size_t file = 0; file < manifest.files.size(); ++file)
     for (std::uint64_t offset = 0; offset < manifest.files[file].size; offset += part_bytes)
       parts.push_back({file, offset, std::min(part_bytes, manifest.files[file].size - offset)});
@@ -109,9 +103,11 @@ class PartFetch {
         manifest_(manifest),
         descriptors_(descriptors),
         parts_(parts_of(manifest, part_bytes)),
+        digests_(descriptors, parts_),
         cancelled_(cancelled) {}
 
-  [[nodiscard]] Result<Unit> run(std::uint32_t threads_max) {
+  /// The files' digests.
+  [[nodiscard]] Result<std::vector<std::string>> run(std::uint32_t threads_max) {
     const std::size_t threads = std::min<std::size_t>(threads_max, parts_.size());
     std::vector<std::thread> others;
     others.reserve(threads);
@@ -122,7 +118,7 @@ class PartFetch {
     work();
     for (std::thread& other : others) other.join();
     if (error_) return fail(std::move(*error_));
-    return Unit{};
+    return digests_.finish();
   }
 
  private:
@@ -134,13 +130,15 @@ class PartFetch {
         const std::lock_guard lock(mutex_);
         // Those that end because another one has failed do not say why.
         if (!stopped_.exchange(true)) error_ = std::move(done.error());
+        return;
       }
+      digests_.came(next);
     }
   }
 
   [[nodiscard]] bool is_cancelled() const noexcept { return cancelled_ != nullptr && *cancelled_; }
 
-  [[nodiscard]] Result<Unit> fetch(const Part& part) {
+  [[nodiscard]] Result<Unit> fetch(const FilePart& part) {
     const StoredObject& file = manifest_.files[part.file];
     const std::string uri = object_uri(uri_, file.name);
     if (is_cancelled()) return fail(Errc::kCancelled, uri + ": storage is being stopped");
@@ -162,6 +160,7 @@ class PartFetch {
       return fail(Errc::kCorrupt,
                   fmt::format("{}: ended at byte {}, {} bytes early", uri, expected, end - expected));
     }
+    if (fetched) begin_flush(descriptors_[part.file], part.offset, part.length);
     return fetched;
   }
 
@@ -169,7 +168,8 @@ class PartFetch {
   const std::string& uri_;
   const AdapterManifest& manifest_;
   std::span<const int> descriptors_;
-  std::vector<Part> parts_;
+  std::vector<FilePart> parts_;
+  PartDigests digests_;
   const std::atomic<bool>* cancelled_;  // by the caller; may be null
   std::atomic<std::size_t> next_ = 0;
   std::atomic<bool> stopped_ = false;
@@ -219,8 +219,10 @@ Result<AdapterManifest> adapter_manifest(StorageProvider& provider, const std::s
   return manifest;
 }
 
-Result<Unit> fetch_files(StorageProvider& provider, const std::string& uri, const AdapterManifest& manifest,
-                         std::span<const int> descriptors, const FetchAdapterOptions& options) {
+Result<std::vector<std::string>> fetch_files(StorageProvider& provider, const std::string& uri,
+                                             const AdapterManifest& manifest,
+                                             std::span<const int> descriptors,
+                                             const FetchAdapterOptions& options) {
   LORACLE_CHECK(descriptors.size() == manifest.files.size());
   if (options.part_bytes == 0 || options.parts_at_once == 0)
     return fail(Errc::kInvalid, "part_bytes and parts_at_once: 0 fetches nothing: give 1 or more");
@@ -234,7 +236,7 @@ Result<Unit> fetch_files(StorageProvider& provider, const std::string& uri, cons
     return PartFetch(provider, uri, manifest, descriptors, part_bytes, options.stopped)
         .run(options.parts_at_once);
   };
-  Result<Unit> done = fetch(options.part_bytes);
+  Result<std::vector<std::string>> done = fetch(options.part_bytes);
   if (!done && done.error().code == Errc::kUnsupported) done = fetch(kWholeFiles);
   return done;
 }
@@ -253,7 +255,8 @@ Result<Unit> fetch_adapter(StorageProvider& provider, const std::string& uri, co
     descriptors.push_back(fd->get());
     files.push_back(std::move(*fd));
   }
-  if (Result<Unit> got = fetch_files(provider, uri, manifest, descriptors, options); !got) return got;
+  const Result<std::vector<std::string>> got = fetch_files(provider, uri, manifest, descriptors, options);
+  if (!got) return fail(got.error());
   for (std::size_t i = 0; i < files.size(); ++i)
     if (Result<Unit> flushed = flush(files[i].get(), manifest.files[i].name); !flushed) return flushed;
   Result<UniqueFd> folder = open_directory(directory);

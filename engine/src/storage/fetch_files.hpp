@@ -4,6 +4,7 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "loracle/core/result.hpp"
 #include "loracle/storage/fetch_adapter.hpp"
@@ -11,9 +12,11 @@
 
 namespace loracle {
 
-/// Errors: the first that a part met; the others are given up. REQUIRES: a descriptor for each file.
-[[nodiscard]] Result<Unit> fetch_files(StorageProvider& provider, const std::string& uri,
-                                       const AdapterManifest& manifest, std::span<const int> descriptors,
-                                       const FetchAdapterOptions& options);
+/// [files] SHA-256 of what was written, taken on the way. Errors: the first that a part met; the others are
+/// given up. REQUIRES: a descriptor for each file.
+[[nodiscard]] Result<std::vector<std::string>> fetch_files(StorageProvider& provider, const std::string& uri,
+                                                           const AdapterManifest& manifest,
+                                                           std::span<const int> descriptors,
+                                                           const FetchAdapterOptions& options);
 
 }  // namespace loracle

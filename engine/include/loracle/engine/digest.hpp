@@ -6,6 +6,7 @@
 /// Errors: those of Files; kCorrupt if the file ends before the size it was opened with.
 
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +19,22 @@ namespace loracle {
 struct FileDigest {
   std::string sha256;
   FileStat stat;  // of the file the bytes came from
+};
+
+/// One that is taken as the bytes come. Threads: one owner.
+class RunningSha256 {
+ public:
+  RunningSha256();
+  RunningSha256(RunningSha256&&) noexcept;
+  RunningSha256& operator=(RunningSha256&&) noexcept;
+  ~RunningSha256();
+  void add(std::span<const std::byte> bytes);
+  /// Once, after the last byte.
+  [[nodiscard]] std::string hex();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 [[nodiscard]] Result<FileDigest> digest_file(Files& files, const std::string& path);

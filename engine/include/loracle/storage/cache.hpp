@@ -89,6 +89,8 @@ class CacheFill {
   /// [files] Descriptors to write to, in the order of the contents; each file has its full size already.
   /// They are the fill's, which closes them.
   [[nodiscard]] virtual std::span<const int> files() const noexcept = 0;
+  /// [files] SHA-256, in hex, of what was written, if the caller took them: it is not read again for them then.
+  virtual void set_digests(std::vector<std::string> /*sha256*/) {}
   /// Makes the entry visible, and leases it. Once.
   [[nodiscard]] virtual Result<CachedCopy> publish(OnExisting on_existing) = 0;
 };
