@@ -10,11 +10,12 @@ namespace loracle::app {
 /// Exit codes, as `loracle --help` and the README list them.
 enum ExitCode : int {
   kExitOk = 0,
-  kExitInternal = 1,    // a bug of ours
-  kExitUsage = 2,       // a flag, value or name on the command line is wrong
-  kExitInput = 3,       // a file is missing or cannot be read or written
-  kExitBadData = 4,     // a file was read, and what it says is wrong, damaged or truncated
-  kExitImpossible = 5,  // the question is well put, and the answer is that it cannot be done
+  kExitInternal = 1,        // a bug of ours
+  kExitUsage = 2,           // a flag, value or name on the command line is wrong
+  kExitInput = 3,           // a file is missing or cannot be read or written
+  kExitBadData = 4,         // a file was read, and what it says is wrong, damaged or truncated
+  kExitImpossible = 5,      // the question is well put, and the answer is that it cannot be done
+  kExitAdviceChanges = 10,  // no failure: two plans that were compared advise differently
 };
 
 /// Prints `loracle: message` on stderr and returns the exit code.

@@ -88,9 +88,10 @@ int main(int argc, char** argv) {
       "missing,\n"
       "unreadable or cannot be written; 4 a file's content is wrong, damaged or truncated; 5 what is asked "
       "for is\n"
-      "impossible (pins that do not fit, for example).");
+      "impossible (pins that do not fit, for example); 10 `compare` finds other advice.");
   int exit_code = loracle::app::kExitOk;
   loracle::app::add_plan_command(app, exit_code);
+  loracle::app::add_compare_command(app, exit_code);
   loracle::app::add_what_if_command(app, exit_code);
   loracle::app::add_sweep_command(app, exit_code);
   loracle::app::add_curve_command(app, exit_code);
