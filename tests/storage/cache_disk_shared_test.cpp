@@ -12,6 +12,8 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <future>
+#include <map>
 #include <string>
 #include <thread>
 #include <vector>
@@ -258,6 +260,85 @@ TEST(SharedDiskCache, AHungProcessIsAnError) {
   EXPECT_EQ(make_disk_cache(options).error().code, Errc::kBusy);
   ::close(lock);
   EXPECT_TRUE(put_files(**cache, "a", {{"f", "a"}}));
+}
+
+// If this failed, one hung process would stop every request of its neighbours, those for what they have too.
+TEST(SharedDiskCache, AHungProcessDoesNotFreezeThoseWhoReadWhatIsHere) {
+  const testing::TempDir folder;
+  const DiskCacheOptions options = options_at(folder / "cache", 8000);
+  Result<std::unique_ptr<CacheBackend>> cache = make_disk_cache(options);
+  ASSERT_TRUE(cache);
+  ASSERT_TRUE(put_files(**cache, "a", {{"f", "a"}}, {{"is", "here"}}));
+  ASSERT_TRUE(put_files(**cache, "b", {{"f", "b"}}));
+  Result<CachedCopy> removed = (*cache)->get("b");
+  ASSERT_TRUE(removed && (*cache)->remove("b"));
+  Child hung([&](const std::function<void()>& ready) {
+    const int lock = ::open((folder / "cache/lock").c_str(), O_RDWR | O_CLOEXEC);
+    if (lock < 0 || ::flock(lock, LOCK_EX) != 0) return;
+    ready();
+    ::pause();
+  });
+  ASSERT_TRUE(hung.is_ready());
+  // Three that must wait for the directory.
+  std::vector<std::future<Errc>> waiting;
+  for (const char* key : {"x", "y"})
+    waiting.push_back(std::async(std::launch::async, [&, key] { return (*cache)->get(key).error().code; }));
+  waiting.push_back(std::async(std::launch::async, [&] {
+    return put_files(**cache, "z", {{"f", "z"}}) ? Errc::kNotFound : Errc::kBusy;
+  }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));  // or less: then this proves less
+  for (int i = 0; i < 100; ++i) {
+    const Result<CachedCopy> copy = (*cache)->get("a");
+    ASSERT_TRUE(copy) << copy.error().message;
+    EXPECT_EQ(files_in(copy->directory).at("f"), "a");
+    EXPECT_EQ((*cache)->stats().leased, 2U);
+    EXPECT_TRUE((*cache)->metadata("a"));
+  }
+  const fs::path gone = removed->directory;
+  removed->hold.reset();
+  EXPECT_TRUE(fs::exists(gone)) << "nobody deletes without the lock";
+  for (std::future<Errc>& one : waiting)
+    EXPECT_EQ(one.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  hung.kill();
+  for (std::future<Errc>& one : waiting) EXPECT_EQ(one.get(), Errc::kNotFound);
+  EXPECT_FALSE(fs::exists(gone)) << "who looked next saw to it";
+}
+
+// If this failed, a thread that leases what another one evicts would be given a directory that goes, or the
+// policy would be told of uses of what it has let go.
+TEST(SharedDiskCache, WhatIsBeingEvictedIsNotLeased) {
+  const testing::FoldersInMemory in_memory;
+  const testing::TempDir folder;
+  const DiskCacheOptions options = options_at(folder / "cache", 9000);
+  Result<std::unique_ptr<CacheBackend>> cache = make_disk_cache(options);
+  ASSERT_TRUE(cache);
+  std::map<std::string, std::string> many;
+  for (int i = 0; i < 40; ++i) many["f" + std::to_string(i)] = "x";
+  const auto work = [&](std::uint64_t seed) {
+    Rng rng(seed);
+    for (int i = 0; i < 150; ++i) {
+      // Large ones push several small ones out at once.
+      const bool is_large = rng.below(8) == 0;
+      const std::string key = (is_large ? "large" : "k") + std::to_string(rng.below(6));
+      std::map<std::string, std::string> files = many;
+      files["f0"] = is_large ? std::string(3000, 'l') : key;
+      if (const Result<CachedCopy> copy = (*cache)->get(key); copy) {
+        EXPECT_EQ(files_in(copy->directory), files);
+      } else {
+        const Result<Unit> put = put_files(**cache, key, files);
+        EXPECT_TRUE(put || put.error().code == Errc::kAllPinned) << put.error().message;
+      }
+    }
+  };
+  std::vector<std::thread> threads;
+  for (std::uint64_t seed = 1; seed <= 4; ++seed) threads.emplace_back(work, seed);
+  for (std::thread& thread : threads) thread.join();
+  ASSERT_TRUE((*cache)->list()) << "looks, and deletes what was left over";
+  EXPECT_EQ((*cache)->stats().leased, 0U);
+  EXPECT_EQ((*cache)->stats().bytes, bytes_below(folder / "cache"));
+  EXPECT_LE((*cache)->stats().bytes, 9000U);
+  EXPECT_EQ((*cache)->stats().entries, entries_in(folder / "cache/entries"));
+  EXPECT_EQ(entries_in(folder / "cache/staging"), 0U);
 }
 
 }  // namespace

@@ -52,7 +52,7 @@ void CacheIndex::add_to(CacheStats& stats) const noexcept {
 
 Row CacheIndex::find(const std::string& key) const {
   const auto found = published_.find(key);
-  return found == published_.end() ? kNoRow : found->second;
+  return found == published_.end() || !tier_.contains(found->second) ? kNoRow : found->second;
 }
 
 Row CacheIndex::take_row(const std::string& key, Bytes size) {

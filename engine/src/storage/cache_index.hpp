@@ -28,7 +28,7 @@ class CacheIndex {
   /// Errors: those of the policy's text; kInvalid (a clairvoyant one; a bound of nothing).
   [[nodiscard]] static Result<CacheIndex> make(const std::string& policy, Capacity capacity);
 
-  /// Of a published key; kNoRow if there is none.
+  /// Of a published key; kNoRow if there is none, or while it is being evicted.
   [[nodiscard]] Row find(const std::string& key) const;
   [[nodiscard]] const std::string& key_of(Row row) const { return keys_[index_of(row)]; }
   [[nodiscard]] Bytes size_of(Row row) const { return table_->size_of(row); }
@@ -40,7 +40,8 @@ class CacheIndex {
 
   /// Reserves a row: brings it into the tier, held once, evicting until it fits. `erase(victim)` deletes the
   /// victim's bytes, and answers false if somebody beyond this index still uses them: then another has to go.
-  /// kNoRow, and `why`, if there is no room; what was evicted stays out.
+  /// kNoRow, and `why`, if there is no room; what was evicted stays out. While `erase` runs others may find,
+  /// touch, hold, hide and let go, and take out what they hold; nobody else may reserve or publish.
   template <class Erase>
   [[nodiscard]] Row reserve(const std::string& key, Bytes size, Admission& why, Erase&& erase) {
     const Row row = take_row(key, size);

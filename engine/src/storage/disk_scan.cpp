@@ -57,87 +57,94 @@ bool try_flock(int fd, int kind) noexcept {
   return true;
 }
 
-Result<Unit> DiskStore::scan() {
-  ++scans_;
-  excess_bytes_ = 0;
+Result<DiskStore::Listing> DiskStore::look() const {
   Result<std::vector<std::string>> entries = names_in(path_of(kEntries));
   if (!entries) return fail(std::move(entries.error()));
   Result<std::vector<std::string>> staging = names_in(path_of(kStaging));
   if (!staging) return fail(std::move(staging.error()));
-  std::vector<Found> found;
-  for (const std::string& file : *entries) scan_entry(file, found);
-  drop_unseen();
-  for (const std::string& file : *staging) scan_staging(file);
+  Listing listing{{}, std::move(*staging)};
+  for (const std::string& file : *entries) {
+    Found entry;
+    if (file.size() < kHashLength || file[kHashLength] != '.' ||
+        !parse_staging(std::string_view(file).substr(kHashLength + 1), entry.bytes, entry.seq))
+      continue;
+    struct stat now {};
+    if (::fstatat(entries_.get(), file.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(now.st_mode))
+      continue;
+    entry.name = fmt::format("{}{}", kEntries, file);
+    entry.hash = file.substr(0, kHashLength);
+    entry.used_ns = mtime_ns(now);
+    listing.entries.push_back(std::move(entry));
+  }
   // The oldest first, so that a policy sees the uses in their order.
-  std::sort(found.begin(), found.end(), [](const Found& a, const Found& b) {
+  std::sort(listing.entries.begin(), listing.entries.end(), [](const Found& a, const Found& b) {
     return std::pair(a.used_ns, a.seq) < std::pair(b.used_ns, b.seq);
   });
-  for (const Found& entry : found) admit(entry);
+  return listing;
+}
+
+Result<Unit> DiskStore::scan(DiskChange& change) {
+  Result<Listing> listing = change.without_mutex([this] { return look(); });
+  if (!listing) return fail(std::move(listing.error()));
+  ++scans_;
+  excess_bytes_ = 0;
+  std::vector<const Found*> found;  // and not known
+  for (const Found& entry : listing->entries) {
+    const auto known = by_name_.find(entry.name);
+    if (known == by_name_.end()) {
+      last_seq_ = std::max(last_seq_, entry.seq);
+      found.push_back(&entry);
+      continue;
+    }
+    const Row row = known->second;
+    at(row).seen = scans_;
+    if (entry.used_ns > at(row).used_ns) {  // by another process
+      at(row).used_ns = entry.used_ns;
+      index_.touch(row);
+    }
+  }
+  drop_unseen(change);
+  for (const std::string& file : listing->staging) scan_staging(file, change);
+  for (const Found* const entry : found) admit(*entry, change);
   return Unit{};
 }
 
-void DiskStore::scan_entry(const std::string& file, std::vector<Found>& found) {
-  Found entry;
-  if (file.size() < kHashLength || file[kHashLength] != '.' ||
-      !parse_staging(std::string_view(file).substr(kHashLength + 1), entry.bytes, entry.seq))
-    return;
-  entry.name = fmt::format("{}{}", kEntries, file);
-  struct stat now {};
-  if (::fstatat(entries_.get(), file.c_str(), &now, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(now.st_mode))
-    return;
-  entry.used_ns = mtime_ns(now);
-  const auto known = by_name_.find(entry.name);
-  if (known == by_name_.end()) {
-    entry.hash = file.substr(0, kHashLength);
-    last_seq_ = std::max(last_seq_, entry.seq);
-    found.push_back(std::move(entry));
-    return;
-  }
-  const Row row = known->second;
-  at(row).seen = scans_;
-  if (entry.used_ns > at(row).used_ns) {  // by another process
-    at(row).used_ns = entry.used_ns;
-    index_.touch(row);
-  }
-}
-
-void DiskStore::scan_staging(const std::string& file) {
+void DiskStore::scan_staging(const std::string& file, DiskChange& change) {
   std::uint64_t bytes = 0;
   std::uint64_t seq = 0;
   if (!parse_staging(file, bytes, seq)) return;
   last_seq_ = std::max(last_seq_, seq);
   const std::string name = fmt::format("{}{}", kStaging, file);
   const auto known = by_name_.find(name);
-  if (known != by_name_.end() && at(known->second).is_own) return;
+  const Row row = known == by_name_.end() ? kNoRow : known->second;
+  if (row != kNoRow && at(row).is_own) return;
   const std::string path = path_of(name);
-  bool is_gone = false;
-  {
+  const bool is_gone = change.without_mutex([&] {
     Result<UniqueFd> fd = open_directory(path);
-    if (!fd) is_gone = fd.error().code == Errc::kNotFound;
+    if (!fd) return fd.error().code == Errc::kNotFound;
     // Nobody holds it: its process is dead.
-    if (fd && try_flock(fd->get(), LOCK_EX)) is_gone = remove_tree(path).has_value();
-  }
-  if (known != by_name_.end()) {
-    const Row row = known->second;
+    return try_flock(fd->get(), LOCK_EX) && remove_tree(path).has_value();
+  });
+  if (row != kNoRow) {
     at(row).seen = scans_;
     if (is_gone) give_up(row);
     return;
   }
   if (is_gone) return;
   Admission why{};
-  const Row row = reserve({}, bytes, why);
-  if (row == kNoRow) {
+  const Row reserved = reserve({}, bytes, why, change);
+  if (reserved == kNoRow) {
     excess_bytes_ += bytes;
     return;
   }
-  at(row) = Place{};
-  at(row).name = name;
-  at(row).seen = scans_;
-  at(row).is_staging = true;
-  by_name_.emplace(name, row);
+  at(reserved) = Place{};
+  at(reserved).name = name;
+  at(reserved).seen = scans_;
+  at(reserved).is_staging = true;
+  by_name_.emplace(name, reserved);
 }
 
-void DiskStore::drop_unseen() {
+void DiskStore::drop_unseen(DiskChange& change) {
   std::vector<Row> gone;
   std::vector<Row> retired;
   for (const auto& [name, row] : by_name_) {
@@ -152,18 +159,20 @@ void DiskStore::drop_unseen() {
   }
   for (const Row row : gone) give_up(row);
   for (const Row row : retired)
-    if (erase(row)) index_.remove(row);
+    if (erase(row, change)) index_.remove(row);
 }
 
-void DiskStore::admit(const Found& found) {
+void DiskStore::admit(const Found& found, DiskChange& change) {
   const std::string path = path_of(found.name);
   Admission why{};
-  const Row row = reserve(found.hash, found.bytes, why);
+  const Row row = reserve(found.hash, found.bytes, why, change);
   if (row == kNoRow) {
     // Larger than all there may be, or in use beside all the others: by a process with other bounds.
-    excess_bytes_ += found.bytes;
-    Result<UniqueFd> fd = open_directory(path);
-    if (fd && try_flock(fd->get(), LOCK_EX) && remove_tree(path)) excess_bytes_ -= found.bytes;
+    const bool is_gone = change.without_mutex([&] {
+      Result<UniqueFd> fd = open_directory(path);
+      return fd && try_flock(fd->get(), LOCK_EX) && remove_tree(path);
+    });
+    if (!is_gone) excess_bytes_ += found.bytes;
     return;
   }
   index_.tier().let_go(row);
@@ -175,37 +184,40 @@ void DiskStore::admit(const Found& found) {
   by_name_.emplace(found.name, row);
   struct stat record {};
   if (::stat(fmt::format("{}/{}", path, kRecordName).c_str(), &record) != 0) {
-    retire(row);  // removed while it was in use, or never whole
+    retire(row, change);  // removed while it was in use, or never whole
     return;
   }
   const Row before = index_.publish(row);
   if (before == kNoRow) return;
   if (at(before).seq > found.seq) {
     static_cast<void>(index_.publish(before));
-    retire(row);
+    retire(row, change);
   } else {
-    retire(before);
+    retire(before, change);
   }
 }
 
-Row DiskStore::reserve(const std::string& hash, std::uint64_t bytes, Admission& why) {
-  return index_.reserve(hash, Bytes{bytes}, why, [this](Row victim) { return erase(victim); });
+Row DiskStore::reserve(const std::string& hash, std::uint64_t bytes, Admission& why, DiskChange& change) {
+  return index_.reserve(hash, Bytes{bytes}, why, [&](Row victim) { return erase(victim, change); });
 }
 
 /// The bytes of a row that nobody uses; the row itself is still in the tier, or was just evicted from it.
-bool DiskStore::erase(Row row) {
+bool DiskStore::erase(Row row, DiskChange& change) {
   const std::string path = path_of(at(row).name);
   Result<UniqueFd> fd = open_directory(path);
   bool is_gone = !fd && fd.error().code == Errc::kNotFound;
   if (fd && try_flock(fd->get(), LOCK_EX)) {
     // Out of sight first: half an entry must never be taken for a whole one.
-    const std::string name = staging_name(index_.size_of(row).value, next_seq());
-    if (::rename(path.c_str(), path_of(name).c_str()) == 0) {
-      // Its record before all else: should the rest not go, what is put back is no entry, to any process.
-      static_cast<void>(::unlink(fmt::format("{}/{}", path_of(name), kRecordName).c_str()));
-      is_gone = remove_tree(path_of(name)).has_value();
+    const std::string doomed = path_of(staging_name(index_.size_of(row).value, next_seq()));
+    if (::rename(path.c_str(), doomed.c_str()) == 0) {
+      is_gone = change.without_mutex([&] {
+        // Its record before all else: should the rest not go, what is put back is no entry, to any process.
+        static_cast<void>(::unlink(fmt::format("{}/{}", doomed, kRecordName).c_str()));
+        if (remove_tree(doomed)) return true;
+        static_cast<void>(::rename(doomed.c_str(), path.c_str()));
+        return false;
+      });
       if (!is_gone) {
-        static_cast<void>(::rename(path_of(name).c_str(), path.c_str()));
         index_.hide(row);
         at(row).is_retired = true;
       }
@@ -218,11 +230,11 @@ bool DiskStore::erase(Row row) {
 }
 
 /// Hides an entry for ever, after a restart and from other processes too, and deletes it once it is unused.
-void DiskStore::retire(Row row) {
+void DiskStore::retire(Row row, DiskChange& change) {
   index_.hide(row);
   at(row).is_retired = true;
   static_cast<void>(::unlink(fmt::format("{}/{}", path_of(at(row).name), kRecordName).c_str()));
-  if (!index_.tier().held(row) && erase(row)) index_.remove(row);
+  if (!index_.tier().held(row) && erase(row, change)) index_.remove(row);
 }
 
 /// A row whose bytes are gone.

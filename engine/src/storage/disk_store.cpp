@@ -25,11 +25,19 @@ namespace fs = std::filesystem;
 constexpr const char* kLock = "lock";
 /// Who deletes the directory faster than it can be made has no cache.
 constexpr int kRemakesMax = 4;
+/// The end of a lease must not wait for a process that hangs; what it leaves goes with the next scan.
+constexpr std::uint32_t kLeaseEndWaitMs = 100;
 
 std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
                                         std::chrono::system_clock::now().time_since_epoch())
                                         .count());
+}
+
+void set_time(int fd, std::int64_t ns) {
+  const timespec time{ns / 1'000'000'000, ns % 1'000'000'000};
+  const timespec times[2] = {time, time};
+  static_cast<void>(::futimens(fd, times));  // only the order after a restart hangs on it
 }
 
 /// Whether the open file is the one that lies at `path`.
@@ -40,20 +48,12 @@ bool is_at(const UniqueFd& fd, const std::string& path) noexcept {
          opened.st_ino == found.st_ino && opened.st_dev == found.st_dev;
 }
 
+tl::unexpected<Error> locked_out(const std::string& lock, std::uint32_t wait_ms) {
+  return fail(Errc::kBusy,
+              fmt::format("{}: somebody else has held it for {} ms: does a process hang?", lock, wait_ms));
+}
+
 }  // namespace
-
-class DiskStore::DirectoryLock {
- public:
-  explicit DirectoryLock(int fd) noexcept : fd_(fd) {}
-  DirectoryLock(DirectoryLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  DirectoryLock& operator=(DirectoryLock&&) = delete;
-  ~DirectoryLock() {
-    if (fd_ >= 0) ::flock(fd_, LOCK_UN);
-  }
-
- private:
-  int fd_;
-};
 
 /// A shared flock on the directory of an entry, and a hold of its row.
 class DiskStore::Lease {
@@ -64,7 +64,6 @@ class DiskStore::Lease {
   Lease& operator=(const Lease&) = delete;
   ~Lease() {
     fd_.reset();
-    const std::lock_guard lock(store_->mutex_);
     store_->end_lease(row_);
   }
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
@@ -104,7 +103,6 @@ class DiskStore::Fill final : public CacheFill {
         return existing;
     }
     if (Result<Unit> sealed = files_.seal(fd_.get()); !sealed) return fail(std::move(sealed.error()));
-    const std::lock_guard lock(store_->mutex_);
     Result<CachedCopy> copy =
         store_->publish(row_, std::move(fd_), std::make_shared<const CacheContents>(files_.contents()));
     if (copy) row_ = kNoRow;
@@ -135,11 +133,10 @@ Result<std::shared_ptr<DiskStore>> DiskStore::open(const DiskCacheOptions& optio
       options.policy, cache_capacity(options.max_size_bytes, options.max_items, kDiskCacheEntriesMax));
   if (!index) return fail(std::move(index.error()));
   auto store = std::make_shared<DiskStore>(std::move(*index), options);
-  const std::lock_guard lock(store->mutex_);
   if (Result<Unit> made = store->make_folders(); !made) return fail(std::move(made.error()));
-  Result<DirectoryLock> directory = store->lock_directory();
-  if (!directory) return fail(std::move(directory.error()));
-  if (Result<Unit> scanned = store->scan(); !scanned) return fail(std::move(scanned.error()));
+  Result<DiskChange> change = store->begin_change(store->lock_timeout_ms_);
+  if (!change) return fail(std::move(change.error()));
+  if (Result<Unit> scanned = store->scan(*change); !scanned) return fail(std::move(scanned.error()));
   return store;
 }
 
@@ -171,31 +168,31 @@ bool DiskStore::is_in_place() const {
          ::access(path_of(kStaging).c_str(), F_OK) == 0;
 }
 
-Result<DiskStore::DirectoryLock> DiskStore::lock_directory() {
+Result<DirectoryLock> DiskStore::lock_directory(std::uint32_t wait_ms) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(wait_ms);
+  if (!turn_.take_until(deadline)) return locked_out(path_of(kLock), wait_ms);
+  DirectoryLock lock(turn_, lock_file_);
   for (int remade = 0;; ++remade) {
-    {
-      Result<DirectoryLock> lock = lock_open_file();
-      if (!lock || remade == kRemakesMax || is_in_place()) return lock;
-    }
+    if (Result<Unit> locked = flock_file(deadline, wait_ms); !locked) return fail(std::move(locked.error()));
+    if (remade == kRemakesMax || is_in_place()) return lock;
     // Somebody has deleted the directory: a lock on what is not there any more keeps nobody out.
     if (Result<Unit> made = make_folders(); !made) return fail(std::move(made.error()));
   }
 }
 
-Result<DiskStore::DirectoryLock> DiskStore::lock_open_file() {
-  using std::chrono::milliseconds;
-  milliseconds pause(1);
-  for (milliseconds waited(0);; waited += pause) {
-    if (::flock(lock_file_.get(), LOCK_EX | LOCK_NB) == 0) return DirectoryLock(lock_file_.get());
-    if (errno == EINTR) continue;
+Result<Unit> DiskStore::flock_file(std::chrono::steady_clock::time_point deadline, std::uint32_t wait_ms) {
+  for (std::chrono::milliseconds pause(1);; pause = std::min(2 * pause, std::chrono::milliseconds(20))) {
+    if (try_flock(lock_file_.get(), LOCK_EX)) return Unit{};
     if (errno != EWOULDBLOCK) return io_failed(path_of(kLock), "lock", errno);
-    if (waited.count() >= lock_timeout_ms_) {
-      return fail(Errc::kBusy, fmt::format("{}: another process has held it for {} ms: does one hang?",
-                                           path_of(kLock), waited.count()));
-    }
-    pause = std::min(2 * pause, milliseconds(20));
+    if (std::chrono::steady_clock::now() >= deadline) return locked_out(path_of(kLock), wait_ms);
     std::this_thread::sleep_for(pause);
   }
+}
+
+Result<DiskChange> DiskStore::begin_change(std::uint32_t wait_ms) {
+  Result<DirectoryLock> directory = lock_directory(wait_ms);
+  if (!directory) return fail(std::move(directory.error()));
+  return DiskChange(std::move(*directory), mutex_);
 }
 
 std::uint64_t DiskStore::next_seq() {
@@ -222,74 +219,99 @@ Result<std::shared_ptr<DiskStore::Lease>> DiskStore::lease_of(Row row) {
 }
 
 void DiskStore::end_lease(Row row) {
-  index_.tier().let_go(row);
-  if (!at(row).is_retired || index_.tier().held(row)) return;
-  // If the lock cannot be had, the next scan sees to it.
-  if (Result<DirectoryLock> directory = lock_directory(); directory && erase(row)) index_.remove(row);
+  {
+    const std::lock_guard lock(mutex_);
+    index_.tier().let_go(row);
+    if (!at(row).is_retired || index_.tier().held(row)) return;
+  }
+  Result<DiskChange> change = begin_change(kLeaseEndWaitMs);
+  // Meanwhile it may have gone, and the row be another's.
+  if (change && at(row).is_retired && !index_.tier().held(row) && erase(row, *change)) index_.remove(row);
 }
 
-void DiskStore::stamp(Row row, int fd) {
+std::int64_t DiskStore::use(Row row) {
   at(row).used_ns = static_cast<std::int64_t>(next_seq());
-  const timespec time{at(row).used_ns / 1'000'000'000, at(row).used_ns % 1'000'000'000};
-  const timespec times[2] = {time, time};
-  static_cast<void>(::futimens(fd, times));  // only the order after a restart hangs on it
+  return at(row).used_ns;
 }
 
 // ------------------------------------------------------------------------------------------- what it serves
 
 /// Looks at the directory again if the key is not known. kNoRow if it is not there either.
-Result<Row> DiskStore::find(const std::string& key) {
-  const std::string hash = sha256_hex(key);
+Result<Row> DiskStore::find(const std::string& hash, DiskChange& change) {
   if (const Row row = index_.find(hash); row != kNoRow) return row;
-  Result<DirectoryLock> directory = lock_directory();
-  if (!directory) return fail(std::move(directory.error()));
-  if (Result<Unit> scanned = scan(); !scanned) return fail(std::move(scanned.error()));
+  if (Result<Unit> scanned = scan(change); !scanned) return fail(std::move(scanned.error()));
   return index_.find(hash);
+}
+
+/// With neither lock: whether the directory has a key that is not known.
+Result<Unit> DiskStore::look_for(const std::string& hash) {
+  Result<DiskChange> change = begin_change(lock_timeout_ms_);
+  if (!change) return fail(std::move(change.error()));
+  if (const Result<Row> row = find(hash, *change); !row) return fail(row.error());
+  return Unit{};
 }
 
 Result<CachedCopy> DiskStore::get(const std::string& key, bool is_counted) {
   const std::string hash = sha256_hex(key);
   for (int turn = 0; turn < 3; ++turn) {
-    std::shared_ptr<Lease> lease;  // goes after the lock
+    std::shared_ptr<Lease> lease;  // goes after the locks
     std::unique_lock lock(mutex_);
+    Row row = index_.find(hash);
     // Who publishes has looked at the directory when he began.
-    const Result<Row> row = is_counted ? find(key) : Result<Row>(index_.find(hash));
-    if (!row) return fail(row.error());
-    if (*row == kNoRow) break;
-    Result<std::shared_ptr<Lease>> leased = lease_of(*row);
+    if (row == kNoRow && is_counted) {
+      lock.unlock();
+      if (Result<Unit> looked = look_for(hash); !looked) return fail(std::move(looked.error()));
+      lock.lock();
+      row = index_.find(hash);
+    }
+    if (row == kNoRow) break;
+    Result<std::shared_ptr<Lease>> leased = lease_of(row);
     if (!leased) return fail(std::move(leased.error()));
     lease = std::move(*leased);
-    const std::string directory = path_of(at(*row).name);
+    const std::string directory = path_of(at(row).name);
     struct stat record {};
     if (lease == nullptr || ::stat(fmt::format("{}/{}", directory, kRecordName).c_str(), &record) != 0) {
-      index_.hide(*row);  // another process removed it
-      at(*row).is_retired = true;
+      index_.hide(row);  // another process removed it
+      at(row).is_retired = true;
       continue;
     }
-    if (!at(*row).is_checked) {
+    if (!at(row).is_checked) {
       lock.unlock();
       Result<CacheContents> contents = checked_contents(directory, key);
-      lock.lock();
       if (!contents && (contents.error().detail == EMFILE || contents.error().detail == ENFILE))
         return fail(std::move(contents.error()));
       if (!contents) {
-        if (!at(*row).is_retired) ++counts_.damaged;
-        Result<DirectoryLock> locked = lock_directory();
-        if (!locked) return fail(std::move(locked.error()));
-        retire(*row);
+        if (Result<Unit> dropped = drop_damaged(row); !dropped) return fail(std::move(dropped.error()));
         continue;
       }
-      at(*row).is_checked = true;
-      at(*row).contents = std::make_shared<const CacheContents>(std::move(*contents));
+      lock.lock();
+      at(row).is_checked = true;
+      at(row).contents = std::make_shared<const CacheContents>(std::move(*contents));
     }
-    stamp(*row, lease->fd());
-    index_.touch(*row);
+    index_.touch(row);
     if (is_counted) ++counts_.hits;
-    return CachedCopy{directory, at(*row).contents, std::move(lease)};
+    CachedCopy copy{directory, at(row).contents, lease};
+    const std::int64_t used_ns = use(row);
+    lock.unlock();
+    set_time(lease->fd(), used_ns);
+    return copy;
   }
   const std::lock_guard lock(mutex_);
   if (is_counted) ++counts_.misses;
+  return not_cached(key);
+}
+
+tl::unexpected<Error> DiskStore::not_cached(const std::string& key) const {
   return fail(Errc::kNotFound, fmt::format("{}: nothing is cached under '{}'", root_, key));
+}
+
+/// REQUIRES: the caller has leased the row.
+Result<Unit> DiskStore::drop_damaged(Row row) {
+  Result<DiskChange> change = begin_change(lock_timeout_ms_);
+  if (!change) return fail(std::move(change.error()));
+  if (!at(row).is_retired) ++counts_.damaged;
+  retire(row, *change);
+  return Unit{};
 }
 
 /// The record and the files of an entry, compared byte by byte with what was once written.
@@ -313,63 +335,74 @@ Result<CacheContents> DiskStore::checked_contents(const std::string& directory,
   return std::move(record->contents);
 }
 
-Result<std::shared_ptr<const CacheContents>> DiskStore::contents_of(Row row) {
+/// What the record of an entry says, unchecked.
+Result<std::shared_ptr<const CacheContents>> DiskStore::recorded_contents(
+    const std::string& directory) const {
+  const std::string path = fmt::format("{}/{}", directory, kRecordName);
+  Result<std::string> text = read_text(posix_files(), path, kRecordBytesMax);
+  if (!text) return fail(std::move(text.error()));
+  Result<CacheRecord> record = read_record(path, *text);
+  if (!record) return fail(std::move(record.error()));
+  return std::make_shared<const CacheContents>(std::move(record->contents));
+}
+
+Result<std::shared_ptr<const CacheContents>> DiskStore::contents_of(Row row, DiskChange& change) {
   if (at(row).contents == nullptr) {
-    const std::string path = fmt::format("{}/{}", path_of(at(row).name), kRecordName);
-    Result<std::string> text = read_text(posix_files(), path, kRecordBytesMax);
-    if (!text) return fail(std::move(text.error()));
-    Result<CacheRecord> record = read_record(path, *text);
-    if (!record) return fail(std::move(record.error()));
-    at(row).contents = std::make_shared<const CacheContents>(std::move(record->contents));
+    const std::string directory = path_of(at(row).name);
+    auto contents = change.without_mutex([&] { return recorded_contents(directory); });
+    if (!contents) return contents;
+    at(row).contents = std::move(*contents);
   }
   return at(row).contents;
 }
 
 Result<CacheMetadata> DiskStore::metadata(const std::string& key) {
-  const std::lock_guard lock(mutex_);
-  const Result<Row> row = find(key);
+  const std::string hash = sha256_hex(key);
+  {
+    const std::lock_guard lock(mutex_);
+    if (const Row row = index_.find(hash); row != kNoRow && at(row).contents != nullptr)
+      return at(row).contents->metadata;
+  }
+  Result<DiskChange> change = begin_change(lock_timeout_ms_);
+  if (!change) return fail(std::move(change.error()));
+  const Result<Row> row = find(hash, *change);
   if (!row) return fail(row.error());
-  if (*row == kNoRow)
-    return fail(Errc::kNotFound, fmt::format("{}: nothing is cached under '{}'", root_, key));
-  Result<std::shared_ptr<const CacheContents>> contents = contents_of(*row);
-  if (!contents) return fail(std::move(contents.error()));
+  if (*row == kNoRow) return not_cached(key);
+  const Result<std::shared_ptr<const CacheContents>> contents = contents_of(*row, *change);
+  if (!contents) return fail(contents.error());
   return (*contents)->metadata;
 }
 
 Result<std::vector<CacheItem>> DiskStore::list() {
-  const std::lock_guard lock(mutex_);
-  Result<DirectoryLock> directory = lock_directory();
-  if (!directory) return fail(std::move(directory.error()));
-  if (Result<Unit> scanned = scan(); !scanned) return fail(std::move(scanned.error()));
+  Result<DiskChange> change = begin_change(lock_timeout_ms_);
+  if (!change) return fail(std::move(change.error()));
+  if (Result<Unit> scanned = scan(*change); !scanned) return fail(std::move(scanned.error()));
   std::vector<CacheItem> items;
   for (const Row row : index_.tier().by_last_use()) {
     if (index_.find(index_.key_of(row)) != row) continue;
     // One that cannot be read is dropped when it is used.
-    if (const Result<std::shared_ptr<const CacheContents>> contents = contents_of(row); contents)
+    if (const Result<std::shared_ptr<const CacheContents>> contents = contents_of(row, *change); contents)
       items.push_back({(*contents)->key, (*contents)->metadata, index_.size_of(row).value});
   }
   return items;
 }
 
 Result<Unit> DiskStore::remove(const std::string& key) {
-  const std::lock_guard lock(mutex_);
-  const Result<Row> row = find(key);
+  Result<DiskChange> change = begin_change(lock_timeout_ms_);
+  if (!change) return fail(std::move(change.error()));
+  const Result<Row> row = find(sha256_hex(key), *change);
   if (!row) return fail(row.error());
-  if (*row == kNoRow)
-    return fail(Errc::kNotFound, fmt::format("{}: nothing is cached under '{}'", root_, key));
-  Result<DirectoryLock> directory = lock_directory();
-  if (!directory) return fail(std::move(directory.error()));
-  retire(*row);
+  if (*row == kNoRow) return not_cached(key);
+  retire(*row, *change);
   return Unit{};
 }
 
 Result<Unit> DiskStore::clear() {
-  const std::lock_guard lock(mutex_);
-  Result<DirectoryLock> directory = lock_directory();
-  if (!directory) return fail(std::move(directory.error()));
-  if (Result<Unit> scanned = scan(); !scanned) return fail(std::move(scanned.error()));
+  Result<DiskChange> change = begin_change(lock_timeout_ms_);
+  if (!change) return fail(std::move(change.error()));
+  if (Result<Unit> scanned = scan(*change); !scanned) return fail(std::move(scanned.error()));
   for (const Row row : index_.tier().by_last_use())
-    if (index_.find(index_.key_of(row)) == row) retire(row);
+    if (index_.find(index_.key_of(row)) == row) retire(row, *change);
   return Unit{};
 }
 
@@ -394,12 +427,11 @@ Result<std::unique_ptr<CacheFill>> DiskStore::begin(CacheContents contents) {
   const std::uint64_t bytes = bytes_of(contents.files) + record_bytes(contents);
   std::unique_ptr<Fill> fill;
   {
-    const std::lock_guard lock(mutex_);
-    Result<DirectoryLock> directory = lock_directory();
-    if (!directory) return fail(std::move(directory.error()));
-    if (Result<Unit> scanned = scan(); !scanned) return fail(std::move(scanned.error()));
+    Result<DiskChange> change = begin_change(lock_timeout_ms_);
+    if (!change) return fail(std::move(change.error()));
+    if (Result<Unit> scanned = scan(*change); !scanned) return fail(std::move(scanned.error()));
     Admission why = Admission::kAllHeld;
-    const Row row = excess_bytes_ == 0 ? reserve(sha256_hex(contents.key), bytes, why) : kNoRow;
+    const Row row = excess_bytes_ == 0 ? reserve(sha256_hex(contents.key), bytes, why, *change) : kNoRow;
     if (row == kNoRow) {
       ++counts_.refused;
       return no_room(root_, contents.key, Bytes{bytes}, index_.tier().capacity(), why);
@@ -438,12 +470,17 @@ Result<UniqueFd> DiskStore::make_staging(std::uint64_t bytes, std::string& name)
 
 Result<CachedCopy> DiskStore::publish(Row row, UniqueFd directory,
                                       std::shared_ptr<const CacheContents> contents) {
-  Result<DirectoryLock> lock = lock_directory();
-  if (!lock) return fail(std::move(lock.error()));
-  const std::uint64_t seq = next_seq();
-  const std::string staged = path_of(at(row).name);
-  const std::string name =
-      fmt::format("{}{}.{}.{:016x}", kEntries, index_.key_of(row), index_.size_of(row).value, seq);
+  Result<DirectoryLock> locked = lock_directory(lock_timeout_ms_);
+  if (!locked) return fail(std::move(locked.error()));
+  std::string staged;
+  std::string name;
+  std::uint64_t seq = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    seq = next_seq();
+    staged = path_of(at(row).name);
+    name = fmt::format("{}{}.{}.{:016x}", kEntries, index_.key_of(row), index_.size_of(row).value, seq);
+  }
   const std::string path = path_of(name);
   if (::rename(staged.c_str(), path.c_str()) != 0) return io_failed(path, "publish", errno);
   if (Result<Unit> flushed = flush(entries_.get(), path_of(kEntries)); !flushed) {
@@ -452,6 +489,7 @@ Result<CachedCopy> DiskStore::publish(Row row, UniqueFd directory,
   }
   // Not atomic, but nobody deletes entries without the lock that we hold.
   static_cast<void>(try_flock(directory.get(), LOCK_SH));
+  DiskChange change(std::move(*locked), mutex_);
   by_name_.erase(at(row).name);
   by_name_.emplace(name, row);
   at(row).name = name;
@@ -459,10 +497,10 @@ Result<CachedCopy> DiskStore::publish(Row row, UniqueFd directory,
   at(row).is_staging = at(row).is_own = false;
   at(row).is_checked = true;
   at(row).contents = contents;
-  stamp(row, directory.get());
+  set_time(directory.get(), use(row));
   auto lease = std::make_shared<Lease>(shared_from_this(), row, std::move(directory));
   at(row).lease = lease;
-  if (const Row before = index_.publish(row); before != kNoRow) retire(before);
+  if (const Row before = index_.publish(row); before != kNoRow) retire(before, change);
   ++counts_.published;
   return CachedCopy{path, std::move(contents), std::move(lease)};
 }

@@ -1,11 +1,13 @@
 #pragma once
 /// The state of a disk cache: the directory as this process last saw it, and who may leave it.
 ///
-/// `mutex_` guards everything in memory; the flock of `lock` everything in the directory that another process
-/// could disagree about, and is only taken while the mutex is held. Copying, flushing and comparing digests
-/// happen without either.
-/// A lease must never be destroyed while the mutex is held: its destructor takes it.
+/// Two locks, in this order (disk_locks.hpp): the directory's, of whoever brings rows in, evicts, publishes
+/// or deletes, between threads and processes; then `mutex_`, of all that is in memory. What may take long
+/// (waiting for the directory, listing it, flushing, deleting trees, comparing digests) happens without the
+/// mutex, so that what is known to be here is served while another process hangs or a disk is slow.
+/// A lease must never be destroyed while either is held: its destructor takes both.
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -21,6 +23,7 @@
 #include "storage/cache_index.hpp"
 #include "storage/cache_io.hpp"
 #include "storage/cache_record.hpp"
+#include "storage/disk_locks.hpp"
 
 namespace loracle {
 
@@ -43,7 +46,6 @@ class DiskStore : public std::enable_shared_from_this<DiskStore> {
  private:
   class Lease;
   class Fill;
-  class DirectoryLock;
 
   /// Where the row's bytes are, and what is known of them.
   struct Place {
@@ -58,7 +60,7 @@ class DiskStore : public std::enable_shared_from_this<DiskStore> {
     std::shared_ptr<const CacheContents> contents;  // null: the record was not read yet
     std::weak_ptr<Lease> lease;
   };
-  /// What a scan found and did not know.
+  /// An entry as it lies in the directory.
   struct Found {
     std::string name;
     std::string hash;
@@ -66,36 +68,55 @@ class DiskStore : public std::enable_shared_from_this<DiskStore> {
     std::uint64_t seq = 0;
     std::int64_t used_ns = 0;
   };
+  struct Listing {
+    std::vector<Found> entries;
+    std::vector<std::string> staging;  // names below kStaging
+  };
 
   [[nodiscard]] std::string path_of(std::string_view name) const;
   [[nodiscard]] Place& at(Row row) { return places_[index_of(row)]; }
-  [[nodiscard]] Result<DirectoryLock> lock_directory();
-  [[nodiscard]] Result<DirectoryLock> lock_open_file();
+
+  // With neither lock.
+  [[nodiscard]] Result<DirectoryLock> lock_directory(std::uint32_t wait_ms);
+  [[nodiscard]] Result<DiskChange> begin_change(std::uint32_t wait_ms);
+  void end_lease(Row row);
+  [[nodiscard]] Result<Unit> look_for(const std::string& hash);
+  [[nodiscard]] Result<Unit> drop_damaged(Row row);
+
+  // With the turn.
+  [[nodiscard]] Result<Unit> flock_file(std::chrono::steady_clock::time_point deadline,
+                                        std::uint32_t wait_ms);
   /// The root and all that lies directly in it, made where it is missing, and opened.
   [[nodiscard]] Result<Unit> make_folders();
   /// Nobody has deleted what we have open.
   [[nodiscard]] bool is_in_place() const;
 
-  // All of these: with the mutex; those that change the directory, with its lock too.
-  [[nodiscard]] Result<Row> find(const std::string& key);
-  [[nodiscard]] Result<Unit> scan();
-  void scan_entry(const std::string& file, std::vector<Found>& found);
-  void scan_staging(const std::string& file);
-  void drop_unseen();
-  void admit(const Found& found);
-  [[nodiscard]] Row reserve(const std::string& hash, std::uint64_t bytes, Admission& why);
-  [[nodiscard]] bool erase(Row row);
-  void retire(Row row);
+  // With the directory's lock.
+  [[nodiscard]] Result<Listing> look() const;
+
+  // With both; they may let go of the mutex for a while, but rows only leave in the calls themselves.
+  [[nodiscard]] Result<Row> find(const std::string& hash, DiskChange& change);
+  [[nodiscard]] Result<Unit> scan(DiskChange& change);
+  void scan_staging(const std::string& file, DiskChange& change);
+  void drop_unseen(DiskChange& change);
+  void admit(const Found& found, DiskChange& change);
+  [[nodiscard]] Row reserve(const std::string& hash, std::uint64_t bytes, Admission& why, DiskChange& change);
+  [[nodiscard]] bool erase(Row row, DiskChange& change);
+  void retire(Row row, DiskChange& change);
+  [[nodiscard]] Result<std::shared_ptr<const CacheContents>> contents_of(Row row, DiskChange& change);
+
+  // With the mutex.
   [[nodiscard]] Result<std::shared_ptr<Lease>> lease_of(Row row);
-  void end_lease(Row row);
   void give_up(Row row);
-  /// The time of its last use, on the disk.
-  void stamp(Row row, int fd);
-  [[nodiscard]] Result<std::shared_ptr<const CacheContents>> contents_of(Row row);
   [[nodiscard]] std::uint64_t next_seq();
+  /// Now, as the time of the row's last use.
+  [[nodiscard]] std::int64_t use(Row row);
 
   [[nodiscard]] Result<CacheContents> checked_contents(const std::string& directory,
                                                        const std::string& key) const;
+  [[nodiscard]] Result<std::shared_ptr<const CacheContents>> recorded_contents(
+      const std::string& directory) const;
+  [[nodiscard]] tl::unexpected<Error> not_cached(const std::string& key) const;
   [[nodiscard]] Result<UniqueFd> make_staging(std::uint64_t bytes, std::string& name);
   [[nodiscard]] Result<CachedCopy> publish(Row row, UniqueFd directory,
                                            std::shared_ptr<const CacheContents> contents);
@@ -103,8 +124,9 @@ class DiskStore : public std::enable_shared_from_this<DiskStore> {
   const std::string root_;
   const bool create_dirs_;
   const std::uint32_t lock_timeout_ms_;
-  UniqueFd lock_file_;
-  UniqueFd entries_;
+  DirectoryTurn turn_;
+  UniqueFd lock_file_;  // with the turn
+  UniqueFd entries_;    // with the turn
 
   mutable std::mutex mutex_;
   CacheIndex index_;
