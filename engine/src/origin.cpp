@@ -95,6 +95,10 @@ Result<Origin*> origin_of(std::span<Origin* const> origins, const std::string& u
               fmt::format("{}: nothing here reads {}://: use one of {}", uri, asked, known));
 }
 
+Result<LocalCopy> Origin::local_copy(const std::string& content) {
+  return fail(Errc::kNotFound, fmt::format("{}: no copies of {} are kept", scheme(), content));
+}
+
 Result<LocalCopy> localize(std::span<Origin* const> origins, const std::string& uri) {
   const Result<Origin*> origin = origin_of(origins, uri);
   if (!origin) return fail(origin.error());

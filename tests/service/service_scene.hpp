@@ -132,7 +132,7 @@ class ServiceScene : public ::testing::Test {
     engine_.reset();
     config_.engine.directory = root();
     device_ = make_host_memory_device();
-    const Env env{&posix_clock(), &files_, workers_.get(), device_.get(), {}};
+    const Env env{&posix_clock(), &files_, workers_.get(), device_.get(), origins_};
     Result<std::unique_ptr<Engine>> opened = Engine::open(config_.engine, env);
     ASSERT_TRUE(opened) << opened.error().message;
     engine_ = std::move(*opened);
@@ -165,6 +165,7 @@ class ServiceScene : public ::testing::Test {
   ServiceConfig config_;
   std::unique_ptr<Workers> workers_ = make_thread_workers(2);
   std::unique_ptr<DeviceMemory> device_;
+  std::vector<Origin*> origins_;
   std::unique_ptr<FolderResolver> resolver_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<DirectoryDiscovery> discovery_;

@@ -32,7 +32,7 @@ Json adapter_json(const Api& api, const AdapterStatus& adapter) {
           {"pinned", adapter.pinned},
           {"leases", adapter.leases},
           {"hits", adapter.uses},
-          {"directory", adapter.directory},
+          {"directory", adapter.uri.empty() ? Json(adapter.directory) : Json(nullptr)},
           {"uri", adapter.uri.empty() ? Json(nullptr) : Json(adapter.uri)},
           {"base_model", base_model.empty() ? Json(nullptr) : Json(base_model)}};
 }
@@ -266,15 +266,16 @@ void add_adapter_routes(Api& api, std::vector<HttpRoute>& routes) {
                     .summary = "Starts to bring an adapter into a tier; answers at once",
                     .body = "Tier",
                     .answers = moved});
-  routes.push_back({.method = "GET",
-                    .path = "/v1/resolve",
-                    .handler = [&api](const auto& exchange) { resolve(api, *exchange); },
-                    .may_wait = true,
-                    .summary = "Where an adapter is to be found; nothing is loaded",
-                    .answers = {{200, "Resolved", "It is there"},
-                                {400, "Error", "name is missing"},
-                                {404, "Error", "Nobody has it"}},
-                    .query = {{"name", "Of the adapter", R"({"type":"string","minLength":1})", true}}});
+  routes.push_back(
+      {.method = "GET",
+       .path = "/v1/resolve",
+       .handler = [&api](const auto& exchange) { resolve(api, *exchange); },
+       .may_wait = true,
+       .summary = "Where an adapter comes from; nothing is loaded, no copy is named: leases do that",
+       .answers = {{200, "Resolved", "It is there"},
+                   {400, "Error", "name is missing"},
+                   {404, "Error", "Nobody has it"}},
+       .query = {{"name", "Of the adapter", R"({"type":"string","minLength":1})", true}}});
 }
 
 }  // namespace loracle::service

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -30,7 +31,8 @@ enum class LeaseEnd : std::uint8_t { kReleased, kExpired, kClosed };
 /// What was leased, and when; told when it ends.
 struct LeaseRecord {
   std::vector<std::string> names;
-  std::vector<CapturedAdapter> adapters;  // of the names, as they were when they were leased
+  std::vector<CapturedAdapter> adapters;           // of the names, as they were when they were leased
+  std::vector<std::shared_ptr<const void>> files;  // keep on this machine what the lease was told lies here
   std::string tenant;
   std::uint64_t arrived_ns = 0;  // of the request
   std::uint64_t granted_ns = 0;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -22,18 +23,20 @@ std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::erro
 struct Asked {
   std::vector<std::string> names;
   bool is_single = false;  // by the adapter's own route
+  bool wants_files = false;
   AcquireOptions options;
   double ttl_s = kLeaseTtlDefaultS;
   std::string tenant;
   std::uint64_t arrived_ns = 0;
 };
 
-Json leased_json(const AdapterStatus& status, const LeasedAdapter& leased) {
-  return {{"name", status.name},
+/// `files`: where its files are held for the lease; or there are none, and the slot has it all the same.
+Json leased_json(const std::string& name, const LeasedAdapter& leased, const Result<LocalCopy>& files) {
+  return {{"name", name},
           {"lora_int_id", leased.id},
           {"slot", leased.slot},
           {"rank", leased.rank},
-          {"directory", status.directory}};
+          {"directory", files ? Json(files->directory) : Json(nullptr)}};
 }
 
 /// A request that found no room is demand too: a plan must know of it.
@@ -49,17 +52,24 @@ void capture_refused(Api& api, const Asked& asked, const Error& error) {
   api.capture->add(request);
 }
 
+/// May take long where files are wanted, or lie in a cache.
 void grant(Api& api, HttpExchange& exchange, const Asked& asked, Lease lease) {
   Json adapters = Json::array();
   LeaseRecord record;
   const std::span<const LeasedAdapter> leased = lease.adapters();
   for (std::size_t i = 0; i < leased.size(); ++i) {
     const Result<AdapterStatus> status = api.engine.status(asked.names[i]);
-    AdapterStatus known;
-    if (status) known = *status;
-    known.name = asked.names[i];  // it may have been unloaded a moment ago; the lease is still good
-    adapters.push_back(leased_json(known, leased[i]));
-    record.adapters.push_back({known.name, known.bytes, leased[i].rank});
+    const std::string& name = asked.names[i];
+    const Result<LocalCopy> files =
+        api.engine.files_of(leased[i], asked.wants_files ? Fetching::kIfMissing : Fetching::kNotAllowed);
+    if (asked.wants_files && !files) {
+      lease.let_go();  // first: who is refused holds nothing
+      return exchange.reply(error_reply(files.error()));
+    }
+    if (files) record.files.push_back(files->hold);
+    adapters.push_back(leased_json(name, leased[i], files));
+    // It may have been unloaded a moment ago; the lease is still good.
+    record.adapters.push_back({name, status ? status->bytes : 0, leased[i].rank});
   }
   record.names = asked.names;
   record.tenant = asked.tenant;
@@ -79,6 +89,17 @@ void grant(Api& api, HttpExchange& exchange, const Asked& asked, Lease lease) {
   exchange.reply(std::move(reply));
 }
 
+/// Whoever tells of the lease must not wait for a disk or a bucket.
+void grant_later(Api& api, const std::shared_ptr<HttpExchange>& exchange,
+                 const std::shared_ptr<const Asked>& asked, Lease lease) {
+  const auto held = std::make_shared<Lease>(std::move(lease));  // a std::function must be copyable
+  if (api.server.load()->run_waiting(
+          [&api, exchange, asked, held] { grant(api, *exchange, *asked, std::move(*held)); }))
+    return;
+  held->let_go();
+  exchange->reply(busy_reply("too many requests wait already: try again soon"));
+}
+
 /// All names are known. Answers when the lease is there; no thread waits for it.
 void acquire_known(Api& api, const std::shared_ptr<HttpExchange>& exchange,
                    const std::shared_ptr<const Asked>& asked) {
@@ -94,7 +115,13 @@ void acquire_known(Api& api, const std::shared_ptr<HttpExchange>& exchange,
           error_reply(kClientClosedRequest, "ClientClosedRequest",
                       "the connection was ended before the lease was there: none is held"));
     }
-    if (lease) return grant(api, *exchange, *asked, std::move(*lease));
+    if (lease) {
+      const std::span<const LeasedAdapter> leased = lease->adapters();
+      const bool has_remote =
+          std::any_of(leased.begin(), leased.end(), [](const LeasedAdapter& one) { return one.is_remote; });
+      return has_remote ? grant_later(api, exchange, asked, std::move(*lease))
+                        : grant(api, *exchange, *asked, std::move(*lease));
+    }
     capture_refused(api, *asked, lease.error());
     exchange->reply(error_reply(lease.error()));
   });
@@ -118,7 +145,10 @@ bool take_terms(Api& api, HttpExchange& exchange, const JsonBody& body, Asked& a
   const Result<AcquireOptions> timeout = terms_of(api, exchange, body);
   const Result<std::optional<double>> ttl = body.number("ttl_s", kLeaseTtlMinS, kLeaseTtlMaxS);
   Result<std::optional<std::string>> tenant = body.text("tenant");
-  if (!good(exchange, timeout) || !good(exchange, ttl) || !good(exchange, tenant)) return false;
+  const Result<bool> files = body.boolean("files", false);
+  if (!good(exchange, timeout) || !good(exchange, ttl) || !good(exchange, tenant) || !good(exchange, files))
+    return false;
+  asked.wants_files = *files;
   asked.options = *timeout;
   asked.ttl_s = ttl->value_or(kLeaseTtlDefaultS);
   asked.tenant = tenant->value_or("");
@@ -137,7 +167,7 @@ void begin(Api& api, const std::shared_ptr<HttpExchange>& exchange, Asked terms)
 }
 
 void acquire_one(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
-  constexpr std::string_view kKeys[] = {"ttl_s", "timeout_s", "tenant"};
+  constexpr std::string_view kKeys[] = {"ttl_s", "timeout_s", "tenant", "files"};
   const std::optional<JsonBody> body = take_body(*exchange, kKeys);
   if (!body) return;
   Asked asked;
@@ -148,7 +178,7 @@ void acquire_one(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
 }
 
 void acquire_batch(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
-  constexpr std::string_view kKeys[] = {"adapters", "ttl_s", "timeout_s", "tenant"};
+  constexpr std::string_view kKeys[] = {"adapters", "ttl_s", "timeout_s", "tenant", "files"};
   const std::optional<JsonBody> body = take_body(*exchange, kKeys);
   if (!body) return;
   Asked asked;
@@ -196,6 +226,8 @@ void add_lease_routes(Api& api, std::vector<HttpRoute>& routes) {
       {413, "Error", "More than a tier can hold"},
       {499, "Error", "The client ended the connection while it waited: no lease is held"},
       {422, "Error", "The adapter's files are damaged or of a kind that is not served"},
+      {500, "Error", "The adapter's files cannot be read"},
+      {502, "Error", "Where they come from refuses them, or is out of order"},
       {503, "Error", "Too many wait already: try again after Retry-After"},
       {504, "Error", "There was no room in time"}};
   std::vector<HttpAnswerDoc> single = acquired;

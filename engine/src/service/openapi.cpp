@@ -41,7 +41,7 @@ constexpr std::string_view kSchemas = R"json({
   "rank": {"type": "integer"}, "bytes": {"type": "integer"},
   "residency": {"enum": ["device", "host", "storage"]}, "loading": {"type": "boolean"},
   "slot": {"type": ["integer", "null"]}, "pinned": {"type": "boolean"}, "leases": {"type": "integer"},
-  "hits": {"type": "integer"}, "directory": {"type": "string"}, "uri": {"type": ["string", "null"]},
+  "hits": {"type": "integer"}, "directory": {"type": ["string", "null"]}, "uri": {"type": ["string", "null"]},
   "base_model": {"type": ["string", "null"]}}},
 "AdapterList": {"type": "object", "required": ["adapters", "next"], "properties": {
   "adapters": {"type": "array", "items": {"$ref": "#/components/schemas/Adapter"}},
@@ -67,16 +67,21 @@ constexpr std::string_view kSchemas = R"json({
   "known": {"type": "boolean"}}},
 "Acquire": {"type": "object", "additionalProperties": false, "properties": {
   "ttl_s": {"type": "number", "minimum": 0.1, "maximum": 3600, "default": 60},
-  "timeout_s": {"type": "number", "minimum": 0}, "tenant": {"type": "string"}}},
+  "timeout_s": {"type": "number", "minimum": 0}, "tenant": {"type": "string"},
+  "files": {"type": "boolean", "default": false,
+  "description": "The files must be on this machine: what is remote and has no copy here is fetched"}}},
 "AcquireBatch": {"type": "object", "additionalProperties": false, "required": ["adapters"], "properties": {
   "adapters": {"type": "array", "minItems": 1, "maxItems": 256, "uniqueItems": true,
   "items": {"type": "string", "minLength": 1}},
   "ttl_s": {"type": "number", "minimum": 0.1, "maximum": 3600, "default": 60},
-  "timeout_s": {"type": "number", "minimum": 0}, "tenant": {"type": "string"}}},
+  "timeout_s": {"type": "number", "minimum": 0}, "tenant": {"type": "string"},
+  "files": {"type": "boolean", "default": false,
+  "description": "The files must be on this machine: what is remote and has no copy here is fetched"}}},
 "Lease": {"type": "object", "required": ["lease", "expires_in_s", "name", "lora_int_id", "slot", "rank",
   "directory"], "properties": {"lease": {"type": "string"}, "expires_in_s": {"type": "number"},
   "name": {"type": "string"}, "lora_int_id": {"type": "integer"}, "slot": {"type": "integer"},
-  "rank": {"type": "integer"}, "directory": {"type": "string"}}},
+  "rank": {"type": "integer"}, "directory": {"type": ["string", "null"],
+  "description": "Its files on this machine, kept until the lease ends; null: remote, and no copy is here"}}},
 "BatchLease": {"type": "object", "required": ["lease", "expires_in_s", "adapters"], "properties": {
   "lease": {"type": "string"}, "expires_in_s": {"type": "number"}, "adapters": {"type": "array",
   "items": {"type": "object", "required": ["name", "lora_int_id", "slot", "rank", "directory"]}}}},

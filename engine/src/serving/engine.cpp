@@ -344,6 +344,19 @@ void Engine::acquire_async(std::span<const std::string_view> names, const Acquir
 
 void Engine::drop_abandoned() { parts_->core->drop_abandoned(); }
 
+Result<LocalCopy> Engine::files_of(const LeasedAdapter& leased, Fetching fetching) const {
+  const AdapterSource source = parts_->core->source_of(leased);
+  if (source.uri.empty()) return LocalCopy{source.directory, {}, {}};
+  const Result<Origin*> origin = origin_of(parts_->env.origins, source.uri);
+  if (!origin) return fail(origin.error());
+  Result<LocalCopy> copy = fetching == Fetching::kNotAllowed
+                               ? (*origin)->local_copy(source.content)
+                               : (*origin)->localize_content(source.uri, source.content);
+  if (copy && copy->content != source.content)
+    return fail(Errc::kCorrupt, fmt::format("{}: has changed since it was catalogued", source.uri));
+  return copy;
+}
+
 Result<Unit> Engine::prefetch(std::span<const std::string_view> names, EngineTier tier) {
   return parts_->explained(parts_->core->prefetch(names, level_of(tier)), names);
 }

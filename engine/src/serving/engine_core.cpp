@@ -266,6 +266,11 @@ void EngineCore::let_go(std::span<const LeasedAdapter> adapters) noexcept {
   told_idle();
 }
 
+AdapterSource EngineCore::source_of(const LeasedAdapter& leased) const {
+  const std::lock_guard lock(mutex_);
+  return rows_.source(leased.row);
+}
+
 void EngineCore::drop_abandoned() {
   Lock lock(mutex_);
   wake_room();
@@ -403,7 +408,7 @@ Result<Unit> EngineCore::set_policy(std::size_t level, std::string_view policy) 
 AdapterStatus EngineCore::status_of(const std::string& name, const AdapterSource& source) const {
   AdapterStatus status;
   status.name = name;
-  status.directory = source.directory;
+  if (source.uri.empty()) status.directory = source.directory;
   status.uri = source.uri;
   status.id = source.id;
   status.rank = source.rank;

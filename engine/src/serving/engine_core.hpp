@@ -86,6 +86,8 @@ class EngineCore {
   void acquire_async(std::span<const std::string_view> names, const AcquireOptions& options,
                      AcquireCallback done);
   void let_go(std::span<const LeasedAdapter> adapters) noexcept;
+  /// REQUIRES: its lease lives.
+  [[nodiscard]] AdapterSource source_of(const LeasedAdapter& leased) const;
 
   void drop_abandoned();
 

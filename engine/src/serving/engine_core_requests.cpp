@@ -45,7 +45,7 @@ Lease EngineCore::lease_of(std::span<const Row> rows) {
   }
   for (const Row row : rows) {
     const AdapterSource& source = rows_.source(row);
-    *to++ = {source.id, tiers_.tier(kDeviceLevel).slot_of(row), source.rank, row};
+    *to++ = {source.id, tiers_.tier(kDeviceLevel).slot_of(row), source.rank, row, !source.uri.empty()};
     ++rows_.uses(row);
   }
   lease_rows(rows);

@@ -33,7 +33,7 @@ Result<std::shared_ptr<const ImageManifest>> read_image(const Env& env, const st
   if (!manifest) return fail(std::move(manifest.error()));
   if (manifest->elements * bytes_of(layout.dtype) != image.size()) {
     return fail(Errc::kCorrupt,
-                fmt::format("{}: adapter '{}' needs {} bytes, the catalog says {}: refresh", source.directory,
+                fmt::format("{}: adapter '{}' needs {} bytes, the catalog says {}: refresh", copy.directory,
                             name, manifest->elements * bytes_of(layout.dtype), image.size()));
   }
   if (Result<Unit> read = load_image(files, *found, layout, *manifest, image); !read)

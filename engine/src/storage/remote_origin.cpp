@@ -64,6 +64,12 @@ class CachedOrigin final : public RemoteOrigin {
     return counted(serve(std::string(without_trailing_slashes(uri)), &content));
   }
 
+  [[nodiscard]] Result<LocalCopy> local_copy(const std::string& content) override {
+    Result<CachedCopy> copy = cache_.get(content);
+    if (!copy) return fail(std::move(copy.error()));
+    return LocalCopy{std::move(copy->directory), content, std::move(copy->hold)};
+  }
+
   void stop() noexcept override {
     stopped_ = true;
     provider_.stop();

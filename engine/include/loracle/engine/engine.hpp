@@ -41,6 +41,7 @@
 #include "loracle/engine/adapter_config.hpp"
 #include "loracle/engine/env.hpp"
 #include "loracle/engine/image.hpp"
+#include "loracle/engine/origin.hpp"
 #include "loracle/policy/decision_log.hpp"
 #include "loracle/policy/hierarchy.hpp"
 
@@ -78,7 +79,11 @@ struct LeasedAdapter {
   std::uint32_t slot = 0;  // on the device, 0 .. max_loras - 1
   std::uint32_t rank = 0;  // its largest
   Row row = kNoRow;        // as in decision logs
+  bool is_remote = false;  // its files come from elsewhere: see Engine::files_of
 };
+
+/// What to do about files that have no copy on this machine.
+enum class Fetching : std::uint8_t { kNotAllowed, kIfMissing };
 
 class Engine;
 class EngineCore;
@@ -167,7 +172,7 @@ struct EngineStats {
 /// What `list` says of an adapter.
 struct AdapterStatus {
   std::string name;
-  std::string directory;  // where its files lay when they were last inspected
+  std::string directory;  // where its files lay when they were last inspected; empty if they are remote
   std::string uri;        // that names them, where they are of another origin; else empty
   std::uint32_t id = 0;
   std::uint32_t rank = 0;
@@ -209,6 +214,12 @@ class Engine {
 
   /// Ends requests that wait for room and were abandoned (AcquireOptions) since.
   void drop_abandoned();
+
+  /// Where the files of a leased adapter lie on this machine. Of a remote one that is a copy, which stays as
+  /// it is while `hold` lives. A slot needs none: there may be none (kNotFound), unless it is fetched, which
+  /// may take long and is not for callbacks. REQUIRES: its lease lives.
+  [[nodiscard]] Result<LocalCopy> files_of(const LeasedAdapter& leased,
+                                           Fetching fetching = Fetching::kIfMissing) const;
 
   /// Starts to bring adapters into a tier, behind everything that is waited for. Answers at once; kNotFound
   /// if one is unknown (the others are prefetched all the same).

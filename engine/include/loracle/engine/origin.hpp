@@ -47,6 +47,8 @@ class Origin {
   /// is brought here.
   [[nodiscard]] virtual Result<LocalCopy> localize_content(const std::string& uri,
                                                            const std::string& content);
+  /// What lies on this machine of that content already: nothing is fetched, nobody is asked. kNotFound.
+  [[nodiscard]] virtual Result<LocalCopy> local_copy(const std::string& content);
   /// What is being brought here ends in kCancelled soon, and so does what is asked for from now on. For good:
   /// an engine stops its origins when it shuts down.
   virtual void stop() noexcept {}
