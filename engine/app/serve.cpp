@@ -4,6 +4,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <memory>
@@ -116,7 +117,11 @@ int run_serve(const ServeFlags& flags) {
     (*stack)->note("max_loras 1 is vLLM's default, one adapter at a time: --max-loras sets it");
   serve_until_told(**stack, flags, signals);
   const Result<Unit> drained = drain_unless_told_again(**stack);
-  return drained ? kExitOk : report_input(drained.error());
+  const int exit_code = drained ? kExitOk : report_input(drained.error());
+  if (!(*stack)->has_hung_calls()) return exit_code;
+  stack->reset();
+  std::fflush(nullptr);
+  std::_Exit(exit_code);  // see has_hung_calls
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "service/resolver_world.hpp"
+#include "support/eventually.hpp"
 
 namespace loracle {
 namespace {
@@ -85,6 +87,29 @@ class ResolverChainTest : public ::testing::Test {
   ResolverWorld world_;
   ResolverConfig config_;
 };
+
+TEST_F(ResolverChainTest, OnceItIsStoppedNobodyWaitsForACall) {
+  // If this failed, a service that was told to end at once would wait for the slowest of its resolvers.
+  Gate gate;
+  Gate asked;
+  std::atomic<int> asked_after = 0;
+  const auto chain = chain_of({fake("slow",
+                                    [&](const std::string&, const std::string&) -> Result<std::string> {
+                                      asked.open();
+                                      gate.pass();
+                                      return fail(Errc::kNotFound, "none");
+                                    }),
+                               none("next", asked_after)});
+  auto answer = std::async(std::launch::async, [&] { return chain->resolve("", "sql"); });
+  asked.pass();
+  chain->stop();
+  EXPECT_EQ(answer.get().error().code, Errc::kCancelled);
+  EXPECT_EQ(chain->stats().resolvers[0].hung, 1U);
+  EXPECT_EQ(chain->resolve("", "other").error().code, Errc::kCancelled);
+  EXPECT_EQ(asked_after, 0);
+  gate.open();
+  EXPECT_TRUE(testing::eventually([&] { return chain->stats().resolvers[0].hung == 0; }));
+}
 
 TEST_F(ResolverChainTest, AsksInOrderUntilSomebodyHasIt) {
   // If this failed, an adapter would come from somewhere else than its operator has decided.

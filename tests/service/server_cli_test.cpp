@@ -204,6 +204,28 @@ TEST_F(ServeCommand, ASecondSigtermEndsTheWait) {
   EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(20)) << "drain_timeout_ms is 30 s";
 }
 
+TEST_F(ServeCommand, ASecondSigtermEndsTheWaitForAResolver) {
+  // If this failed, a resolver that hangs would keep a server from ending until its deadline, 30 s.
+  const std::string settings =
+      folder_.write("serve.toml", "[resolver]\nplugins = [\"" FAULTY_RESOLVER_PATH "\"]\n");
+  serve({"--config", settings});
+  auto looked_for = std::async(std::launch::async, [&] {
+    return curl({"-X", "POST"}, "/v1/adapters/hangs/acquire");
+  });
+  const std::string asked = "loracle_resolver_asked_total{resolver=\"faulty\"} 1";
+  for (int i = 0; i < 400 && curl({}, "/metrics").find(asked) == std::string::npos; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  server_->signal(SIGTERM);
+  for (int i = 0; i < 400 && !curl({}, "/readyz").ends_with("\n503"); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_TRUE(curl({}, "/healthz").ends_with("\n200")) << "it waits for the answer";
+  const auto begun = std::chrono::steady_clock::now();
+  server_->signal(SIGTERM);
+  EXPECT_TRUE(looked_for.get().ends_with("\n503"));
+  EXPECT_EQ(server_->wait(), 0) << server_->err();
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(15));
+}
+
 TEST_F(ServeCommand, SighupReadsTheKeysAgain) {
   // If this failed, a key that leaked could only be taken back by a restart.
   const std::string keys = folder_.write("keys", "# who may\nold-key\n");

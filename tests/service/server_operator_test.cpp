@@ -240,6 +240,26 @@ TEST_F(OperatorRoutes, DrainingAnswersWhatIsUnderWay) {
   EXPECT_FALSE(engine_->acquire("alpha")) << "the engine is shut down";
 }
 
+TEST_F(OperatorRoutes, DrainingWaitsForAResolverUnderWay) {
+  // If this failed, a deployment would break the first requests for adapters that had to be looked for.
+  make(path("depot"), {"zeta"});
+  std::promise<void> may_answer;
+  resolver_ = std::make_unique<FolderResolver>(path("depot"));
+  resolver_->on_ask = [answer = may_answer.get_future().share()] { answer.wait(); };
+  start();
+  auto looked_for = std::async(std::launch::async, [&] { return post("/v1/adapters/zeta/acquire"); });
+  ASSERT_TRUE(eventually([&] { return resolver_->asked == 1; }));
+  auto drained = std::async(std::launch::async, [&] { return service_->drain(); });
+  ASSERT_TRUE(eventually([&] { return get("/readyz").status == 503; }));
+  EXPECT_EQ(drained.wait_for(std::chrono::milliseconds(100)), std::future_status::timeout);
+  may_answer.set_value();
+  const httplib::Response answer = looked_for.get();
+  EXPECT_EQ(answer.status, 200) << answer.body;
+  const json lease = json::parse(answer.body, nullptr, false);
+  EXPECT_EQ(post("/v1/release", json{{"lease", lease["lease"]}}.dump()).status, 200);
+  EXPECT_TRUE(drained.get());
+}
+
 TEST_F(OperatorRoutes, DrainingHasAnEnd) {
   // If this failed, a request that waits for room would keep the process from ending.
   config_.http.drain_timeout_ms = 200;

@@ -44,12 +44,14 @@ class FolderResolver final : public Resolver {
   Result<ResolvedAdapter> resolve(const std::string& base_model, const std::string& name) override {
     ++asked;
     asked_base_model = base_model;
+    if (on_ask) on_ask();
     const std::string directory = folder_ + "/" + std::string(name);
     if (!std::filesystem::exists(directory)) return fail(Errc::kNotFound, "there is no " + directory);
     return ResolvedAdapter{name, directory, "resolved-base"};
   }
   std::atomic<int> asked = 0;
   std::string asked_base_model;
+  std::function<void()> on_ask;
 
  private:
   std::string folder_;

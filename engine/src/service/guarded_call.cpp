@@ -20,6 +20,7 @@
 namespace loracle::service {
 namespace {
 
+constexpr std::uint64_t kLookMs = 50;  // between two looks at `cancelled`
 constexpr std::size_t kFaultStackBytes = 64U << 10U;
 constexpr std::array<int, 5> kFaults = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 
@@ -81,7 +82,8 @@ Result<std::string> answer_of(const std::function<Result<std::string>()>& call) 
 }  // namespace
 
 CallOutcome call_guarded(TimeSource& clock, std::uint64_t timeout_ns,
-                         std::function<Result<std::string>()> call, std::function<void()> late) {
+                         std::function<Result<std::string>()> call, std::function<void()> late,
+                         const std::atomic<bool>& cancelled) {
   const std::uint64_t now_ns = clock.now_ns();
   const std::uint64_t deadline_ns = timeout_ns > kNoDeadline - now_ns ? kNoDeadline : now_ns + timeout_ns;
   auto shared = std::make_shared<Call>();
@@ -104,9 +106,10 @@ CallOutcome call_guarded(TimeSource& clock, std::uint64_t timeout_ns,
   while (shared->state == State::kRunning) {
     const std::uint64_t at_ns = clock.now_ns();
     if (at_ns >= deadline_ns && shared->end(State::kGivenUp)) return {CallEnd::kTimedOut, std::string()};
+    if (cancelled && shared->end(State::kGivenUp)) return {CallEnd::kCancelled, std::string()};
     const std::uint64_t left_ms = at_ns >= deadline_ns ? 0 : (deadline_ns - at_ns) / 1'000'000 + 1;
     pollfd ready{shared->ended, POLLIN, 0};
-    static_cast<void>(::poll(&ready, 1, static_cast<int>(std::min<std::uint64_t>(left_ms, 60'000))));
+    static_cast<void>(::poll(&ready, 1, static_cast<int>(std::min(left_ms, kLookMs))));
   }
   if (shared->state == State::kCrashed) return {CallEnd::kCrashed, std::string()};
   return {CallEnd::kAnswered, std::move(shared->answer)};

@@ -7,6 +7,7 @@
 /// lost with it; that is the price, and it is less than the server.
 /// Threads: any. Cost: a thread and an eventfd a call.
 
+#include <atomic>
 #include <csignal>
 #include <cstdint>
 #include <functional>
@@ -18,17 +19,18 @@
 
 namespace loracle::service {
 
-enum class CallEnd : std::uint8_t { kAnswered, kTimedOut, kCrashed, kNoThread };
+enum class CallEnd : std::uint8_t { kAnswered, kTimedOut, kCancelled, kCrashed, kNoThread };
 
 struct CallOutcome {
   CallEnd end = CallEnd::kAnswered;
   Result<std::string> answer = std::string();  // of kAnswered
 };
 
-/// Runs `call` and waits for it. `late` is called by the call's thread if it comes back after it was given
-/// up. What the two hold must be kept alive by them.
+/// Runs `call` and waits for it, until it is late or `cancelled` is seen to be true (soon). `late` is called
+/// by the call's thread if it comes back after it was given up. What the two hold must be kept alive by them.
 [[nodiscard]] CallOutcome call_guarded(TimeSource& clock, std::uint64_t timeout_ns,
-                                       std::function<Result<std::string>()> call, std::function<void()> late);
+                                       std::function<Result<std::string>()> call, std::function<void()> late,
+                                       const std::atomic<bool>& cancelled);
 
 /// While it lives, faults of this thread end the guarded call it runs. Without such a call it does nothing.
 class FaultsAreMine {

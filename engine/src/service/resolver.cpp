@@ -87,8 +87,13 @@ using Key = std::pair<std::string, std::string>;  // base model, name
 struct ResolverChain::Parts {
   Parts(const ResolverConfig& asked, ResolverWorld given) : config(asked), world(std::move(given)) {}
 
+  [[nodiscard]] static tl::unexpected<Error> stopped_error() {
+    return fail(Errc::kCancelled, "the service is shutting down: nobody is asked any more");
+  }
+
   /// Asks one; what it answers has been checked. Counts.
   Result<ResolvedAdapter> ask(const Member& member, const std::string& base_model, const std::string& name) {
+    if (stopped) return stopped_error();
     Counters& counters = *member.counters;
     if (counters.crashed || counters.hung >= static_cast<std::int64_t>(kHungMax)) {
       ++counters.passed_over;
@@ -108,12 +113,15 @@ struct ResolverChain::Parts {
           *base = std::move(*checked);
           return location;
         },
-        [counters = member.counters] { --counters->hung; });
+        [counters = member.counters] { --counters->hung; }, stopped);
     switch (outcome.end) {
       case CallEnd::kTimedOut:
         ++counters.timed_out;
         ++counters.hung;
         return fail(Errc::kDeadline, fmt::format("did not answer within {} ms", config.deadline_ms));
+      case CallEnd::kCancelled:
+        ++counters.hung;
+        return stopped_error();
       case CallEnd::kCrashed:
         counters.crashed = true;
         ++counters.failed;
@@ -142,7 +150,7 @@ struct ResolverChain::Parts {
     std::string said;
     for (const Member& member : members) {
       Result<ResolvedAdapter> answer = ask(member, base_model, name);
-      if (answer) return answer;
+      if (answer || answer.error().code == Errc::kCancelled) return answer;
       const Error& error = answer.error();
       said += fmt::format("{}{}: {}", said.empty() ? "" : "; ", member.resolver->name(),
                           error.code == Errc::kNotFound ? "has none" : without_secrets(error.message));
@@ -168,6 +176,7 @@ struct ResolverChain::Parts {
   ResolverConfig config;
   ResolverWorld world;
   std::vector<Member> members;
+  std::atomic<bool> stopped = false;
 
   std::mutex mutex;
   std::map<Key, std::shared_ptr<Round>> rounds;  // under way
@@ -224,6 +233,8 @@ Result<ResolvedAdapter> ResolverChain::resolve(const std::string& base_model, co
   round->ended.notify_all();
   return answer;
 }
+
+void ResolverChain::stop() noexcept { parts_->stopped = true; }
 
 void ResolverChain::forget_negatives() {
   const std::lock_guard lock(parts_->mutex);

@@ -304,6 +304,7 @@ Result<Unit> Service::drain() {
   // Leases end first: they may be what the last requests wait for. Then the engine tells those who still
   // wait that it is over.
   api.leases->close();
+  if (api.resolver != nullptr) api.resolver->stop();
   Result<Unit> closed = api.engine.shutdown();
   if (!all_answered) static_cast<void>(server.wait_empty(kLastAnswersMs));
   server.end();

@@ -318,6 +318,8 @@ void ServiceStack::warn(std::string_view text) { parts_->service->warn(text); }
 
 Result<Unit> ServiceStack::apply(const ServiceConfig& config) { return parts_->service->apply(config); }
 
+bool ServiceStack::has_hung_calls() const { return parts_->has_hung_calls(); }
+
 void ServiceStack::hurry() noexcept { parts_->service->hurry(); }
 
 Result<Unit> ServiceStack::drain() {

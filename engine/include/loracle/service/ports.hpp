@@ -34,6 +34,9 @@ class Resolver {
   /// Where an adapter that nobody knows yet is to be had. `base_model` may be empty: the served one.
   [[nodiscard]] virtual Result<ResolvedAdapter> resolve(const std::string& base_model,
                                                         const std::string& name) = 0;
+  /// What is being looked for ends in kCancelled soon, and so does what is asked for from now on. For good: a
+  /// service stops its resolver when it has waited long enough for what is under way.
+  virtual void stop() noexcept {}
 };
 
 }  // namespace loracle

@@ -14,8 +14,8 @@
 ///     round in which somebody failed is not remembered.
 /// Cost: a thread for each question; nothing here is on the path of an adapter that is known.
 /// Threads: any. Errors: kInvalid (the name; a base model that is not served, or not the adapter's),
-/// kNotFound (nobody has it; says what each resolver said), kDeadline, kIo, kCorrupt and others of who
-/// failed, where nobody else had it.
+/// kNotFound (nobody has it; says what each resolver said), kDeadline, kCancelled (stopped), kIo, kCorrupt
+/// and others of who failed, where nobody else had it.
 
 #include <cstdint>
 #include <functional>
@@ -120,6 +120,8 @@ class ResolverChain final : public Resolver {
 
   [[nodiscard]] Result<ResolvedAdapter> resolve(const std::string& base_model,
                                                 const std::string& name) override;
+  /// Calls that are under way then count as hung, until they come back.
+  void stop() noexcept override;
   /// Adapters may have come: what was remembered is asked again.
   void forget_negatives();
   [[nodiscard]] ResolverChainStats stats() const;

@@ -42,6 +42,9 @@ class ServiceStack {
   [[nodiscard]] Result<Unit> drain();
   /// See Service::hurry.
   void hurry() noexcept;
+  /// A call of a resolver was given up and has not come back. Destructors of statics, a plugin's among them,
+  /// may wait for it without end: who ends the process then does so without them.
+  [[nodiscard]] bool has_hung_calls() const;
 
  private:
   struct Parts;
