@@ -262,7 +262,9 @@ TEST_F(ServeCommand, MistakesAreExplained) {
   };
   const auto [folder_code, folder_text] = run({"--lora-dir-prefix", (folder_ / "nowhere").string()});
   EXPECT_EQ(folder_code, 3);
-  EXPECT_NE(folder_text.find("nowhere"), std::string::npos);
+  EXPECT_NE(folder_text.find("--lora-dir-prefix"), std::string::npos) << folder_text;
+  EXPECT_NE(folder_text.find("nowhere: there is no such directory: make it"), std::string::npos)
+      << folder_text;
   const std::string good = (folder_ / "adapters").string();
   EXPECT_EQ(run({}).first, 2) << "nothing to serve";
   const auto [loras_code, loras_text] =

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <mutex>
@@ -121,20 +122,31 @@ struct ServiceStack::Parts {
                   fmt::format("file_storage.allowed_paths: {}", allowed.error().message),
                   allowed.error().detail);
     std::vector<std::string> roots = config.file_storage.allowed_paths;
-    std::vector<std::string> named = config.discovery.prefixes;
-    for (const LoraModuleSetting& module : config.lora_modules) named.push_back(module.path);
-    if (!config.resolver.cache_dir.empty()) named.push_back(config.resolver.cache_dir);
-    for (const std::string& location : named) {
+    std::vector<std::pair<std::string, std::string>> named;  // the setting, and what it names
+    for (const std::string& prefix : config.discovery.prefixes)
+      named.emplace_back("--lora-dir-prefix (discovery.prefixes)", prefix);
+    for (const LoraModuleSetting& module : config.lora_modules)
+      named.emplace_back(fmt::format("--lora-modules {}", module.name), module.path);
+    if (!config.resolver.cache_dir.empty())
+      named.emplace_back("resolver.cache_dir", config.resolver.cache_dir);
+    for (const auto& [setting, location] : named) {
       if (!is_local(location)) continue;
       Result<std::string> directory = directory_of(location);
       if (!directory) return fail(std::move(directory.error()));
+      std::error_code error;
+      if (const fs::file_status found = fs::status(*directory, error);
+          found.type() == fs::file_type::not_found)
+        return fail(Errc::kNotFound,
+                    fmt::format("{}: {}: there is no such directory: make it, or name another one", setting,
+                                *directory),
+                    ENOENT);
       roots.push_back(std::move(*directory));
     }
     // With a model, an empty server makes sense: clients may load from where its providers reach.
-    const bool names_remote = std::any_of(named.begin(), named.end(),
-                                          [](const std::string& location) { return !is_local(location); }) ||
-                              !config.resolver.s3_prefix.empty() || !config.resolver.http_prefix.empty() ||
-                              !config.engine.model.empty();
+    const bool names_remote =
+        std::any_of(named.begin(), named.end(), [](const auto& one) { return !is_local(one.second); }) ||
+        !config.resolver.s3_prefix.empty() || !config.resolver.http_prefix.empty() ||
+        !config.engine.model.empty();
     if (roots.empty() && (origins.empty() || !names_remote))
       return fail(
           Errc::kInvalid,
