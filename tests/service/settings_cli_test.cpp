@@ -26,7 +26,7 @@ class ConfigCli : public ::testing::Test {
     if (!json.is_array()) return outcome.out + outcome.err;
     for (const auto& setting : json)
       if (setting["name"] == name)
-        return setting["value"].get<std::string>() + " (" + setting["origin"].get<std::string>() + ")";
+        return setting["value"].dump() + " (" + setting["origin"].get<std::string>() + ")";
     return "not shown";
   }
 
@@ -54,9 +54,9 @@ TEST_F(ConfigCli, TakesTheFlagsAsVllmDoes) {
       "--format json --lora-dir-prefix /a --lora-dir-prefix /b --lora-modules x=/x y=/y --max-lora-rank=64 "
       "--allow-runtime-lora-updating --host 0.0.0.0 --port 8000");
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_EQ(shown(outcome, "discovery.prefixes"), "[\"/a\", \"/b\"] (--lora-dir-prefix)");
+  EXPECT_EQ(shown(outcome, "discovery.prefixes"), "[\"/a\",\"/b\"] (--lora-dir-prefix)");
   EXPECT_EQ(shown(outcome, "discovery.lora_modules"),
-            "[{name = \"x\", path = \"/x\"}, {name = \"y\", path = \"/y\"}] (--lora-modules)");
+            R"([{"name":"x","path":"/x"},{"name":"y","path":"/y"}] (--lora-modules))");
   EXPECT_EQ(shown(outcome, "engine.max_lora_rank"), "64 (--max-lora-rank)");
   EXPECT_EQ(shown(outcome, "engine.runtime_updating"), "true (--allow-runtime-lora-updating)");
   EXPECT_EQ(shown(outcome, "http.port"), "8000 (--http-port)");
@@ -68,7 +68,7 @@ TEST_F(ConfigCli, TheLastOfARepeatedFlagWins) {
       run("--format json --max-loras 2 --max-loras 4 --lora-exclude a --lora-exclude b --discovery-watch");
   EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_EQ(shown(outcome, "engine.max_loras"), "4 (--max-loras)");
-  EXPECT_EQ(shown(outcome, "discovery.exclude"), "[\"a\", \"b\"] (--lora-exclude)") << "lists are joined";
+  EXPECT_EQ(shown(outcome, "discovery.exclude"), "[\"a\",\"b\"] (--lora-exclude)") << "lists are joined";
   EXPECT_EQ(shown(outcome, "discovery.watch"), "true (--discovery-watch)");
 }
 
@@ -99,6 +99,10 @@ TEST_F(ConfigCli, MistakesEndWithAMessageAndAnExitCode) {
   EXPECT_NE(both.err.find("(--max-cpu-loras)"), std::string::npos) << both.err;
   EXPECT_NE(both.out.find("engine.max_loras"), std::string::npos)
       << "what was asked for is shown all the same";
+  const Outcome policy = run("--policy foo");
+  EXPECT_EQ(policy.exit_code, 2) << "serve refuses it too";
+  EXPECT_NE(policy.err.find("engine.policy (--policy): unknown policy 'foo'"), std::string::npos)
+      << policy.err;
   const Outcome warned = run("", "LORACLE_MAX_LORA=3");
   EXPECT_EQ(warned.exit_code, 0);
   EXPECT_NE(warned.err.find("did you mean 'LORACLE_MAX_LORAS'"), std::string::npos) << warned.err;

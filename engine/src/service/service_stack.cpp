@@ -15,7 +15,6 @@
 #include "loracle/core/parse_bytes.hpp"
 #include "loracle/engine/engine.hpp"
 #include "loracle/engine/origin.hpp"
-#include "loracle/policy/policy_spec.hpp"
 #include "loracle/service/discovery_loop.hpp"
 #include "loracle/service/resolver.hpp"
 #include "loracle/service/service.hpp"
@@ -305,8 +304,6 @@ ServiceStack::~ServiceStack() {
 }
 
 Result<std::unique_ptr<ServiceStack>> ServiceStack::start(const ServiceConfig& config) {
-  if (const Result<TierPolicies> policies = parse_tier_policies(config.engine.policy); !policies)
-    return fail(Errc::kInvalid, fmt::format("engine.policy: {}", policies.error().message));
   auto parts = std::make_unique<Parts>(config);
   for (const auto step : {&Parts::make_storage, &Parts::make_files, &Parts::make_engine, &Parts::make_finders,
                           &Parts::make_service})

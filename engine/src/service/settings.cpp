@@ -11,6 +11,7 @@
 
 #include "loracle/engine/files.hpp"
 #include "loracle/engine/origin.hpp"
+#include "loracle/policy/policy_spec.hpp"
 #include "loracle/service/resolver.hpp"
 #include "service/settings_table.hpp"
 
@@ -266,6 +267,10 @@ Result<ServiceConfig> Settings::finish() const {
                     "so give at least {}, or 0",
                     engine.max_cpu_loras, engine.max_loras, origin_of("engine.max_loras"), engine.max_loras));
   }
+  if (const Result<TierPolicies> policies = parse_tier_policies(engine.policy); !policies)
+    mistake("engine.policy", policies.error().message);
+  else if (is_clairvoyant(policies->device) || is_clairvoyant(policies->host))
+    mistake("engine.policy", fmt::format("{}: needs the future, which only a replay knows", engine.policy));
   if (engine.max_lora_rank > kLoraRankMax)
     mistake("engine.max_lora_rank",
             fmt::format("{}: at most {} is supported", engine.max_lora_rank, kLoraRankMax));
@@ -334,7 +339,9 @@ std::vector<ShownSetting> Settings::show() const {
       value = value == service::toml_value(kDefaults, row) ? value : std::string(kSecret);
     else
       value = without_secrets(value);
-    shown.push_back({&all_settings()[i], std::move(value), origins_[i].empty() ? "default" : origins_[i]});
+    std::string json = service::json_of_toml(value);
+    shown.push_back({&all_settings()[i], std::move(value), std::move(json),
+                     origins_[i].empty() ? "default" : origins_[i]});
   }
   return shown;
 }

@@ -42,6 +42,8 @@ struct SettingRow {
 
 /// As TOML has it: `8`, `"10GB"`, `["a", "b"]`.
 [[nodiscard]] std::string toml_value(const ServiceConfig& config, const SettingRow& row);
+/// A value of a TOML file in JSON; what is no such value becomes a JSON text.
+[[nodiscard]] std::string json_of_toml(const std::string& value);
 
 /// Reads the settings of a file into `config` and says in `origins` which they were. One error for all its
 /// mistakes.

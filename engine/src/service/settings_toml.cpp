@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -185,6 +186,17 @@ std::string without_quotations(std::string_view description) {
 }
 
 }  // namespace
+
+std::string json_of_toml(const std::string& value) {
+  try {
+    std::ostringstream text;
+    text << toml::json_formatter(toml::parse("value = " + value));
+    const auto json = nlohmann::ordered_json::parse(text.str(), nullptr, /*allow_exceptions=*/false);
+    if (json.is_object() && json.contains("value")) return json["value"].dump();
+  } catch (const toml::parse_error&) {  // "***"
+  }
+  return nlohmann::json(value).dump();
+}
 
 Result<Unit> read_toml_into(ServiceConfig& config, std::vector<std::string>& origins, std::string_view text,
                             const std::string& path) {
