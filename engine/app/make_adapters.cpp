@@ -10,6 +10,9 @@
 namespace loracle::app {
 namespace {
 
+/// More than this is written for those only who say that they know.
+constexpr Bytes kUnaskedMax{std::uint64_t{4} << 30U};
+
 struct MakeAdaptersFlags {
   MakeAdaptersOptions options;
   std::uint64_t count = 1000;
@@ -18,6 +21,7 @@ struct MakeAdaptersFlags {
   std::string format = "safetensors";
   std::string dtype = "bf16";
   std::string names_from;
+  bool yes = false;
 };
 
 /// Names, and, unless --ranks says otherwise, ranks where the trace knows them.
@@ -57,11 +61,20 @@ int run_make_adapters(const MakeAdaptersFlags& flags) {
   options.model = std::move(*model);
   if (const Result<Unit> taken = take_names(flags, options); !taken) return report_input(taken.error());
 
+  if (!flags.yes) options.bytes_max = kUnaskedMax;
   const Result<MadeAdapters> made = [&options] {
     Progress progress("writing adapters");
     return make_adapters(options,
                          [&progress](std::size_t done, std::size_t all) { progress.step(done, all); });
   }();
+  if (!made && made.error().code == Errc::kTooLarge) {
+    return report_usage(
+        {Errc::kInvalid,
+         fmt::format("{}, and nothing was written: add --yes to write them all the same, or ask "
+                     "for fewer (--count 10) or smaller ones (--model tiny)",
+                     made.error().message),
+         0});
+  }
   if (!made) return report_usage(made.error());
   print(fmt::format("{}: {} adapters made ({}), {} were there already\n", options.directory, made->made,
                     human_bytes(Bytes{made->bytes}), made->kept));
@@ -99,6 +112,8 @@ void add_make_adapters_command(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command->add_option("--seed", flags->options.seed, "Same seed, same bytes")->capture_default_str();
   command->add_flag("--force", flags->options.force, "Replace what is there already");
+  command->add_flag("--yes", flags->yes,
+                    fmt::format("Write more than {} without being asked", human_bytes(kUnaskedMax)));
   command->footer(
       "Examples:\n"
       "  loracle make-adapters adapters --model tiny --count 100 --ranks 8,16\n"

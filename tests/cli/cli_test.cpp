@@ -403,6 +403,8 @@ TEST_F(Cli, MakesAnAdapterForEveryNameOfATrace) {
   const std::string bad = dir_.write("bad.jsonl", R"({"arrival_s": 0, "adapter": "../sql"}
 )");
   expect_error(arguments + bad, 2, "'../sql' cannot be an adapter here");
+  expect_error("make-adapters " + folder + "-large", 2, "1000 adapters of llama-3.1-8b take 39.1 GiB");
+  EXPECT_FALSE(std::filesystem::exists(folder + "-large/adapter-0000")) << "said before the first is written";
   expect_error("make-adapters " + folder + " --model no-such-model", 2, "unknown model 'no-such-model'");
   expect_error("make-adapters " + folder + " --model tiny --dtype int4", 2, "int4");
 }

@@ -13,6 +13,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "loracle/core/parse_bytes.hpp"
 #include "loracle/core/rng.hpp"
 #include "model_modules.hpp"
 #include "write_weights.hpp"
@@ -124,10 +125,16 @@ Result<Unit> check_options(const MakeAdaptersOptions& options, const std::vector
 Result<Unit> check_space(const MakeAdaptersOptions& options, const std::vector<LinearModule>& targets) {
   std::error_code error;
   std::uint64_t needed = 0;
+  std::size_t count = 0;
   for (std::size_t i = 0; i < options.names.size(); ++i) {
     if (!options.force && fs::exists(fs::path(options.directory) / options.names[i], error)) continue;
     const std::uint32_t rank = options.ranks[i % options.ranks.size()];
+    ++count;
     needed += lora_bytes(targets, rank, bytes_of(options.dtype)).value;
+  }
+  if (needed > options.bytes_max.value) {
+    return fail(Errc::kTooLarge, fmt::format("{}: {} adapters of {} take {}", options.directory, count,
+                                             options.model.name, human_bytes(Bytes{needed})));
   }
   const fs::space_info space = fs::space(options.directory, error);
   if (error || needed <= space.available) return Unit{};

@@ -9,7 +9,8 @@
 /// Cost: writes what an adapter weighs, about 1 GB/s of values; memory is one tensor. Threads: two calls must
 /// not make the same adapter. Not flushed to the disk: a power cut may leave files that inspection refuses.
 /// Errors: kInvalid (a name that is no directory's name, or twice; a rank; something in the way), kNotFound
-/// (a target module), kUnsupported (an embedding as target; float8 in a .bin), kIo.
+/// (a target module), kUnsupported (an embedding as target; float8 in a .bin), kTooLarge (above bytes_max:
+/// nothing is written), kIo.
 
 #include <cstddef>
 #include <cstdint>
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "loracle/core/result.hpp"
+#include "loracle/core/units.hpp"
 #include "loracle/engine/adapter_files.hpp"
 #include "loracle/sim/model_geometry.hpp"
 
@@ -33,6 +35,7 @@ struct MakeAdaptersOptions {
   WeightFormat format = WeightFormat::kSafetensors;  // or kTorchZip
   std::uint64_t seed = 1;
   bool force = false;
+  Bytes bytes_max = Bytes::max();  // of all that would be written
 };
 
 struct MadeAdapters {
