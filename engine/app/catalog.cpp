@@ -54,6 +54,30 @@ void add_database_flags(CLI::App& command, CatalogFlags& flags) {
       ->excludes(directory);
 }
 
+/// Says so where a catalog lies in a directory and its adapters in others: it has come here with a copy of
+/// theirs, or they were moved. `scan` takes over what was moved; what is still there keeps its names.
+void tell_of_other_roots(Catalog& catalog, const CatalogFlags& flags) {
+  if (!flags.database.empty()) return;
+  std::error_code error;
+  const std::filesystem::path here = std::filesystem::canonical(flags.directory, error);
+  const Result<std::vector<CatalogSource>> sources = catalog.sources();
+  if (error || !sources || sources->empty()) return;
+  for (const CatalogSource& source : *sources)
+    if (std::filesystem::equivalent(source.root, here, error)) return;
+  const std::string& root = sources->front().root;
+  if (std::filesystem::exists(root, error)) {
+    say(
+        fmt::format("loracle: {} is a copy: it speaks of the adapters in {}, not of those here. For these, "
+                    "delete it and run `loracle catalog scan {}`\n",
+                    flags.path(), root, flags.directory));
+  } else {
+    say(
+        fmt::format("loracle: {} speaks of the adapters in {}, which is gone: if they were moved here, run "
+                    "`loracle catalog scan {}`\n",
+                    flags.path(), root, flags.directory));
+  }
+}
+
 std::string utc(std::int64_t unix_s) {
   const auto time = static_cast<std::time_t>(unix_s);
   std::tm parts{};
@@ -160,6 +184,7 @@ int run_scan(const CatalogFlags& flags) {
 int run_refresh(const CatalogFlags& flags) {
   Result<Catalog> catalog = flags.open(/*read_only=*/false);
   if (!catalog) return report_input(catalog.error());
+  tell_of_other_roots(*catalog, flags);
   const Result<std::vector<CatalogSource>> sources = catalog->sources();
   if (!sources) return report_input(sources.error());
   ordered_json json = ordered_json::array();
@@ -170,6 +195,9 @@ int run_refresh(const CatalogFlags& flags) {
     const Result<ApplyOutcome> outcome = look(*catalog, options, /*everything=*/false);
     if (!outcome) {
       exit_code = report_input(outcome.error());  // the other roots are there all the same
+      if (!flags.database.empty() && outcome.error().code == Errc::kNotFound)
+        say(fmt::format("loracle: if the adapters were moved, run `loracle catalog scan NEWDIR --db {}`\n",
+                        flags.database));
       continue;
     }
     json.push_back(json_of(source.root, *outcome));
@@ -198,6 +226,7 @@ ordered_json json_of(const CatalogEntry& entry) {
 int run_ls(const CatalogFlags& flags) {
   Result<Catalog> catalog = flags.open(/*read_only=*/true);
   if (!catalog) return report_input(catalog.error());
+  tell_of_other_roots(*catalog, flags);
   Result<std::vector<CatalogEntry>> list = catalog->list(flags.with_removed);
   if (!list) return report_input(list.error());
   std::sort(list->begin(), list->end(),
@@ -262,6 +291,7 @@ ordered_json json_of(const CatalogRecord& record, const UseHistory& history) {
 int run_show(const CatalogFlags& flags) {
   Result<Catalog> catalog = flags.open(/*read_only=*/true);
   if (!catalog) return report_input(catalog.error());
+  tell_of_other_roots(*catalog, flags);
   const std::string& name = flags.names.front();
   const Result<CatalogRecord> record = catalog->find(name);
   if (!record) return report_name(*catalog, name, record.error());
@@ -337,6 +367,7 @@ Result<VerifiedAdapter> verify_one(Catalog& catalog, const std::string& name) {
 int run_verify(const CatalogFlags& flags) {
   Result<Catalog> catalog = flags.open(/*read_only=*/false);
   if (!catalog) return report_input(catalog.error());
+  tell_of_other_roots(*catalog, flags);
   if (const Result<Unit> whole = catalog->check(); !whole) return report_input(whole.error());
   std::vector<std::string> names = flags.names;
   for (const std::string& name : names)

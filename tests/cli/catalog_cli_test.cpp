@@ -47,6 +47,33 @@ class CatalogCli : public ::testing::Test {
   std::string adapters_;
 };
 
+// Nobody would know that a catalog which came along with a copy, or a move, speaks of other files.
+TEST_F(CatalogCli, SaysWhenItSpeaksOfAnotherDirectory) {
+  ASSERT_EQ(run("catalog scan " + adapters_).exit_code, 0);
+  const std::string copy = (dir_ / "copy").string();
+  std::filesystem::copy(adapters_, copy, std::filesystem::copy_options::recursive);
+  const std::string root = std::filesystem::canonical(adapters_).string();
+  for (const char* command : {"verify", "refresh", "ls", "show adapter-0000"}) {
+    const Outcome outcome = run(std::string("catalog ") + command + " --dir " + copy);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_NE(outcome.err.find("is a copy: it speaks of the adapters in " + root), std::string::npos)
+        << command << ": " << outcome.err;
+  }
+  EXPECT_EQ(run("catalog verify" + at()).err, "") << "the original is no copy";
+  const std::string moved = (dir_ / "moved").string();
+  std::filesystem::rename(adapters_, moved);
+  const Outcome refresh = run("catalog refresh --dir " + moved);
+  EXPECT_EQ(refresh.exit_code, 3);
+  EXPECT_NE(refresh.err.find("run `loracle catalog scan " + moved + "`"), std::string::npos) << refresh.err;
+  const std::string database = moved + "/.loracle-catalog.sqlite";
+  const Outcome by_file = run("catalog refresh --db " + database);
+  EXPECT_EQ(by_file.exit_code, 3);
+  EXPECT_NE(by_file.err.find("run `loracle catalog scan NEWDIR --db " + database + "`"), std::string::npos)
+      << by_file.err;
+  EXPECT_EQ(run("catalog scan " + moved).exit_code, 0);
+  EXPECT_EQ(run("catalog verify --dir " + moved).err, "");
+}
+
 // Scripts that read the documented JSON would break, or one broken adapter would stop them.
 TEST_F(CatalogCli, ScanListsWhatItAddedAndWhatItRejected) {
   const nlohmann::json scan = run_json("catalog scan " + adapters_);
