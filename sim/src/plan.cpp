@@ -565,8 +565,13 @@ Result<Unit> fill_trace(Plan& plan, const Trace& trace, const BatchStream& strea
     if (stream.batch(i).size() > 1) ++plan.requests_with_several;
   plan.largest_request = stream.batch_max;
   plan.uses = stream.uses.uses.size();
-  if (!trace.arrival_s.empty())
-    plan.span_s = trace.arrival_s[trace.arrival_s.size() - 1] - trace.arrival_s[0];
+  if (!trace.arrival_s.empty()) {
+    const double first = trace.arrival_s[0];
+    plan.span_s = trace.arrival_s[trace.arrival_s.size() - 1] - first;
+    plan.has_whole_arrivals = true;
+    for (std::size_t i = 0; i < trace.arrival_s.size() && plan.has_whole_arrivals; ++i)
+      plan.has_whole_arrivals = std::floor(trace.arrival_s[i] - first) == trace.arrival_s[i] - first;
+  }
   plan.duration_median_s = median_duration_s(trace, stream);
   if (!has_activity(trace)) return Unit{};
   Result<ActivityCurve> activity = activity_curve(trace, stream);

@@ -131,6 +131,8 @@ void fill_cautions(Plan& plan) {
   constexpr double kLongestS = 600;   // half of all requests
   constexpr double kLongS = 60;       // the same, in a trace
   constexpr double kLongestPart = 4;  // of which this part is as short
+  constexpr double kWideGapS = 10;    // between requests on average, and
+  constexpr double kGaps = 100;       // as many of them
   const auto stands_on_few = [](double share, std::uint64_t of) {
     return share > 0 && share * static_cast<double>(of) < kFewest;
   };
@@ -150,6 +152,16 @@ void fill_cautions(Plan& plan) {
         "Half of the requests hold their slots for {} or longer. If the trace counts milliseconds, call them "
         "duration_ms, not duration_s: in JSONL, or in the column map of a CSV.",
         seconds_text(plan.duration_median_s)));
+  }
+  // Milliseconds taken for seconds: whole numbers, and so far apart that requests never meet.
+  const double gap_s = plan.span_s / static_cast<double>(std::max<std::uint64_t>(plan.requests, 1));
+  if (plan.has_whole_arrivals && static_cast<double>(plan.requests) >= kGaps && gap_s >= kWideGapS &&
+      gap_s > plan.duration_median_s) {
+    plan.cautions.push_back(fmt::format(
+        "Requests come {} apart on average, all at whole seconds. If the trace counts "
+        "milliseconds, divide its arrival_s by 1,000: it has requests that meet, and this plan has "
+        "not seen them.",
+        seconds_text(gap_s)));
   }
 }
 

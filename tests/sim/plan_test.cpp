@@ -140,6 +140,26 @@ TEST(Plan, SaysWhenTheTraceCannotCarryTheAdvice) {
   EXPECT_NE(plan_json(*slow).find("\"cautions\": [\"Half"), std::string::npos);
 }
 
+TEST(Plan, SuspectsArrivalsInMilliseconds) {
+  // If this failed, a trace whose times are a thousand times too long would get two slots and good news.
+  const auto with_gap = [](double gap_s) {
+    Trace trace = cyclic_trace(6, 500, 2.5F);
+    std::vector<double> arrival;
+    for (std::uint64_t i = 0; i < trace.requests; ++i) arrival.push_back(static_cast<double>(i) * gap_s);
+    trace.arrival_s = Column<double>(std::move(arrival));
+    return planned(trace, PlanOptions{});
+  };
+  const auto milliseconds = with_gap(250);
+  ASSERT_TRUE(milliseconds.has_value()) << milliseconds.error().message;
+  ASSERT_EQ(milliseconds->cautions.size(), 1U) << plan_text(*milliseconds);
+  EXPECT_NE(milliseconds->cautions[0].find("divide its arrival_s by 1,000"), std::string::npos);
+  for (const double gap_s : {0.25, 2.0, 250.5}) {
+    const auto seconds = with_gap(gap_s);
+    ASSERT_TRUE(seconds.has_value()) << seconds.error().message;
+    EXPECT_TRUE(seconds->cautions.empty()) << gap_s << ": " << seconds->cautions[0];
+  }
+}
+
 TEST(Plan, NamesBothOfTwoBrokenTargets) {
   // Waits and disk loads both over: whoever cures the one it named would plan again for the other.
   PlanOptions options = with_model();

@@ -198,6 +198,7 @@ struct Plan {
   std::uint64_t adapters = 0;         // distinct ones used = first uses
   std::uint32_t largest_request = 0;  // adapters
   double span_s = -1;                 // < 0: the trace has no times
+  bool has_whole_arrivals = false;    // all of them, in seconds from the first one on
   ActiveAdapters active;
   ActivityCurve activity;               // empty where they are not known
   std::uint64_t unknown_durations = 0;  // requests with an adapter, if others have a duration
