@@ -157,6 +157,18 @@ TEST_F(ReadText, NamesFileLineAndByteOfEveryJsonlMistake) {
             "object");
   EXPECT_EQ(refusal("t.jsonl", ok + "{\"adaptor\":\"b\"}\n"),
             "t.jsonl:2: unknown key 'adaptor' (byte 17): did you mean 'adapter'?");
+  EXPECT_EQ(refusal("t.jsonl", ok + "{\"arival_s\":1}\n"),
+            "t.jsonl:2: unknown key 'arival_s' (byte 17): did you mean 'arrival_s'?");
+  for (const std::string key : {"adapter_nam", "adapter_name", "lora_name"})
+    EXPECT_EQ(
+        refusal("t.jsonl", ok + "{\"" + key + "\":\"b\"}\n"),
+        "t.jsonl:2: a request without an adapter, but with '" + key +
+            "' (byte 17): call it \"adapter\"; a request of the base model has \"adapter\": null beside it");
+  const Result<Trace> sound =
+      read("t.jsonl", ok + "{\"adapter\":null,\"adapter_name\":\"b\"}\n" +
+                          "{\"adapter\":\"a\",\"lora_path\":\"/b\"}\n{\"lora_rank\":8}\n");
+  ASSERT_TRUE(sound) << sound.error().message;
+  EXPECT_EQ(sound->requests, 4U);
   EXPECT_EQ(refusal("t.jsonl", ok + "[1]\n"),
             "t.jsonl:2: not a JSON object (byte 16): write one {...} a line");
   EXPECT_EQ(refusal("t.jsonl", ok + "{\"adapter\":1.5}\n"),

@@ -1,6 +1,7 @@
 /// Our own text format, one JSON object a line; described in traces/README.md.
 /// A key that is nearly one of ours is refused, since a misspelt "adapter" would silently make base-model
-/// requests; any other foreign key is stepped over.
+/// requests; so is a text called adapter_... or lora... in a request without an adapter. Any other foreign
+/// key is stepped over.
 
 #include <fmt/format.h>
 
@@ -36,6 +37,8 @@ class JsonlLine {
     bytes_.reset();
     rank_.reset();
     facts_at_ = 0;
+    has_adapter_ = false;
+    likely_adapter_.clear();
     if (json.peek() != JsonKind::kObject && !json.failed())
       return LineFault{json.at(), "not a JSON object", "write one {...} a line"};
     std::string_view key;
@@ -49,7 +52,10 @@ class JsonlLine {
 
  private:
   [[nodiscard]] LineCheck take_field(JsonCursor& json, std::string_view key) {
-    if (key == "adapter") return take_adapters(json);
+    if (key == "adapter") {
+      has_adapter_ = true;
+      return take_adapters(json);
+    }
     if (key == "arrival_s") return read_seconds(json, key, draft_.arrival_s);
     if (key == "input_tokens") return read_tokens(json, key, draft_.input_tokens);
     if (key == "output_tokens") return read_tokens(json, key, draft_.output_tokens);
@@ -69,6 +75,11 @@ class JsonlLine {
                          fmt::format("did you mean '{}'?", nearest)};
       constexpr std::size_t kRememberedMax = 64;
       if (foreign_keys_.size() < kRememberedMax) foreign_keys_.emplace_back(key);
+    }
+    const bool may_name_one = key.starts_with("adapter") || key.starts_with("lora");
+    if (may_name_one && json.peek() == JsonKind::kString && likely_adapter_.empty()) {
+      likely_adapter_ = key;
+      likely_at_ = json.key_at();
     }
     json.skip();
     return std::nullopt;  // a mistake in it shows at `finish`
@@ -144,6 +155,11 @@ class JsonlLine {
     }
     if (bytes_ || rank_)
       return LineFault{facts_at_, "bytes or rank in a request", R"(give them in a line of "type":"adapter")"};
+    if (!has_adapter_ && !likely_adapter_.empty()) {
+      return LineFault{likely_at_,
+                       fmt::format("a request without an adapter, but with '{}'", excerpt(likely_adapter_)),
+                       R"(call it "adapter"; a request of the base model has "adapter": null beside it)"};
+    }
     return reader_->add(draft_);
   }
 
@@ -153,6 +169,9 @@ class JsonlLine {
   std::optional<std::uint64_t> bytes_;
   std::optional<std::uint64_t> rank_;
   std::size_t facts_at_ = 0;
+  bool has_adapter_ = false;
+  std::string likely_adapter_;  // the key of a text that may be an adapter's name; empty: none
+  std::size_t likely_at_ = 0;
   std::string scratch_;
   std::vector<std::string> foreign_keys_;  // met before and found harmless
 };
