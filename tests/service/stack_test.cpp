@@ -239,6 +239,42 @@ TEST_F(ServiceStackTest, TellsWhatDiscoveryDoes) {
   EXPECT_EQ(log.find("left out", first + 20), std::string::npos) << "once, not in every round: " << log;
 }
 
+TEST_F(ServiceStackTest, WhoAsksForAnAdapterThatWasLeftOutLearnsWhy) {
+  // If this failed, somebody would look for a typing error in a name, where its files are broken.
+  make(path("adapters"), {"alpha"});
+  for (const char* const folder : {"adapters/broken", "more/broken-too"}) {
+    fs::create_directories(path(folder));
+    folder_.write(std::string(folder) + "/adapter_config.json", "{");
+  }
+  config_.discovery.prefixes = {path("adapters"), path("more")};
+  start();
+  for (const std::string name : {"broken", "broken-too"}) {
+    const std::string why = name + "/adapter_config.json: ";
+    const auto says_why = [&why](const httplib::Response& answer) {
+      EXPECT_EQ(answer.status, 404) << answer.body;
+      EXPECT_NE(answer.body.find("left out"), std::string::npos) << answer.body;
+      EXPECT_NE(answer.body.find(why), std::string::npos) << answer.body;
+    };
+    says_why(post("/v1/adapters/" + name + "/acquire"));
+    says_why(post("/v1/acquire", {{"adapters", {name}}}));
+    says_why(post("/v1/adapters/load", {{"adapters", {{{"name", name}}}}}));
+    says_why(get("/v1/adapters/" + name));
+    says_why(get("/v1/resolve?name=" + name));
+    // vLLM's own answer, to the letter.
+    const httplib::Response vllm = post("/v1/unload_lora_adapter", {{"lora_name", name}});
+    EXPECT_NE(vllm.body.find("\"The lora adapter '" + name + "' cannot be found.\""), std::string::npos);
+  }
+  EXPECT_NE(post("/v1/adapters/nobody/acquire").body.find("LoRA adapter nobody does not exist"),
+            std::string::npos);
+  fs::remove_all(path("adapters/broken"));
+  make(path("adapters"), {"broken"});
+  EXPECT_EQ(post("/v1/refresh_lora_discovery").status, 200);
+  EXPECT_EQ(acquire("broken"), 200) << "it is whole now";
+  fs::remove_all(path("adapters/broken"));
+  EXPECT_EQ(post("/v1/refresh_lora_discovery").status, 200);
+  EXPECT_NE(post("/v1/adapters/broken/acquire").body.find("does not exist"), std::string::npos) << "any more";
+}
+
 TEST_F(ServiceStackTest, WithoutRuntimeUpdatingNoResolverIsAsked) {
   // If this failed, clients could bring in adapters where their operator has forbidden just that.
   make(path("adapters"), {"alpha"});

@@ -39,7 +39,7 @@ Json adapter_json(const Api& api, const AdapterStatus& adapter) {
 
 void reply_status(Api& api, HttpExchange& exchange, const std::string& name) {
   const Result<AdapterStatus> status = api.engine.status(name);
-  if (!good(exchange, status)) return;
+  if (!status) return exchange.reply(error_reply(api.left_out.explained(status.error(), name)));
   exchange.reply({.body = dump(adapter_json(api, *status))});
 }
 
@@ -159,7 +159,7 @@ void load_batch(Api& api, HttpExchange& exchange) {
     if (found)
       known.push_back(name);
     else
-      outcome.fail_one(name, found.error());
+      outcome.fail_one(name, api.left_out.explained(found.error(), name));
   }
   // All at once, so that they are read in parallel; one by one only to learn which of them failed, in the
   // time that is left.
@@ -195,11 +195,9 @@ void resolve(Api& api, HttpExchange& exchange) {
     json["known"] = true;
     return exchange.reply({.body = dump(json)});
   }
-  if (api.resolver == nullptr)
-    return exchange.reply(
-        error_reply(404, "NotFoundError", fmt::format("LoRA adapter {} does not exist", name)));
+  if (api.resolver == nullptr) return exchange.reply(unknown_reply(api, name));
   const Result<ResolvedAdapter> found = api.resolver->resolve(api.config.base_model, name);
-  if (!good(exchange, found)) return;
+  if (!found) return exchange.reply(error_reply(api.left_out.explained(found.error(), name)));
   json["uri"] = found->location;
   json["base_model"] = found->base_model.empty() ? api.config.base_model : found->base_model;
   json["known"] = false;

@@ -65,6 +65,34 @@ std::string BaseModels::of(const std::string& name) const {
   return found == names_.end() ? std::string() : found->second;
 }
 
+void LeftOut::set(std::vector<std::string> reasons) {
+  std::sort(reasons.begin(), reasons.end());
+  const std::lock_guard lock(mutex_);
+  reasons_ = std::move(reasons);
+}
+
+std::string LeftOut::reason_of(std::string_view name) const {
+  const std::string begin = fmt::format("{}: ", name);
+  const std::lock_guard lock(mutex_);
+  const auto found = std::lower_bound(reasons_.begin(), reasons_.end(), begin);
+  return found != reasons_.end() && found->starts_with(begin) ? found->substr(begin.size()) : std::string();
+}
+
+Error LeftOut::explained(Error error, std::string_view name) const {
+  if (error.code != Errc::kNotFound) return error;
+  if (const std::string reason = reason_of(name); !reason.empty())
+    error.message = fmt::format("adapter '{}' was found, and left out: {}", name, reason);
+  return error;
+}
+
+HttpReply unknown_reply(const Api& api, std::string_view name) {
+  const std::string reason = api.left_out.reason_of(name);
+  return error_reply(404, "NotFoundError",
+                     reason.empty()
+                         ? fmt::format("LoRA adapter {} does not exist", name)
+                         : fmt::format("LoRA adapter {} was found, and left out: {}", name, reason));
+}
+
 Result<Unit> Api::resolve(const std::string& name) {
   if (!config.runtime_updating)  // vLLM asks its resolvers only where clients may change adapters
     return fail(Errc::kNotFound, fmt::format("adapter '{}': is not known, and engine.runtime_updating is "

@@ -104,6 +104,22 @@ class BaseModels {
   std::uint64_t changes_ = 0;
 };
 
+/// Adapters that were found and are not served, as the last look had them. Names that nobody knows may be
+/// one of these.
+class LeftOut {
+ public:
+  /// "name: reason" each, as the engine and discovery put it.
+  void set(std::vector<std::string> reasons);
+  /// Why; empty: it is not one of them.
+  [[nodiscard]] std::string reason_of(std::string_view name) const;
+  /// The error, of kNotFound with the reason.
+  [[nodiscard]] Error explained(Error error, std::string_view name) const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<std::string> reasons_;  // sorted
+};
+
 struct Api {
   Api(const ServiceConfig& service_config, const ServiceParts& service_parts,
       std::unique_ptr<Log> service_log)
@@ -133,6 +149,7 @@ struct Api {
   NameLocks names;
   BaseModels base_models;
   ModelList models;
+  LeftOut left_out;
   std::function<SourceCounts()> count_sources;
   Readiness readiness;
   std::atomic<std::uint32_t> request_timeout_ms;
@@ -187,6 +204,8 @@ template <class T>
                                               const JsonBody& body);
 /// What is left of a time when this much is over.
 [[nodiscard]] AcquireOptions left_of(AcquireOptions options, std::uint64_t gone_ns) noexcept;
+/// 404 in vLLM's words, and why the adapter was left out, if it was.
+[[nodiscard]] HttpReply unknown_reply(const Api& api, std::string_view name);
 /// `tier` of a body.
 [[nodiscard]] Result<EngineTier> tier_of(const JsonBody& body, EngineTier otherwise);
 [[nodiscard]] bool is_json_type(std::string_view content_type);

@@ -134,8 +134,7 @@ void resolve_then_acquire(Api& api, const std::shared_ptr<HttpExchange>& exchang
     const Result<Unit> found = api.resolve(name);
     if (found) continue;
     if (found.error().code != Errc::kNotFound) return exchange->reply(error_reply(found.error()));
-    return exchange->reply(
-        error_reply(404, "NotFoundError", fmt::format("LoRA adapter {} does not exist", name)));
+    return exchange->reply(unknown_reply(api, name));
   }
   acquire_known(api, exchange, asked);
 }

@@ -176,6 +176,7 @@ Result<std::unique_ptr<Service>> Service::begin(const ServiceConfig& config, con
   parts->drain_timeout_ms = config.http.drain_timeout_ms;
   api.keys.set(config.http.api_keys);
   api.config.http.api_keys.clear();  // digests are enough
+  api.left_out.set(api.engine.rejected());
   for (const LoraModuleSetting& module : config.lora_modules)
     api.base_models.set(module.name, module.base_model);
   if (!config.capture.path.empty()) {
@@ -242,6 +243,7 @@ void Service::note_round(const DiscoveryRound& round) {
   Api& api = *parts_->api;
   const std::lock_guard lock(parts_->noting);
   api.metrics.count_discovery(round.prefixes_failed == 0);
+  api.left_out.set(round.rejected);
   std::string trouble = trouble_of(round);
   parts_->has_seen_prefix = parts_->has_seen_prefix || trouble.empty();
   api.readiness.set(parts_->has_seen_prefix ? std::string() : std::move(trouble));
