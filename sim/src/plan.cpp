@@ -15,6 +15,7 @@
 #include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/curves.hpp"
 #include "loracle/sim/tier_replay.hpp"
+#include "plan_bounds.hpp"
 #include "plan_evidence.hpp"
 #include "plan_format.hpp"
 #include "plan_waits.hpp"
@@ -90,6 +91,25 @@ Result<Unit> fill_rank(Plan& plan, const Trace& trace, const PlanOptions& option
   return Unit{};
 }
 
+/// [rows] as they are served; 0: not used, or unknown.
+std::vector<Bytes> adapter_sizes(const Plan& plan, const Trace& trace, const UseStream& stream) {
+  std::vector<bool> used(stream.rows, false);
+  for (const Row row : stream.uses.view()) used[index_of(row)] = true;
+  std::vector<Bytes> sizes(stream.rows, Bytes{0});
+  for (std::size_t row = 0; row < used.size(); ++row) {
+    if (!used[row]) continue;
+    const std::uint16_t rank = rank_of(trace, row);
+    const std::uint64_t stored = row < trace.adapters.bytes.size() ? trace.adapters.bytes[row] : 0;
+    if (plan.has_model && rank > 0)
+      sizes[row] = lora_bytes(plan.modules, rank, plan.element_bytes);
+    else if (stored > 0)
+      sizes[row] = Bytes{stored};
+    else if (plan.has_model)
+      sizes[row] = plan.slot_bytes;
+  }
+  return sizes;
+}
+
 /// Slot bytes, and the host bytes of the i largest adapters that are used.
 Result<Unit> fill_memory(Plan& plan, const Trace& trace, const UseStream& stream,
                          const PlanOptions& options) {
@@ -107,21 +127,8 @@ Result<Unit> fill_memory(Plan& plan, const Trace& trace, const UseStream& stream
     plan.slot_bytes = lora_bytes(plan.modules, plan.max_lora_rank, plan.element_bytes);
   }
 
-  std::vector<bool> used(stream.rows, false);
-  for (const Row row : stream.uses.view()) used[index_of(row)] = true;
-  std::vector<Bytes> sizes;
-  for (std::size_t row = 0; row < used.size(); ++row) {
-    if (!used[row]) continue;
-    const std::uint16_t rank = rank_of(trace, row);
-    const std::uint64_t stored = row < trace.adapters.bytes.size() ? trace.adapters.bytes[row] : 0;
-    if (plan.has_model && rank > 0) {
-      sizes.push_back(lora_bytes(plan.modules, rank, plan.element_bytes));
-    } else if (stored > 0) {
-      sizes.push_back(Bytes{stored});
-    } else if (plan.has_model) {
-      sizes.push_back(plan.slot_bytes);
-    }
-  }
+  std::vector<Bytes> sizes = adapter_sizes(plan, trace, stream);
+  std::erase(sizes, Bytes{0});
   plan.host_bytes_known = sizes.size() == plan.adapters;
   if (!plan.host_bytes_known) {
     if (options.host_memory == Bytes::max()) return Unit{};
@@ -701,6 +708,9 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
 
   const auto compared = detail::fill_policies(plan, stream->uses, lru, options.policies, executor);
   if (!compared) return fail(compared.error());
+  const auto bounded =
+      detail::fill_bounds(plan, stream->uses, adapter_sizes(plan, trace, stream->uses), executor);
+  if (!bounded) return fail(bounded.error());
   plan.popularity = detail::popularity_ranks(stream->uses);
   plan.distances = detail::distance_bins(lru);
   const auto windows = detail::fill_working_set(plan, trace, stream->uses);

@@ -70,9 +70,24 @@ Json what_ifs_json(const Plan& plan) {
 }
 
 Json gap_json(const PolicyGap& gap) {
-  return Json{{"entries", gap.entries},         {"lru_misses", gap.lru},
-              {"best_policy", gap.best_policy}, {"best_misses", gap.best},
-              {"belady_misses", gap.belady},    {"policy_matters", gap.policy_matters}};
+  return Json{{"entries", gap.entries},
+              {"lru_misses", gap.lru},
+              {"best_policy", gap.best_policy},
+              {"best_misses", gap.best},
+              {"belady_misses", gap.belady},
+              {"bound_misses", gap.bound},
+              {"policy_matters", gap.policy_matters}};
+}
+
+Json byte_gap_json(const ByteGap& gap) {
+  if (!gap.known) return nullptr;
+  return Json{{"capacity_bytes", optional_bytes(gap.capacity)},
+              {"first_uses_bytes", gap.first_uses.value},
+              {"lru_bytes", gap.lru.value},
+              {"best_policy", gap.best_policy},
+              {"best_bytes", gap.best.value},
+              {"bound_bytes", gap.bound.value},
+              {"policy_matters", gap.policy_matters}};
 }
 
 Json trace_json(const Plan& plan) {
@@ -173,7 +188,10 @@ std::string plan_json(const Plan& plan) {
                 {"clairvoyant", row.clairvoyant},
                 {"refuses", row.refuses},
                 {"device_misses", row.device_misses},
-                {"host_misses", row.host_misses}};
+                {"host_misses", row.host_misses},
+                {"refuses_by_bytes", row.refuses_by_bytes},
+                {"device_bytes", optional_bytes(row.device_bytes)},
+                {"host_bytes", optional_bytes(row.host_bytes)}};
   });
   const Json whole = {
       {"schema", "loracle.plan/1"},
@@ -196,7 +214,13 @@ std::string plan_json(const Plan& plan) {
       {"what_if", what_ifs_json(plan)},
       {"vllm", cell_json(plan, plan.vllm)},
       {"policies", std::move(policies)},
-      {"gap", Json{{"device", gap_json(plan.device_gap)}, {"host", gap_json(plan.host_gap)}}},
+      {"gap", Json{{"device", gap_json(plan.device_gap)},
+                   {"host", gap_json(plan.host_gap)},
+                   {"bytes_used", optional_bytes(plan.bytes_used)},
+                   {"device_by_bytes", byte_gap_json(plan.device_byte_gap)},
+                   {"host_by_bytes", byte_gap_json(plan.host_byte_gap)},
+                   {"compulsory_misses", plan.adapters},
+                   {"compulsory", detail::first_uses_text(plan)}}},
       {"grid", grid_json(plan.grid)},
       {"curves", curves_json(plan)},
       {"popularity", Json{{"columns", {"rank", "uses"}},

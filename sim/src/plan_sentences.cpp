@@ -25,13 +25,6 @@ bool is_simulated(const Plan& plan) noexcept {
   return row != nullptr && row->simulated;
 }
 
-std::string closed_text(const PolicyGap& gap, std::uint64_t misses) {
-  if (gap.lru <= gap.belady) return "-";
-  const double closed = (static_cast<double>(gap.lru) - static_cast<double>(misses)) /
-                        (static_cast<double>(gap.lru) - static_cast<double>(gap.belady));
-  return closed < 0 ? "worse" : fmt::format("{:.0f} %", closed * 100);
-}
-
 std::string memory_text(const Plan& plan) {
   std::string text;
   if (plan.slot_bytes.value > 0) {
@@ -80,11 +73,6 @@ std::string note_text(const Plan& plan, const WhatIf& what_if) {
   return note;
 }
 
-std::string policy_note(const PolicyRow& row) {
-  if (row.clairvoyant) return "knows the future";
-  return row.refuses ? "refuses some; a server cannot" : "";
-}
-
 namespace {
 
 /// Without durations half of the question is open, and the smaller half is answered.
@@ -116,23 +104,6 @@ std::string verdict_text(const Plan& plan) {
 
 std::string replay_note(const Plan& plan) {
   return is_simulated(plan) ? "Not simulated, requests holding nothing: " : "";
-}
-
-std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view what) {
-  const std::string lru = share_text(gap.lru, plan.uses);
-  const std::string belady = share_text(gap.belady, plan.uses);
-  if (gap.lru <= gap.belady) return fmt::format("At {} LRU misses {}: no policy can do better.", what, lru);
-  if (gap.best >= gap.lru) {
-    return fmt::format(
-        "At {} LRU misses {}, and no other policy tried does better (Belady, which knows the future: {}): "
-        "the size matters here, the policy hardly.",
-        what, lru, belady);
-  }
-  return fmt::format("At {} LRU misses {}, {} {}, Belady, which knows the future, {}: {}", what, lru,
-                     gap.best_policy, share_text(gap.best, plan.uses), belady,
-                     gap.policy_matters ? fmt::format("{} closes {} of the gap (vLLM itself has LRU only).",
-                                                      gap.best_policy, closed_text(gap, gap.best))
-                                        : "the size matters here, the policy hardly.");
 }
 
 std::string effect_text(const Plan& plan) {

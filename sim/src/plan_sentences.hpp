@@ -20,10 +20,19 @@ namespace loracle::detail {
 [[nodiscard]] std::string memory_text(const Plan& plan);
 /// Stands before figures that are others than those beside them, which are simulated. Empty if none are.
 [[nodiscard]] std::string replay_note(const Plan& plan);
-/// LRU, the best policy and Belady at one size; `what` names the size.
-[[nodiscard]] std::string gap_text(const Plan& plan, const PolicyGap& gap, std::string_view what);
+/// Misses that no size and no policy saves, and what else does.
+[[nodiscard]] std::string first_uses_text(const Plan& plan);
+/// LRU, the bound, and what the best policies close of the gap between them, at the chosen slots or in host
+/// memory.
+[[nodiscard]] std::string gap_text(const Plan& plan, bool on_device);
+/// The same by bytes loaded; empty where that is not known.
+[[nodiscard]] std::string byte_gap_text(const Plan& plan, bool on_device);
 /// Share of the gap from LRU to Belady that these misses close; "-" without a gap, "worse" below 0.
 [[nodiscard]] std::string closed_text(const PolicyGap& gap, std::uint64_t misses);
+/// Likewise of the bytes from LRU to the bound.
+[[nodiscard]] std::string closed_text(const ByteGap& gap, Bytes loaded);
+/// "-" where the gap is not known.
+[[nodiscard]] std::string loaded_text(const ByteGap& gap, Bytes loaded);
 [[nodiscard]] std::string vllm_text(const Plan& plan);
 [[nodiscard]] std::string trace_text(const Plan& plan);
 /// "chosen" and the gravest of "REFUSES SOME", "INFEASIBLE", "below floor", "over memory", "too many wait"
@@ -33,6 +42,7 @@ namespace loracle::detail {
 [[nodiscard]] std::string what_if_note();
 /// "holds", or what breaks.
 [[nodiscard]] std::string note_text(const Plan& plan, const WhatIf& what_if);
-[[nodiscard]] std::string policy_note(const PolicyRow& row);
+/// What is to be known about a line of the policies; by misses or by bytes.
+[[nodiscard]] std::string policy_note(const PolicyRow& row, bool refuses);
 
 }  // namespace loracle::detail

@@ -115,11 +115,31 @@ std::string policies(const Plan& plan) {
                    "gap closed", fmt::format("misses, {} in host", count_text(plan.host_gap.entries)),
                    "gap closed", ""});
   for (const PolicyRow& row : plan.policies) {
-    cells.push_back({row.policy, share_text(row.device_misses, plan.uses),
-                     detail::closed_text(plan.device_gap, row.device_misses),
-                     share_text(row.host_misses, plan.uses),
-                     detail::closed_text(plan.host_gap, row.host_misses), detail::policy_note(row)});
+    cells.push_back(
+        {row.policy, share_text(row.device_misses, plan.uses),
+         detail::closed_text(plan.device_gap, row.device_misses), share_text(row.host_misses, plan.uses),
+         detail::closed_text(plan.host_gap, row.host_misses), detail::policy_note(row, row.refuses)});
   }
+  return table(cells);
+}
+
+std::string policies_by_bytes(const Plan& plan) {
+  const ByteGap& device = plan.device_byte_gap;
+  const ByteGap& host = plan.host_byte_gap;
+  std::vector<std::vector<std::string>> cells;
+  cells.push_back(
+      {"policy", fmt::format("loads into {}", counted(plan.chosen.max_loras, "slot")), "gap closed",
+       host.known ? fmt::format("into {} in host", human_bytes(host.capacity)) : "into host memory",
+       "gap closed", ""});
+  for (const PolicyRow& row : plan.policies) {
+    cells.push_back({row.policy, detail::loaded_text(device, row.device_bytes),
+                     detail::closed_text(device, row.device_bytes), detail::loaded_text(host, row.host_bytes),
+                     detail::closed_text(host, row.host_bytes),
+                     detail::policy_note(row, row.refuses_by_bytes)});
+  }
+  cells.push_back({"bound", detail::loaded_text(device, device.bound),
+                   detail::closed_text(device, device.bound), detail::loaded_text(host, host.bound),
+                   detail::closed_text(host, host.bound), "for every policy"});
   return table(cells);
 }
 
@@ -134,12 +154,12 @@ std::string plan_text(const Plan& plan) {
   paragraph(out, "EFFECT", detail::effect_text(plan));
   paragraph(out, "HOLDS", detail::headroom_text(plan));
   paragraph(out, "MEMORY", detail::memory_text(plan));
-  paragraph(out, "POLICY",
-            detail::replay_note(plan) +
-                detail::gap_text(plan, plan.device_gap, counted(plan.device_gap.entries, "slot")));
-  paragraph(
-      out, "",
-      detail::gap_text(plan, plan.host_gap, counted(plan.host_gap.entries, "adapter") + " in host memory"));
+  paragraph(out, "COLD", detail::first_uses_text(plan));
+  paragraph(out, "POLICY", detail::replay_note(plan) + detail::gap_text(plan, true));
+  paragraph(out, "", detail::gap_text(plan, false));
+  for (const bool on_device : {true, false})
+    if (const std::string text = detail::byte_gap_text(plan, on_device); !text.empty())
+      paragraph(out, "", text);
   paragraph(out, "VLLM", detail::replay_note(plan) + detail::vllm_text(plan));
   paragraph(out, "TRACE", detail::trace_text(plan));
 
@@ -165,6 +185,7 @@ std::string plan_text(const Plan& plan) {
   out += fmt::format("\nPolicies, each ruling one tier of that size alone{}\n",
                      simulated ? " (not simulated: use by use, holding nothing)" : "");
   out += policies(plan);
+  if (plan.device_byte_gap.known) out += "\nThe same by bytes loaded\n" + policies_by_bytes(plan);
   out += '\n';
   for (std::size_t i = 0; i < plan.assumptions.size(); ++i)
     paragraph(out, i == 0 ? "ASSUMED" : "", plan.assumptions[i]);

@@ -146,8 +146,34 @@ void policies(std::string& out, const Plan& plan) {
               {row.policy, share_text(row.device_misses, plan.uses),
                detail::closed_text(plan.device_gap, row.device_misses),
                share_text(row.host_misses, plan.uses), detail::closed_text(plan.host_gap, row.host_misses),
-               row.policy == "lru" ? "what vLLM does" : detail::policy_note(row)});
+               row.policy == "lru" ? "what vLLM does" : detail::policy_note(row, row.refuses)});
   }
+  out += "</tbody></table>\n</div>\n";
+}
+
+void policies_by_bytes(std::string& out, const Plan& plan) {
+  const ByteGap& device = plan.device_byte_gap;
+  const ByteGap& host = plan.host_byte_gap;
+  if (!device.known) return;
+  out += "<div class=\"card scroll\">\n<h3>The same by bytes loaded</h3>\n<table class=\"names\"><thead>\n";
+  table_row(
+      out, "th", "",
+      {"policy", fmt::format("loads into {}", counted(plan.chosen.max_loras, "slot")), "of the gap closed",
+       host.known ? fmt::format("loads into {} of host memory", human_bytes(host.capacity))
+                  : "loads into host memory",
+       "of the gap closed", ""});
+  out += "</thead><tbody>\n";
+  for (const PolicyRow& row : plan.policies) {
+    table_row(out, "td", row.policy == "lru" ? "chosen" : "",
+              {row.policy, detail::loaded_text(device, row.device_bytes),
+               detail::closed_text(device, row.device_bytes), detail::loaded_text(host, row.host_bytes),
+               detail::closed_text(host, row.host_bytes),
+               row.policy == "lru" ? "what vLLM does" : detail::policy_note(row, row.refuses_by_bytes)});
+  }
+  table_row(
+      out, "td", "",
+      {"bound", detail::loaded_text(device, device.bound), detail::closed_text(device, device.bound),
+       detail::loaded_text(host, host.bound), detail::closed_text(host, host.bound), "for every policy"});
   out += "</tbody></table>\n</div>\n";
 }
 
@@ -263,13 +289,15 @@ std::string plan_html(const Plan& plan) {
   advisory(out, plan, plan.by_slots, true);
   advisory(out, plan, plan.by_host, false);
   what_ifs(out, plan);
-  out +=
-      fmt::format("<h2>Does the policy matter?</h2>\n<p>{}{} {}</p>\n", detail::replay_note(plan),
-                  escaped(detail::gap_text(plan, plan.device_gap, counted(plan.device_gap.entries, "slot"))),
-                  escaped(detail::gap_text(plan, plan.host_gap,
-                                           counted(plan.host_gap.entries, "adapter") + " in host memory")));
+  out += fmt::format("<h2>Does the policy matter?</h2>\n<p>{}{} {}</p>\n", detail::replay_note(plan),
+                     escaped(detail::gap_text(plan, true)), escaped(detail::gap_text(plan, false)));
+  if (plan.device_byte_gap.known)
+    out += fmt::format("<p>{} {}</p>\n", escaped(detail::byte_gap_text(plan, true)),
+                       escaped(detail::byte_gap_text(plan, false)));
+  out += fmt::format("<p>{}</p>\n", escaped(detail::first_uses_text(plan)));
   out += fmt::format("<p>{}</p>\n", escaped(detail::replay_note(plan) + detail::vllm_text(plan)));
   policies(out, plan);
+  policies_by_bytes(out, plan);
   traffic(out, plan);
   out += "<h2>How far to trust this</h2>\n<div class=\"two\">\n";
   list(out, "Assumed", plan.assumptions);

@@ -127,6 +127,9 @@ struct PolicyRow {
   bool refuses = false;
   std::uint64_t device_misses = 0;  // at max_loras
   std::uint64_t host_misses = 0;    // at max_cpu_loras
+  bool refuses_by_bytes = false;    // in the replays of the byte gaps
+  Bytes device_bytes{};             // loaded; 0 where the gap is not known
+  Bytes host_bytes{};               // likewise
 };
 
 /// How far LRU is from optimal at one size, and which policy that refuses nothing comes nearest.
@@ -135,8 +138,23 @@ struct PolicyGap {
   std::uint64_t lru = 0;
   std::uint64_t best = 0;
   std::uint64_t belady = 0;
+  std::uint64_t bound = 0;  // below every policy, those that refuse too: miss_bounds of bounds.hpp
   std::string best_policy;
   bool policy_matters = false;  // the best closes >= 10 % of the gap, and that is >= 0.5 % of uses
+};
+
+/// The same by bytes loaded, where adapters differ in size: what a load takes grows with its bytes. One tier
+/// ruled by each policy alone, request order, requests holding nothing. Slots count adapters. Host memory
+/// here counts bytes: as many as the largest max_cpu_loras adapters take, so more small ones fit.
+struct ByteGap {
+  bool known = false;
+  Bytes capacity = Bytes::max();  // of host memory; max for slots
+  Bytes first_uses{};             // no size and no policy saves them
+  Bytes lru{};
+  Bytes best{};
+  Bytes bound{};  // cost_bounds of bounds.hpp
+  std::string best_policy;
+  bool policy_matters = false;  // the best closes >= 10 % of the gap, and that is >= 0.5 % of bytes used
 };
 
 /// The chosen pair under a change of traffic, adapters or loads, simulated.
@@ -240,6 +258,9 @@ struct Plan {
   std::vector<PolicyRow> policies;
   PolicyGap device_gap;
   PolicyGap host_gap;
+  Bytes bytes_used{};  // each use's adapter; 0 where sizes are unknown or all the same
+  ByteGap device_byte_gap;
+  ByteGap host_byte_gap;  // not known either where all adapters fit
   std::vector<std::uint32_t> curve_entries;
   std::vector<PolicyCurve> curves;        // the policies, at curve_entries
   std::vector<std::uint64_t> lru_misses;  // [adapters + 1]
