@@ -78,7 +78,9 @@ class Server {
         is_pinned_(stream.uses.rows, false),
         there_s_(stream.uses.rows, 0),
         lacked_seat_(stream.requests(), false),
-        waiting_(stream.uses.rows, stream.requests(), stream.batch_max) {}
+        waiting_(stream.uses.rows, stream.requests(), stream.batch_max) {
+    outcome_.stretches.resize(options.tiers.stretches);
+  }
 
   Result<EventOutcome> run(const TierPolicies& policies) {
     auto made = detail::make_tier_stack(stream_.uses, options_.tiers, policies, &watch_);
@@ -130,6 +132,10 @@ class Server {
   void arrive(std::uint64_t batch, double now_s) {
     ++outcome_.requests;
     const std::span<const Row> rows = stream_.batch(batch);
+    if (StretchCounts* const stretch = stretch_of_batch(batch); stretch != nullptr) {
+      ++stretch->requests;
+      stretch->uses += rows.size();
+    }
     const Verdict verdict = stack_->tiers->would_serve(rows);
     const bool can_ever_start =
         verdict == Verdict::kServed || (verdict == Verdict::kAllHeld && fits_beside_pins(rows));
@@ -171,9 +177,13 @@ class Server {
     tick_ += rows.size();
     stack_->tiers->lease(rows);
     for (const Row row : rows) hold(row);
-    const double ready_s = load(rows, std::max(now_s, standing_still_until_s_));
     const std::uint64_t request = stream_.origin[batch];
     const double waited_s = now_s - trace_.arrival_s[request];
+    if (StretchCounts* const stretch = stretch_of_batch(batch); stretch != nullptr) {
+      count_loads(*stretch, rows.size());
+      if (waited_s > 0 && !lacked_seat_[batch]) ++stretch->waited_for_slot;
+    }
+    const double ready_s = load(rows, std::max(now_s, standing_still_until_s_));
     const double loading_s = ready_s - now_s;
     slot_wait_.push_back(static_cast<float>(waited_s));
     load_wait_.push_back(static_cast<float>(loading_s));
@@ -190,6 +200,23 @@ class Server {
   static Ways ways_of(const Decision& load) noexcept {
     if (load.from == Place::kDevice) return {};
     return {load.from != Place::kHost, load.to == Place::kDevice};
+  }
+
+  /// nullptr where they are not asked for.
+  [[nodiscard]] StretchCounts* stretch_of_batch(std::uint64_t batch) noexcept {
+    std::vector<StretchCounts>& all = outcome_.stretches;
+    if (all.empty()) return nullptr;
+    return &all[stretch_of(batch, stream_.requests(), static_cast<std::uint32_t>(all.size()))];
+  }
+
+  /// What the hierarchy has just decided for a request of so many uses.
+  void count_loads(StretchCounts& stretch, std::uint64_t uses) const noexcept {
+    stretch.gpu_hits += uses;
+    for (const Decision& decision : watch_.loads) {
+      const Ways ways = ways_of(decision);
+      if (ways.slot) --stretch.gpu_hits;
+      if (ways.disk) ++stretch.disk_loads;
+    }
   }
 
   /// Brings what the hierarchy has just decided to bring. When all of the batch is there.

@@ -28,6 +28,32 @@ Result<Unit> check_sizes(const TierOptions& options) {
   return Unit{};
 }
 
+/// Counts that grow, told apart by stretches of requests.
+class StretchWatch {
+ public:
+  StretchWatch(const BatchStream& stream, std::uint32_t stretches)
+      : requests_(stream.requests()), counts_(requests_ == 0 ? 0 : stretches) {}
+
+  /// After each request: all that was counted so far.
+  void after(std::uint64_t request, const HierarchyCounts& so_far) noexcept {
+    if (counts_.empty()) return;
+    const auto stretches = static_cast<std::uint32_t>(counts_.size());
+    StretchCounts& mine = counts_[stretch_of(request, requests_, stretches)];
+    ++mine.requests;
+    mine.uses += so_far.uses - last_.uses;
+    mine.gpu_hits += so_far.gpu_hits - last_.gpu_hits;
+    mine.disk_loads += so_far.disk_loads - last_.disk_loads;
+    last_ = so_far;
+  }
+  void begin_at(const HierarchyCounts& counts) noexcept { last_ = counts; }
+  [[nodiscard]] std::vector<StretchCounts> take() noexcept { return std::move(counts_); }
+
+ private:
+  std::uint64_t requests_;
+  HierarchyCounts last_;
+  std::vector<StretchCounts> counts_;
+};
+
 Result<TierReplay> replay_vllm(const BatchStream& stream, const TierOptions& options, DecisionSink* sink) {
   DecisionLog log(sink);
   VllmModel model(stream.uses.rows, options.max_loras, options.max_cpu_loras, log);
@@ -39,8 +65,13 @@ Result<TierReplay> replay_vllm(const BatchStream& stream, const TierOptions& opt
                   fmt::format("pin number {} cannot be honoured: every slot is pinned already", i + 1));
   }
   const HierarchyCounts pinning = model.counts();
-  for (std::uint64_t i = 0; i < stream.requests(); ++i) model.step(stream.batch(i));
-  return TierReplay{since(model.counts(), pinning), log.count(), log.hash()};
+  StretchWatch watch(stream, options.stretches);
+  watch.begin_at(pinning);
+  for (std::uint64_t i = 0; i < stream.requests(); ++i) {
+    model.step(stream.batch(i));
+    watch.after(i, model.counts());
+  }
+  return TierReplay{since(model.counts(), pinning), log.count(), log.hash(), watch.take()};
 }
 
 Result<TierReplay> replay_hierarchy(const BatchStream& stream, const TierOptions& options,
@@ -50,6 +81,8 @@ Result<TierReplay> replay_hierarchy(const BatchStream& stream, const TierOptions
   if (!made) return fail(std::move(made.error()));
   detail::TierStack& stack = **made;
   if (stack.clairvoyant) LORACLE_CHECK(stream.uses.next_use.size() == stream.uses.uses.size());
+  StretchWatch watch(stream, options.stretches);
+  watch.begin_at(stack.pinning);
   for (std::uint64_t i = 0; i < stream.requests(); ++i) {
     const std::uint64_t begin = stream.begin[i];
     const std::span<const Row> batch = stream.batch(i);
@@ -59,8 +92,10 @@ Result<TierReplay> replay_hierarchy(const BatchStream& stream, const TierOptions
     }
     static_cast<void>(
         stack.tiers->request(batch, Tick{begin}));  // a refusal is in the counters and in the log
+    watch.after(i, stack.tiers->counts());
   }
-  return TierReplay{since(stack.tiers->counts(), stack.pinning), stack.log.count(), stack.log.hash()};
+  return TierReplay{since(stack.tiers->counts(), stack.pinning), stack.log.count(), stack.log.hash(),
+                    watch.take()};
 }
 
 }  // namespace

@@ -23,6 +23,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 #include "loracle/core/result.hpp"
 #include "loracle/policy/decision_log.hpp"
@@ -70,6 +71,7 @@ struct EventOutcome {
   std::uint64_t waiting_max = 0;
   HierarchyCounts counts;
   std::uint64_t decision_log_hash = 0;
+  std::vector<StretchCounts> stretches;  // [options.tiers.stretches] by arrival
 
   friend bool operator==(const EventOutcome&, const EventOutcome&) = default;
 };

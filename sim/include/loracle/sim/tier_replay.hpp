@@ -14,6 +14,7 @@
 #include "loracle/policy/decision_log.hpp"
 #include "loracle/policy/hierarchy.hpp"
 #include "loracle/sim/replay.hpp"
+#include "loracle/sim/stretches.hpp"
 #include "loracle/traces/trace.hpp"
 
 namespace loracle {
@@ -25,13 +26,15 @@ struct TierOptions {
   Bytes gpu_memory{kUnlimited};  // byte limits beside the counts; not for `vllm`, which knows none
   Bytes cpu_memory{kUnlimited};
   Boundary boundary = Boundary::kInclusive;
-  std::vector<Row> pins;  // pinned before the first request, in this order
+  std::vector<Row> pins;        // pinned before the first request, in this order
+  std::uint32_t stretches = 0;  // of the requests, to be counted each by itself too
 };
 
 struct TierReplay {
   HierarchyCounts counts;  // of the requests; what pinning took to set up is in the log alone
   std::uint64_t decisions = 0;
   std::uint64_t decision_log_hash = 0;
+  std::vector<StretchCounts> stretches;  // [options.stretches]
 };
 
 /// A trace's requests with duplicates inside a request dropped: what tiers are replayed with. Prepared once.
