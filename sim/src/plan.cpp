@@ -16,6 +16,7 @@
 #include "loracle/sim/curves.hpp"
 #include "loracle/sim/tier_replay.hpp"
 #include "plan_bounds.hpp"
+#include "plan_certainty.hpp"
 #include "plan_evidence.hpp"
 #include "plan_format.hpp"
 #include "plan_waits.hpp"
@@ -699,6 +700,12 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
         !asked)
       return fail(asked.error());
   }
+
+  const EventOutcome* const simulated = waits ? &waits->at(plan.chosen) : nullptr;
+  if (const auto filled =
+          detail::fill_certainty(plan, trace, *stream, simulated, waits && waits->of_plan_tiers());
+      !filled)
+    return fail(filled.error());
 
   const std::array<std::uint32_t, 1> slots = {plan.chosen.max_loras};
   const std::array<std::uint32_t, 1> host = {plan.chosen.max_cpu_loras};

@@ -296,7 +296,7 @@ void fill_caveats(Plan& plan) {
                                     : share_text(plan.unknown_durations, plan.requests_with_adapter) +
                                           " of requests have no duration"));
   }
-  wrong.push_back(fmt::format("One trace{} is taken as typical; no confidence interval is given.",
+  wrong.push_back(fmt::format("One trace{} is taken as typical: no interval knows what it does not hold.",
                               plan.span_s > 0 ? " of " + seconds_text(plan.span_s) : ""));
 }
 

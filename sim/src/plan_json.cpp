@@ -79,6 +79,35 @@ Json gap_json(const PolicyGap& gap) {
               {"policy_matters", gap.policy_matters}};
 }
 
+Json interval_json(const Interval& interval) {
+  if (interval.blocks == 0) return nullptr;
+  return Json{{"low", interval.low},
+              {"high", interval.high},
+              {"confidence", interval.confidence > 0 ? Json(interval.confidence) : Json()},
+              {"blocks", interval.blocks}};
+}
+
+/// A share and its interval.
+Json figure_json(double share, const Interval& interval) {
+  return Json{{"share", share}, {"interval", interval_json(interval)}};
+}
+
+Json certainty_json(const Plan& plan) {
+  const Certainty& certainty = plan.certainty;
+  const GridCell& cell = detail::served_at_choice(plan);
+  const double misses = static_cast<double>(plan.uses - cell.gpu_hits) / static_cast<double>(plan.uses);
+  const bool is_timed = plan.span_s > 0;
+  return Json{{"misses", figure_json(misses, certainty.misses)},
+              {"disk_loads_beyond_first", figure_json(excess_disk_loads(plan, cell), certainty.disk_loads)},
+              {"waited", plan.waited < 0 ? Json() : figure_json(plan.waited, certainty.waited)},
+              {"regimes", certainty.regimes == 0 ? Json() : Json(certainty.regimes)},
+              {"regime_requests", certainty.regimes == 0 ? Json() : Json(certainty.regime_requests)},
+              {"regime_s", certainty.regime_s < 0 ? Json() : Json(certainty.regime_s)},
+              {"blocks", certainty.blocks},
+              {"changes", Json{{"unit", is_timed ? "s" : "requests"}, {"begin", certainty.changes}}},
+              {"text", detail::certainty_text(plan)}};
+}
+
 Json byte_gap_json(const ByteGap& gap) {
   if (!gap.known) return nullptr;
   return Json{{"capacity_bytes", optional_bytes(gap.capacity)},
@@ -197,6 +226,7 @@ std::string plan_json(const Plan& plan) {
       {"schema", "loracle.plan/1"},
       {"reproduce", plan.reproduce},
       {"recommendation", recommendation_json(plan)},
+      {"certainty", certainty_json(plan)},
       {"options", Json{{"gpu_memory_bytes", optional_bytes(plan.gpu_memory_limit)},
                        {"host_memory_bytes", optional_bytes(plan.host_memory_limit)},
                        {"target_disk_loads", plan.target_disk_loads},

@@ -111,18 +111,19 @@ std::string effect_text(const Plan& plan) {
   const GridCell& cell = served_at_choice(plan);
   std::string waits;
   if (row != nullptr && row->waited >= 0)
-    waits = fmt::format("{} of requests wait for a slot; 99 % start within {} of their arrival. ",
-                        share_text(row->waited), seconds_text(row->delay_p99_s));
+    waits = fmt::format("{}{} of requests wait for a slot; 99 % start within {} of their arrival. ",
+                        share_text(row->waited), interval_text(plan.certainty.waited),
+                        seconds_text(row->delay_p99_s));
   const double load_s = static_cast<double>(cell.host_to_device_loads) * plan.slot_load_s +
                         static_cast<double>(cell.disk_loads) * plan.disk_load_s;
   return waits +
          fmt::format(
-             "{} of {} uses hit a slot; {} load one from host memory, {} from disk ({} first uses, "
-             "{} beyond){}. Loads cost the mean request {}, at {} into a slot and {} more from disk.",
-             share_text(cell.gpu_hits, plan.uses), count_text(plan.uses),
-             share_text(cell.host_to_device_loads - cell.disk_loads, plan.uses),
+             "{}{} of {} uses hit a slot; {} load one from host memory, {} from disk ({} first uses, "
+             "{}{} beyond){}. Loads cost the mean request {}, at {} into a slot and {} more from disk.",
+             share_text(cell.gpu_hits, plan.uses), interval_text(complement_of(plan.certainty.misses)),
+             count_text(plan.uses), share_text(cell.host_to_device_loads - cell.disk_loads, plan.uses),
              share_text(cell.disk_loads, plan.uses), share_text(plan.adapters, plan.uses),
-             share_text(excess_disk_loads(plan, cell)),
+             share_text(excess_disk_loads(plan, cell)), interval_text(plan.certainty.disk_loads),
              cell.refused > 0 ? fmt::format("; {} are refused", share_text(cell.refused, plan.uses)) : "",
              seconds_text(load_s / static_cast<double>(plan.requests_with_adapter)),
              seconds_text(plan.slot_load_s), seconds_text(plan.disk_load_s));

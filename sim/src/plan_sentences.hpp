@@ -15,6 +15,13 @@ namespace loracle::detail {
 [[nodiscard]] bool is_simulated(const Plan& plan) noexcept;
 [[nodiscard]] std::string verdict_text(const Plan& plan);
 [[nodiscard]] std::string effect_text(const Plan& plan);
+/// " [0.41, 0.77]" for an interval, " (0.2 to 0.9)" for a range, both in percent; empty where nothing is
+/// known.
+[[nodiscard]] std::string interval_text(const Interval& interval);
+/// The interval of what is left of 1.
+[[nodiscard]] Interval complement_of(const Interval& interval) noexcept;
+/// What the brackets stand on, or why there are none.
+[[nodiscard]] std::string certainty_text(const Plan& plan);
 /// For how much more traffic the chosen slots are enough.
 [[nodiscard]] std::string headroom_text(const Plan& plan);
 [[nodiscard]] std::string memory_text(const Plan& plan);

@@ -152,6 +152,7 @@ std::string plan_text(const Plan& plan) {
   for (const std::string& caution : plan.cautions) paragraph(out, "CAUTION", caution);
   paragraph(out, "WHY", plan.reason);
   paragraph(out, "EFFECT", detail::effect_text(plan));
+  paragraph(out, "TRUST", detail::certainty_text(plan));
   paragraph(out, "HOLDS", detail::headroom_text(plan));
   paragraph(out, "MEMORY", detail::memory_text(plan));
   paragraph(out, "COLD", detail::first_uses_text(plan));

@@ -6,6 +6,7 @@
 
 #include "loracle/core/check.hpp"
 #include "loracle/policy/policy_spec.hpp"
+#include "loracle/sim/regimes.hpp"
 
 namespace loracle::detail {
 
@@ -24,7 +25,9 @@ WaitSimulator::WaitSimulator(const Plan& plan, const Trace& trace, const BatchSt
     : trace_(&trace),
       stream_(&stream),
       options_(wait_options(plan)),
-      of_plan_tiers_(options_.tiers.tiers == plan.tiers) {}
+      of_plan_tiers_(options_.tiers.tiers == plan.tiers) {
+  options_.tiers.stretches = stretches_for(stream.requests());
+}
 
 Result<Unit> WaitSimulator::simulate(std::span<const GridCell> pairs, Executor& executor) {
   std::vector<Pair> missing;

@@ -21,8 +21,8 @@ namespace loracle::detail {
 
 class WaitSimulator {
  public:
-  /// As wait_options. Trace and stream must outlive it. REQUIRES: the stream was made from the trace, which
-  /// has arrival times and durations.
+  /// As wait_options; counts by stretches_for the stream too. Trace and stream must outlive it. REQUIRES: the
+  /// stream was made from the trace, which has arrival times and durations.
   WaitSimulator(const Plan& plan, const Trace& trace, const BatchStream& stream);
 
   [[nodiscard]] bool of_plan_tiers() const noexcept { return of_plan_tiers_; }

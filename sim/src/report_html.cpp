@@ -202,10 +202,17 @@ void decision(std::string& out, const Plan& plan) {
   for (const std::string& caution : plan.cautions)
     out += fmt::format("<p class=\"why\"><b>Caution.</b> {}</p>\n", escaped(caution));
   out += fmt::format(
-      "<p class=\"why\">{}</p>\n<p class=\"why\">Holds {}</p>\n</section>\n<section class=\"tiles\">\n",
-      escaped(plan.reason), escaped(detail::headroom_text(plan)));
+      "<p class=\"why\">{}</p>\n<p class=\"why\">Holds {}</p>\n<p class=\"why\">{}</p>\n</section>\n"
+      "<section class=\"tiles\">\n",
+      escaped(plan.reason), escaped(detail::headroom_text(plan)), escaped(detail::certainty_text(plan)));
   const GridCell& served = detail::served_at_choice(plan);
-  tile(out, share_text(served.gpu_hits, plan.uses), "of uses find their adapter in a slot");
+  const Certainty& certainty = plan.certainty;
+  if (plan.waited >= 0)
+    tile(out, share_text(plan.waited),
+         "of requests wait for a slot" + detail::interval_text(certainty.waited));
+  tile(out, share_text(served.gpu_hits, plan.uses),
+       "of uses find their adapter in a slot" +
+           detail::interval_text(detail::complement_of(certainty.misses)));
   tile(out, share_text(served.host_to_device_loads - served.disk_loads, plan.uses),
        "load it from host memory");
   tile(out, share_text(excess_disk_loads(plan, plan.chosen)),

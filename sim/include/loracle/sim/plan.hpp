@@ -23,8 +23,9 @@
 /// Where durations are known, the floor of rule 1 is also computed for more and for less traffic
 /// (traffic_limit, to some 4 %), and the slot counts of the advisory table are simulated too: who waits for a
 /// slot, the delay by slots and loads, and the hits and loads themselves. What it does not model: batches
-/// that slow each other down; and in the grid a slot held by a running request is evictable. The trace is
-/// taken to be typical: no confidence interval is given.
+/// that slow each other down; and in the grid a slot held by a running request is evictable. What the chosen
+/// pair does has confidence intervals where the trace holds enough regimes of popularity (confidence.hpp);
+/// the choice itself takes the trace to be typical.
 /// Deterministic: equal inputs, equal Plan, whatever the executor. No clock. Cost: one pass for an lru/lru
 /// grid, one replay a cell for others; policies x sizes replays for the curves; where durations are known,
 /// some ten to thirty simulations and as many light passes. Threads: none but the executor's. Errors:
@@ -38,6 +39,7 @@
 #include "loracle/core/result.hpp"
 #include "loracle/core/units.hpp"
 #include "loracle/sim/activity_curve.hpp"
+#include "loracle/sim/confidence.hpp"
 #include "loracle/sim/executor.hpp"
 #include "loracle/sim/grid.hpp"
 #include "loracle/sim/model_geometry.hpp"
@@ -171,6 +173,18 @@ struct WhatIf {
   bool meets_target = false;  // of disk loads; and nothing is refused
 };
 
+/// How far the chosen pair's figures can be trusted.
+struct Certainty {
+  std::uint64_t regimes = 0;    // of popularity, in the trace; 0: too few requests to look for them
+  double regime_requests = 0;   // length of the one that a request falls in, on average
+  double regime_s = -1;         // the same in time; < 0: unknown
+  std::vector<double> changes;  // [regimes - 1] seconds from the first arrival, or index of the request
+  std::uint32_t blocks = 0;     // that the trace has, of kBlockRegimes regimes each
+  Interval misses;              // share of uses that do not hit a slot
+  Interval disk_loads;          // share of uses, beyond first uses
+  Interval waited;              // share of requests, simulated
+};
+
 struct PolicyCurve {
   std::string policy;
   bool clairvoyant = false;
@@ -253,6 +267,7 @@ struct Plan {
   std::vector<WhatIf> what_ifs;       // the first: nothing changes; empty where durations are not known
 
   // the evidence
+  Certainty certainty;
   Grid grid;
   GridCell vllm;  // vLLM's own caches, defects included, at the chosen sizes
   std::vector<PolicyRow> policies;
