@@ -10,8 +10,10 @@ import json
 import os
 import subprocess
 import sys
-import venv
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+import pypi  # noqa: E402
 
 PACKAGES = ("nbclient==0.10.2", "nbformat==5.10.4", "ipykernel==6.29.5", "matplotlib==3.9.4")
 EXECUTE = """
@@ -25,22 +27,6 @@ charts = sum(any("image/png" in output.get("data", {}) for output in cell.get("o
              for cell in notebook.cells)
 print(charts)
 """
-
-
-def install(home):
-    """The venv's python, with the packages in it."""
-    done = home / "installed.txt"
-    python = home / "bin" / "python"
-    if done.exists() and done.read_text() == str(PACKAGES):
-        return python
-    venv.create(home, with_pip=True, clear=True)
-    pip = subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                          "--retries", "1", "--timeout", "20", *PACKAGES], capture_output=True, text=True)
-    if pip.returncode != 0:
-        print(f"SKIPPED: Jupyter cannot be installed from PyPI: {pip.stderr.strip()[-300:]}")
-        sys.exit(77)
-    done.write_text(str(PACKAGES))
-    return python
 
 
 def is_clean(path):
@@ -57,7 +43,10 @@ def main():
     kept = [path.name for path in notebooks if not is_clean(path)]
     if kept:
         sys.exit(f"FAILED: with outputs: {', '.join(kept)}: clear them before they are kept")
-    python = install(home)
+    programs = pypi.programs(home, *PACKAGES)
+    if programs is None:
+        sys.exit(77)
+    python = programs / "python"
     environment = {**os.environ, "LORACLE": str(loracle), "MPLBACKEND": "module://matplotlib_inline.backend_inline",
                    "IPYTHONDIR": str(home / "ipython"), "JUPYTER_PLATFORM_DIRS": "1"}
     failed = []

@@ -309,6 +309,24 @@ TEST_F(DiscoveryLoopTest, WhatACatalogKeptFromThePrefixIsTheLoops) {
   EXPECT_EQ(round().removed, Strings{"a"});
 }
 
+TEST_F(DiscoveryLoopTest, WhatAResolverHasAddedFromThePrefixIsTheLoops) {
+  // If this failed, an adapter that a resolver found where the loop could not for a moment would be refused
+  // for ever once its files change.
+  make(dir_, "a");
+  const std::string location = (dir_ / "a").string();
+  target_.refusals[location] = Error{Errc::kIo, "the network is away"};
+  EXPECT_EQ(round().rejected.size(), 1U);
+  target_.refusals.clear();
+  target_.known["a"] = location;  // by a resolver, for somebody who asked
+  DiscoveryRound now = round();
+  EXPECT_TRUE(now.clashes.empty()) << now.clashes[0];
+  EXPECT_EQ(now.found_total, 1U);
+  dir_.write("a/adapter_model.safetensors", "newer weights");
+  EXPECT_EQ(round().changed, Strings{"a"});
+  fs::remove_all(dir_ / "a");
+  EXPECT_EQ(round().removed, Strings{"a"});
+}
+
 TEST_F(DiscoveryLoopTest, EndsAfterTheAdapterItIsAt) {
   // If this failed, a signal would wait until ten thousand adapters have been examined.
   make(dir_, "a");

@@ -16,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-import venv
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+import pypi  # noqa: E402
 
 PACKAGES = ("schemathesis==4.32.5", "prometheus-client")
 EXAMPLES = 25  # of each route
@@ -35,23 +37,6 @@ include-path = "{path}"
 positive_data_acceptance.enabled = {str(path not in UNKNOWABLE).lower()}
 not_a_server_error.enabled = {str(path not in MAY_FAIL).lower()}
 """ for path in sorted({*UNKNOWABLE, *MAY_FAIL}))
-
-
-def skip(why):
-    print(f"SKIPPED: {why}")
-    sys.exit(77)
-
-
-def install(home):
-    binary = home / "bin" / "schemathesis"
-    if binary.exists():
-        return binary
-    venv.create(home, with_pip=True, clear=True)
-    done = subprocess.run([home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check",
-                           "--retries", "1", "--timeout", "20", *PACKAGES], capture_output=True, text=True)
-    if done.returncode != 0:
-        skip(f"schemathesis cannot be installed from PyPI: {done.stderr.strip()[-300:]}")
-    return binary
 
 
 def serve(loracle, folder):
@@ -87,18 +72,21 @@ def main(arguments):
         print(__doc__, file=sys.stderr)
         return 2
     home, loracle = Path(arguments[1]).resolve(), arguments[2]
-    binary = install(home)
+    programs = pypi.programs(home, *PACKAGES)
+    if programs is None:
+        return 77
     with tempfile.TemporaryDirectory() as name:
         process, url = serve(loracle, Path(name))
         try:
             (Path(name) / "schemathesis.toml").write_text(RULES)
-            done = subprocess.run([binary, "run", f"{url}/openapi.json", "--max-examples", str(EXAMPLES),
+            done = subprocess.run([programs / "schemathesis", "run", f"{url}/openapi.json",
+                                   "--max-examples", str(EXAMPLES),
                                    "--header", f"Authorization: Bearer {KEY}",
                                    "--exclude-path", "/v1/events", "--seed", "26", "--no-color",
                                    "--request-timeout", "30", "--workers", "2",
                                    "--phases", "examples,coverage,fuzzing"], cwd=name)
             metrics = urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode()
-            parsed = subprocess.run([home / "bin" / "python", "-c", PARSE], input=metrics, text=True,
+            parsed = subprocess.run([programs / "python", "-c", PARSE], input=metrics, text=True,
                                     capture_output=True)
             health = json.loads(urllib.request.urlopen(f"{url}/healthz", timeout=10).read())
         finally:

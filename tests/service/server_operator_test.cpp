@@ -8,6 +8,7 @@
 #include <string>
 
 #include "raw_client.hpp"
+#include "service/http_server.hpp"
 #include "service_scene.hpp"
 
 namespace loracle::testing {
@@ -190,6 +191,20 @@ TEST_F(OperatorRoutes, TheDescriptionIsWhatIsServed) {
       EXPECT_EQ(document["paths"][path].contains(method), is_served) << method << " " << path;
     }
   }
+}
+
+TEST_F(OperatorRoutes, HowLoadingMayFailIsDescribed) {
+  // If this failed, a client made from the description would not know the answers of a bucket that is gone.
+  const json document = json::parse(get("/openapi.json").body);
+  for (const char* path : {"/v1/acquire", "/v1/adapters/{name}/acquire", "/v1/adapters/{name}/pin",
+                           "/v1/adapters/load", "/v1/resolve"})
+    for (const Errc code : {Errc::kNotFound, Errc::kCorrupt, Errc::kIo, Errc::kBusy, Errc::kDeadline})
+      for (const int detail : {0, 503}) {
+        const std::string status = std::to_string(service::status_of(Error{code, "", detail}));
+        const json& operations = document["paths"][path];
+        EXPECT_TRUE(operations.front()["responses"].contains(status)) << path << " " << status;
+      }
+  EXPECT_TRUE(document["paths"]["/v1/refresh_lora_discovery"]["post"]["responses"].contains("500"));
 }
 
 TEST_F(OperatorRoutes, EveryReferenceOfTheDescriptionIsThere) {

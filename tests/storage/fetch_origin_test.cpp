@@ -386,6 +386,48 @@ TEST_F(RemoteOriginTest, AnAdapterIsExaminedInFewRequests) {
   EXPECT_EQ(changed.error().code, Errc::kCorrupt);
 }
 
+// If this failed, an adapter that is uploaded, or damaged on the way, while it is examined would be refused
+// until its files change again, and be taken from those who use it.
+TEST_F(RemoteOriginTest, AnAdapterThatChangesWhileItIsExaminedIsExaminedAnew) {
+  upload_adapters({"a"});
+  open_cache(1U << 30U);
+  open();
+  Served remote({origin_.get()}, (folder_ / "local").string());
+  const std::string config = files_in(folder_ / "adapters/a").at("adapter_config.json");
+  int changes = 2;
+  provider_.on_call = [&](std::string_view call, const std::string&) -> std::optional<Error> {
+    if (call == "fetch" && changes-- > 0) provider_.put(uri("a") + "/adapter_config.json", config);
+    return std::nullopt;
+  };
+  const Result<std::uint32_t> changed = remote.engine->add("a", uri("a"));
+  EXPECT_TRUE(changed) << changed.error().message;
+  int damages = 2;
+  provider_.on_call = [&](std::string_view call, const std::string&) -> std::optional<Error> {
+    if (call == "fetch" && damages-- > 0) return Error{Errc::kCorrupt, "damaged on the way"};
+    return std::nullopt;
+  };
+  const Result<std::uint32_t> damaged = remote.engine->add("a", uri("a"));
+  EXPECT_TRUE(damaged) << damaged.error().message;
+  damages = 1000;
+  EXPECT_EQ(remote.engine->add("a", uri("a")).error().code, Errc::kCorrupt);
+  EXPECT_GT(damages, 980) << "what is damaged in the store is not read for ever";
+}
+
+// If this failed, discovery would take what an adapter once was for what it has just seen in the bucket, and
+// never look at it again.
+TEST_F(RemoteOriginTest, WhatMustNotBeStaleIsNotAddedFromTheCache) {
+  upload_adapters({"a"});
+  open_cache(1U << 30U);
+  open();
+  Served remote({origin_.get()}, (folder_ / "local").string());
+  ASSERT_TRUE(remote.engine->add("a", uri("a")));
+  ASSERT_FALSE(remote.image_of("a").empty());
+  go_down({Errc::kIo, "went down", 503});
+  EXPECT_TRUE(remote.engine->add("a", uri("a"))) << "what was last seen is better than nothing";
+  EXPECT_EQ(remote.engine->add("a", uri("a"), {.may_be_stale = false}).error().code, Errc::kIo);
+  EXPECT_FALSE(remote.image_of("a").empty()) << "what is served is as it was";
+}
+
 // If this failed, a file of torch.save would be read in hundreds of requests, all over it.
 TEST_F(RemoteOriginTest, TorchFilesAreBroughtHereToBeExamined) {
   upload_adapters({"a"}, WeightFormat::kTorchZip);

@@ -8,9 +8,11 @@
 #include <optional>
 #include <thread>
 
+#include "loracle/storage/fetch_adapter.hpp"
 #include "loracle/storage/provider.hpp"
 #include "storage/fetched.hpp"
 #include "storage/loopback_server.hpp"
+#include "support/temp_dir.hpp"
 
 namespace loracle {
 namespace {
@@ -23,6 +25,7 @@ using testing::noise;
 using testing::Received;
 using testing::Reply;
 using testing::serve_object;
+using testing::TempDir;
 
 const std::string kBody = noise(300'000, 7);
 
@@ -297,6 +300,31 @@ TEST(HttpStorage, ComparesTheChecksumOfAWholeObject) {
     EXPECT_TRUE(fetch(*make(), server.url("/good"), {1, 5, ""}).error == std::nullopt)
         << "of a part nothing can be said: " << one.header;
   }
+}
+
+// If this failed, rotten adapters would be served out of stores that name the checksum of an object only where
+// no range of it was asked for (SeaweedFS is one).
+TEST(HttpStorage, AWholeObjectIsAskedForWithoutARange) {
+  LoopbackServer server([&](const Received& request) {
+    const bool is_weights = request.target == "/a/adapter_model.safetensors";
+    if (!is_weights && request.target != "/a/adapter_config.json") return Reply{404, {}, ""};
+    Reply reply = serve_object(request, is_weights ? "123x56789" : "{}", "\"v1\"");
+    if (is_weights && !asked_range(request))
+      reply.headers.emplace_back("x-amz-checksum-sha256", "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU=");
+    return reply;
+  });
+  const auto provider = make();
+  const auto manifest = adapter_manifest(*provider, server.url("/a"));
+  ASSERT_TRUE(manifest) << manifest.error().message;
+  const auto fetched_in = [&](std::uint64_t part_bytes) {
+    const TempDir folder;
+    FetchAdapterOptions options;
+    options.part_bytes = part_bytes;
+    return fetch_adapter(*provider, server.url("/a"), *manifest, folder.path().string(), options);
+  };
+  const auto whole = fetched_in(9);
+  EXPECT_TRUE(!whole && whole.error().code == Errc::kCorrupt);
+  EXPECT_TRUE(fetched_in(5)) << "of a part nothing can be said";
 }
 
 // If this failed, one bad minute of a server would fail requests that would have succeeded.

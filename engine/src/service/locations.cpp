@@ -44,7 +44,7 @@ Result<std::string> read_beside(Files& files, std::span<StorageProvider* const> 
   std::string text(object->size, '\0');
   if (text.empty()) return text;
   const Result<Unit> fetched = (*provider)->fetch(
-      path, {0, object->size, object->etag},
+      path, {0, object->size, object->etag, true},
       [&text](std::uint64_t offset, std::span<const std::byte> bytes) -> Result<Unit> {
         if (offset > text.size() || bytes.size() > text.size() - offset)
           return fail(Errc::kCorrupt, "more bytes than were asked for");

@@ -175,15 +175,17 @@ void add_vllm_routes(Api& api, std::vector<HttpRoute>& routes) {
                     .body = "UnloadLoraAdapter",
                     .answers = {{200, "text", "It is forgotten"},
                                 {400, "Error", "The name is missing"},
-                                {404, "Error", "There is no such adapter"}}});
-  routes.push_back(
-      {.method = "POST",
-       .path = "/v1/refresh_lora_discovery",
-       .handler = [&api](const auto& exchange) { refresh_discovery(api, *exchange); },
-       .may_wait = true,
-       .summary = "Looks for adapters now",
-       .body = "Empty",
-       .answers = {{200, "Discovery", "What was found"}, {400, "Error", "There is nowhere to look"}}});
+                                {404, "Error", "There is no such adapter"},
+                                {500, "Error", "The catalog cannot be written"}}});
+  routes.push_back({.method = "POST",
+                    .path = "/v1/refresh_lora_discovery",
+                    .handler = [&api](const auto& exchange) { refresh_discovery(api, *exchange); },
+                    .may_wait = true,
+                    .summary = "Looks for adapters now",
+                    .body = "Empty",
+                    .answers = {{200, "Discovery", "What was found"},
+                                {400, "Error", "There is nowhere to look"},
+                                {500, "Error", "No prefix can be listed"}}});
 }
 
 }  // namespace loracle::service

@@ -80,17 +80,23 @@ struct Examined {
   std::string content;
 };
 
+/// How often an adapter is looked at that changes meanwhile.
+constexpr int kLooksMax = 4;
+
 /// Reads the headers where they lie, if that can be; else brings the adapter here.
 Result<Examined> examine(std::span<Origin* const> origins, const std::string& uri, Files& files,
-                         const AdapterRules& rules) {
+                         const AdapterRules& rules, const AddOptions& options) {
   const Result<Origin*> origin = origin_of(origins, uri);
   if (!origin) return fail(origin.error());
   Result<RemoteView> view = (*origin)->view(uri);
-  if (view) {
+  for (int looks = 1; view; ++looks) {
     Result<AdapterFiles> adapter =
         inspect_adapter(*view->files, std::string(without_trailing_slashes(uri)), rules);
-    if (!adapter) return fail(std::move(adapter.error()));
-    return Examined{std::move(*adapter), std::move(view->content)};
+    if (adapter) return Examined{std::move(*adapter), std::move(view->content)};
+    if (adapter.error().code != Errc::kCorrupt || looks == kLooksMax) return fail(std::move(adapter.error()));
+    const std::string content = std::move(view->content);
+    view = (*origin)->view(uri);
+    if (view && view->content == content) return fail(std::move(adapter.error()));
   }
   // Out of reach, there may still be a copy of it here.
   const Errc why = view.error().code;
@@ -98,6 +104,8 @@ Result<Examined> examine(std::span<Origin* const> origins, const std::string& ur
     return fail(std::move(view.error()));
   const Result<LocalCopy> copy = (*origin)->localize(uri);
   if (!copy) return fail(copy.error());
+  if (copy->is_stale && !options.may_be_stale)
+    return fail(Errc::kIo, fmt::format("{}: is out of reach; what it once was will not do", uri));
   Result<AdapterFiles> adapter = inspect_adapter(files, copy->directory, rules);
   if (!adapter) return fail(std::move(adapter.error()));
   return Examined{std::move(*adapter), copy->content};
@@ -383,12 +391,13 @@ Result<Unit> Engine::unpin(std::string_view name, EngineTier tier) {
   return saved;
 }
 
-Result<std::uint32_t> Engine::add(std::string_view name, const std::string& uri) {
+Result<std::uint32_t> Engine::add(std::string_view name, const std::string& uri, const AddOptions& options) {
   if (Result<Unit> open = parts_->check_open(); !open) return fail(std::move(open.error()));
   if (Result<Unit> ok = check_adapter_name(name); !ok) return fail(std::move(ok.error()));
   std::vector<Origin*> origins = parts_->env.origins;
   origins.push_back(parts_->file_origin.get());
-  Result<Examined> examined = examine(origins, uri, *parts_->env.files, parts_->rules);  // may take long
+  Result<Examined> examined =
+      examine(origins, uri, *parts_->env.files, parts_->rules, options);  // may take long
   if (!examined) return fail(std::move(examined.error()));
   const AdapterFiles* const adapter = &examined->adapter;
   const std::lock_guard lock(parts_->changing);

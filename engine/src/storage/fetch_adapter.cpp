@@ -155,7 +155,8 @@ class PartFetch {
       expected += bytes.size();
       return write_at(descriptors_[part.file], file.name, offset, bytes);
     };
-    Result<Unit> fetched = provider_.fetch(uri, {part.offset, part.length, file.etag}, sink);
+    const FetchRange range{part.offset, part.length, file.etag, part.length == file.size};
+    Result<Unit> fetched = provider_.fetch(uri, range, sink);
     if (fetched && expected != end) {
       return fail(Errc::kCorrupt,
                   fmt::format("{}: ended at byte {}, {} bytes early", uri, expected, end - expected));

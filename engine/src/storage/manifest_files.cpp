@@ -20,6 +20,8 @@ FileStat stat_of(const StoredObject& object) {
   return stat;
 }
 
+constexpr int kTriesMax = 4;
+
 class ObjectFile final : public OpenFile {
  public:
   ObjectFile(StorageProvider& provider, std::string uri, const StoredObject& object)
@@ -29,13 +31,21 @@ class ObjectFile final : public OpenFile {
 
   [[nodiscard]] Result<std::size_t> read_at(std::uint64_t offset, std::span<std::byte> into) override {
     if (offset >= stat_.size || into.empty()) return std::size_t{0};
+    for (int tries = 1;; ++tries) {  // a range that was damaged on the way is sound, maybe, the next time
+      Result<std::size_t> got = read_once(offset, into);
+      if (got || got.error().code != Errc::kCorrupt || tries == kTriesMax) return got;
+    }
+  }
+
+ private:
+  [[nodiscard]] Result<std::size_t> read_once(std::uint64_t offset, std::span<std::byte> into) {
     const std::uint64_t length = std::min<std::uint64_t>(into.size(), stat_.size - offset);
     std::uint64_t expected = offset;
     const auto wrong = [this] {
       return fail(Errc::kCorrupt, fmt::format("{}: other bytes came than were asked for", uri_));
     };
     const Result<Unit> fetched =
-        provider_.fetch(uri_, {offset, length, etag_},
+        provider_.fetch(uri_, {offset, length, etag_, length == stat_.size},
                         [&](std::uint64_t at, std::span<const std::byte> bytes) -> Result<Unit> {
                           if (at != expected || bytes.size() > offset + length - at) return wrong();
                           expected += bytes.size();
@@ -47,7 +57,6 @@ class ObjectFile final : public OpenFile {
     return static_cast<std::size_t>(length);
   }
 
- private:
   StorageProvider& provider_;
   std::string uri_;
   std::string etag_;

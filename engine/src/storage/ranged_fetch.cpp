@@ -53,8 +53,11 @@ class Receiver {
   [[nodiscard]] std::uint64_t reached() const noexcept { return reached_; }
 
   [[nodiscard]] HttpHeaders headers() const {
-    HttpHeaders headers{{"Range", fmt::format("bytes={}-{}", fetch_.range.offset + reached_,
-                                              fetch_.range.offset + fetch_.range.length - 1)}};
+    HttpHeaders headers;
+    if (!fetch_.range.is_whole || reached_ > 0) {
+      headers.emplace_back("Range", fmt::format("bytes={}-{}", fetch_.range.offset + reached_,
+                                                fetch_.range.offset + fetch_.range.length - 1));
+    }
     // A weak ETag never matches If-Match, and a date is no ETag; both are compared in the answer.
     if (version_.starts_with('"')) headers.emplace_back("If-Match", version_);
     return headers;
@@ -179,6 +182,7 @@ Result<std::uint64_t> size_of_object(const HttpAnswer& head, const std::string& 
 Result<Unit> fetch_range(const RangedFetch& fetch, const RetryOptions& retry) {
   const FetchRange& range = fetch.range;
   LORACLE_CHECK(range.length > 0);
+  LORACLE_CHECK(!range.is_whole || range.offset == 0);
   if (range.offset + range.length < range.offset)
     return fail(Errc::kInvalid, fmt::format("{}: a range beyond any size", fetch.uri));
   Receiver receiver(fetch);

@@ -4,7 +4,8 @@
 /// A broken attempt goes on at the byte that was reached. The first answer's version (the caller's, if it
 /// names one) is the only one from which bytes are taken: another ETag, or a 412, is kCorrupt. Each answer
 /// must be the range that was asked for. Where the range is the whole object, and the answer carries a
-/// checksum of it, the checksum is compared at the end.
+/// checksum of it, the checksum is compared at the end. Such a one is asked for without a Range header: some
+/// stores (SeaweedFS) name no checksum in answers to one that has it.
 /// Threads: one owner.
 
 #include <atomic>

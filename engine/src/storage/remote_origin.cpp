@@ -185,7 +185,7 @@ class CachedOrigin final : public RemoteOrigin {
     if (!copy) return std::nullopt;
     const std::lock_guard lock(mutex_);
     ++counts_.served_stale;
-    return LocalCopy{std::move(copy->directory), std::move(content), std::move(copy->hold)};
+    return LocalCopy{std::move(copy->directory), std::move(content), std::move(copy->hold), true};
   }
 
   /// Joins the download of this content, or makes one.

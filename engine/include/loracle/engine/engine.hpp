@@ -119,6 +119,10 @@ struct AcquireOptions {
   std::shared_ptr<const std::atomic<bool>> abandoned = nullptr;
 };
 
+struct AddOptions {
+  bool may_be_stale = true;  // out of reach, what was last seen there will do; else that is kIo
+};
+
 using AcquireCallback = std::function<void(Result<Lease>)>;
 
 /// Latencies, each in a bucket of its power of two.
@@ -239,7 +243,8 @@ class Engine {
   /// replaces its content: requests that begin from now on get the new one, leases keep the old. What is
   /// remote is examined where it lies, and fetched when it is loaded and has no local copy; if it is another
   /// then, that load is refused.
-  [[nodiscard]] Result<std::uint32_t> add(std::string_view name, const std::string& uri);
+  [[nodiscard]] Result<std::uint32_t> add(std::string_view name, const std::string& uri,
+                                          const AddOptions& options = {});
   /// Forgets an adapter: no request finds it from now on, and its memory is freed when its leases end.
   [[nodiscard]] Result<Unit> remove(std::string_view name);
   /// Brings an adapter into a slot without using it / frees its slot. kAllPinned if it is leased or pinned.

@@ -25,6 +25,7 @@ struct LocalCopy {
   std::string content;
   /// While it lives, the directory stays as it is.
   std::shared_ptr<const void> hold;
+  bool is_stale = false;  // nobody could be asked: what was last seen there
 };
 
 /// An adapter where it lies.

@@ -18,8 +18,9 @@
 /// Invariants:
 ///  1. One bad adapter, and one prefix that cannot be listed, costs itself only. Adapters of a prefix that
 ///     cannot be listed stay as they are: a mount that is gone is not a wish to remove them all.
-///  2. The loop removes and replaces only what it has added, or has taken over from the engine's own
-///     directory. Where a client has put another adapter under such a name since, the name is the client's.
+///  2. The loop removes and replaces only what it has added, has taken over from the engine's own directory,
+///     or finds to lie where it would have taken it from (a resolver's doing). Where a client has put another
+///     adapter under such a name since, the name is the client's.
 ///  3. An adapter that was refused is tried again when its files change; one that could not be examined
 ///     (I/O), in every round.
 ///  4. What a client unloads stays away until its files change.
@@ -49,6 +50,10 @@ class DiscoveryTarget {
   virtual ~DiscoveryTarget() = default;
   /// As Engine::add: makes it known, or replaces it.
   [[nodiscard]] virtual Result<Unit> add(const std::string& name, const std::string& location) = 0;
+  /// Of what was seen there a moment ago: what it once was will not do.
+  [[nodiscard]] virtual Result<Unit> add_seen(const std::string& name, const std::string& location) {
+    return add(name, location);
+  }
   [[nodiscard]] virtual Result<Unit> remove(const std::string& name) = 0;
   /// Where what it has under the name lies, in its own words; nothing: it does not know the name.
   [[nodiscard]] virtual std::optional<std::string> location(const std::string& name) = 0;

@@ -43,7 +43,8 @@ struct StoredListing {
 struct FetchRange {
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
-  std::string etag;  // the object must still have it; empty: whatever it has
+  std::string etag;       // the object must still have it; empty: whatever it has
+  bool is_whole = false;  // the object's all: stores may name a checksum of that, and of no part
 };
 
 /// Takes the bytes of a range, in order, each once. An error ends the fetch and is its error.
