@@ -20,6 +20,8 @@ using Json = nlohmann::ordered_json;
 
 enum class Kind : std::uint8_t { kText, kCount, kShare, kSeconds, kBytes, kTimes };
 
+constexpr const char* kMissing = "-";
+
 struct Quantity {
   const char* what;
   const char* path;  // JSON pointer
@@ -133,8 +135,8 @@ void compare(const Json* before, const Json* after, const std::string& what, Kin
   if ((before == nullptr && after == nullptr) || (before != nullptr && after != nullptr && *before == *after))
     return;
   const bool both = before != nullptr && after != nullptr;
-  out.push_back({what, before == nullptr ? "-" : shown(*before, kind),
-                 after == nullptr ? "-" : shown(*after, kind),
+  out.push_back({what, before == nullptr ? kMissing : shown(*before, kind),
+                 after == nullptr ? kMissing : shown(*after, kind),
                  both ? change_of(*before, *after, kind) : std::string()});
 }
 
@@ -180,6 +182,8 @@ Result<PlanComparison> compare_plans(std::string_view before, const std::string&
   if (!second) return fail(second.error());
   PlanComparison comparison;
   comparison.advice = compare_all(*first, *second, kAdvice);
+  std::erase_if(comparison.advice,
+                [](const PlanDifference& row) { return row.before == kMissing || row.after == kMissing; });
   comparison.effect = compare_all(*first, *second, kEffect);
   comparison.traffic = compare_all(*first, *second, kTraffic);
   comparison.asked = compare_asked(*first, *second);

@@ -15,8 +15,10 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 # What strikes before the server is asked, and what is done to its answer; with the least and the largest k.
-BEFORE = {"delay": (8, 40), "reset": (8, 40), "error_500": (8, 40), "error_503": (8, 40), "overwrite": (8, 40)}
-AFTER = {"reset_midway": (5, 25), "cut": (5, 25), "flip": (2, 6), "etag": (4, 14), "overwrite_midway": (4, 14)}
+BEFORE = {"delay": (20, 80), "reset": (20, 80), "error_500": (20, 80), "error_503": (20, 80),
+          "overwrite": (20, 80)}
+AFTER = {"reset_midway": (10, 50), "cut": (10, 50), "flip": (5, 15), "etag": (8, 28),
+         "overwrite_midway": (10, 40)}
 EVERY = {**BEFORE, **AFTER}
 OF_OBJECTS = {"overwrite", "overwrite_midway", "etag", "flip"}
 
@@ -110,15 +112,15 @@ class FaultyRelay(BaseHTTPRequestHandler):
         if kind == "flip":
             body = bytearray(body)
             body[some - 1] ^= 1 << int(how * 8000) % 8
+        elif kind == "overwrite_midway":
+            self.server.overwrite(self.path)  # the bytes at hand are of the version before
         elif kind == "etag":
             headers = [(name, OTHER_ETAG if name.lower() == "etag" else value) for name, value in headers]
-        self.answer(status, headers, body, some if kind in ("reset_midway", "cut", "overwrite_midway") else None)
+        is_short = kind in ("reset_midway", "cut", "overwrite_midway")
+        self.answer(status, headers, body, some if is_short else None)
         if kind == "cut":
             self.close_connection = True
-        elif kind == "overwrite_midway":
-            self.server.overwrite(self.path)
-            self.reset()
-        elif kind == "reset_midway":
+        elif is_short:
             time.sleep(0.01)  # or the kernel would take the bytes back
             self.reset()
 
@@ -126,7 +128,7 @@ class FaultyRelay(BaseHTTPRequestHandler):
 
     def ask(self):
         """Status, headers, body; None where nobody answers."""
-        for is_again in (False, True):  # the connection may have been closed since its last use
+        for _ in range(2):  # the connection may have been closed since its last use
             try:
                 self.behind.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 for name, value in self.headers.items():

@@ -4,8 +4,8 @@ killed now and then: run by tests/storage/seaweed.py, which starts the S3 server
 
     seaweed.py <folder> python3 fault_soak.py <loracle> [--faults N] [--minutes M] [--seed S] [--log FILE]
 
-Between the two stands a proxy that breaks answers by a plan (fault_proxy.py). It ends when every kind of fault
-was met N times and M minutes are over. What must hold all the while:
+Between the two stands a proxy that breaks answers by a plan (fault_proxy.py). It ends when every kind of
+fault was met N times and M minutes are over. What must hold all the while:
   - every entry of the cache has the config and the weights of one adapter that lay in the bucket together;
   - the cache is within its bound, tiers within theirs, and no slot is leased for two adapters;
   - every answer is one that /openapi.json describes, and every error says what it is;
@@ -30,7 +30,7 @@ import s3_scene
 from cache_watch import CacheWatch, holds
 from fault_proxy import FaultPlan, FaultProxy
 from s3_scene import check
-from soak_clients import ABANDONED_LEASE_S, Fleet
+from soak_clients import Fleet
 from versioned_bucket import Adapter, VersionedBucket
 
 RANKS = (4, 8, 16, 32, 4, 8, 16, 32)
@@ -169,8 +169,17 @@ class World:
         """Then freed memory is kept for a while on purpose."""
         return b"__asan_init" in Path(self.loracle).read_bytes()
 
+    def wait_for_overwrites(self):
+        """The plan's last ones: what they change behind a refresh could rightly not be had."""
+        due = self.plan.hits["overwrite"] + self.plan.hits["overwrite_midway"]
+        for _ in range(1200):
+            if self.bucket.overwrites == due:
+                return
+            time.sleep(0.1)
+        self.fail("uploads of the plan do not end")
+
     def not_served(self, with_news):
-        """Once nothing fails any more. `with_news`: each gets a new version, which must be the one that is had."""
+        """Once nothing fails any more. `with_news`: each gets a new version, and that must be had."""
         wrong = []
         for adapter in self.bucket.adapters.values():
             if with_news:
@@ -214,7 +223,8 @@ def storm(world, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("loracle")
     parser.add_argument("--faults", type=int, default=15, help="of each kind, at least")
     parser.add_argument("--minutes", type=float, default=0.8)
@@ -233,6 +243,7 @@ def main():
             world.plan.is_on = False
             world.fleet.pause()
             world.fleet.over.set()
+            world.wait_for_overwrites()
             for with_news in (False, True):
                 wrong = world.not_served(with_news)
                 check(f"every adapter is served{' anew' if with_news else ''}", not wrong, wrong)

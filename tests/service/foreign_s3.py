@@ -77,11 +77,12 @@ def main(arguments):
         etag = client.head_object(Bucket=BUCKET, Key=key_of("in-parts", WEIGHTS))["ETag"]
         check("boto3 has put an object in parts: its ETag is no MD5", "-" in etag, etag)
 
-        server = s3_scene.Server(loracle, folder, "--lora-dir-prefix", f"s3://{BUCKET}/{PREFIX}", "--max-loras",
-                                 "1", "--max-lora-rank", "8", model=MODEL)
+        server = s3_scene.Server(loracle, folder, "--lora-dir-prefix", f"s3://{BUCKET}/{PREFIX}",
+                                 "--max-loras", "1", "--max-lora-rank", "8", model=MODEL)
         server.wait_ready()
         for name in ("by-curl", "whole", "in-parts"):
-            check(f"{name} is served as boto3 downloads it", *is_served_as_it_lies(server, client, name, folder))
+            check(f"{name} is served as boto3 downloads it",
+                  *is_served_as_it_lies(server, client, name, folder))
 
         put_in_parts(client, parts, made[3], "whole")
         client.delete_object(Bucket=BUCKET, Key=key_of("by-curl", WEIGHTS))

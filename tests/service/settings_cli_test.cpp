@@ -108,6 +108,16 @@ TEST_F(ConfigCli, MistakesEndWithAMessageAndAnExitCode) {
   EXPECT_NE(warned.err.find("did you mean 'LORACLE_MAX_LORAS'"), std::string::npos) << warned.err;
 }
 
+// If this failed, a path that is no UTF-8 would end the process before it says a word.
+TEST_F(ConfigCli, PathsOfAnyBytesAreShown) {
+  for (const char* format : {"text", "json"}) {
+    const Outcome outcome =
+        run(std::string("--format ") + format + " --lora-dir-prefix \"$(printf '/caf\\351')\"");
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_NE(outcome.out.find("/caf"), std::string::npos) << outcome.out;
+  }
+}
+
 TEST_F(ConfigCli, SecretsStayHidden) {
   // If this failed, a key would end up in a terminal's history or a ticket.
   for (const char* format : {"text", "json"}) {

@@ -41,6 +41,8 @@ class VersionedBucket:
         self.by_uri_sha256 = {adapter.uri_sha256: adapter for adapter in adapters}
         self.is_there = threading.Lock()  # held while the S3 server is gone
         self.uploads = 0
+        self.overwrites = 0  # by upload_at, done or failed
+        self._counting = threading.Lock()
         self._folder, self._seed = folder, seed
         folder.mkdir()
 
@@ -55,13 +57,18 @@ class VersionedBucket:
             self._put(adapter, WEIGHTS, weights)
             self._put(adapter, CONFIG, config)
             adapter.now = pair
+        with self._counting:
             self.uploads += 1
 
     def upload_at(self, path):
         """Of the adapter that a request's path is of: /bucket/prefix/name/file."""
         adapter = self.adapters.get(path.split("?")[0].strip("/").rpartition("/")[0])
-        if adapter:
-            self.upload(adapter)
+        try:
+            if adapter:
+                self.upload(adapter)
+        finally:
+            with self._counting:
+                self.overwrites += 1
 
     def _make(self, adapter):
         """Every byte of the weights is new, and every number finite, as bfloat16 and as float32."""

@@ -78,6 +78,7 @@ TEST(ComparePlans, WhatOnlyOneOfThemSaysIsShownAsMissing) {
   json after = plan_of(28, 0.004, 0.008);
   after["options"]["objective"] = "cost";
   after["recommendation"].erase("waited");
+  after["recommendation"].erase("max_lora_rank");
   after["model"] = nullptr;
   const PlanComparison found = compared(plan_of(28, 0.004, 0.008), after);
   EXPECT_TRUE(found.advice.empty());

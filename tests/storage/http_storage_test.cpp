@@ -302,8 +302,8 @@ TEST(HttpStorage, ComparesTheChecksumOfAWholeObject) {
   }
 }
 
-// If this failed, rotten adapters would be served out of stores that name the checksum of an object only where
-// no range of it was asked for (SeaweedFS is one).
+// If this failed, rotten adapters would be served out of stores that name the checksum of an object only
+// where no range of it was asked for (SeaweedFS is one).
 TEST(HttpStorage, AWholeObjectIsAskedForWithoutARange) {
   LoopbackServer server([&](const Received& request) {
     const bool is_weights = request.target == "/a/adapter_model.safetensors";

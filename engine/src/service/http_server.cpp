@@ -12,8 +12,8 @@ namespace loracle::service {
 namespace {
 
 constexpr unsigned kQuickThreads = 4;
-/// What loads adapters may take a third of a core that others want too: with as much as they, each quick answer
-/// would wait for its turn among the loads.
+/// What loads adapters may take a third of a core that others want too: with as much as they, each quick
+/// answer would wait for its turn among the loads.
 constexpr int kWaitingNiceness = 5;
 constexpr std::size_t kConnectionsMax = 4096;
 

@@ -3,10 +3,11 @@
 /// answer later, from any thread.
 ///
 /// A route that may wait for storage or for other requests has its own threads (`may_wait`): what is quick,
-/// and above all what ends a lease, is never behind what waits. What is instant changes no thread at all: on a
-/// machine whose cores are busy each change costs more than the answer.
-/// cpp-httplib is not under it: that gives each connection a thread for as long as it lives, so that a few slow
-/// clients, listeners to events or waiting leases would shut out all others. It is the peer of the benchmark.
+/// and above all what ends a lease, is never behind what waits. What is instant changes no thread at all: on
+/// a machine whose cores are busy each change costs more than the answer.
+/// cpp-httplib is not under it: that gives each connection a thread for as long as it lives, so that a few
+/// slow clients, listeners to events or waiting leases would shut out all others. It is the peer of the
+/// benchmark.
 /// Threads: handlers run on the server's threads, several at once.
 
 #include <atomic>
@@ -107,7 +108,7 @@ struct HttpRoute {
   std::vector<HttpAnswerDoc> answers = {};
   std::vector<HttpQueryDoc> query = {};
   bool ends_work = false;   // let in while the service drains, as GET is
-  bool is_instant = false;  // takes microseconds and waits for nobody: answered on the front's own thread
+  bool is_instant = false;  // waits for nothing but a short lock: answered on the front's own thread
 };
 
 /// What the server does not know itself. Called on its threads.
@@ -139,6 +140,8 @@ class HttpServer {
   /// True when every connection has ended.
   [[nodiscard]] bool wait_empty(std::uint32_t timeout_ms) { return front_->wait_empty(timeout_ms); }
 
+  /// Runs what may block for a while, a line of the log say, on a thread that is not the front's.
+  void run_soon(std::function<void()> task) { quick_->submit_always(std::move(task)); }
   /// Runs a task of a request on the threads that may wait; false at the queue's limit.
   [[nodiscard]] bool run_waiting(std::function<void()> task) { return waiting_->submit(std::move(task)); }
   bool push(const std::shared_ptr<HttpConnection>& connection, std::string bytes) {

@@ -89,13 +89,26 @@ void grant(Api& api, HttpExchange& exchange, const Asked& asked, Lease lease) {
   exchange.reply(std::move(reply));
 }
 
-/// Whoever tells of the lease must not wait for a disk or a bucket.
+HttpReply abandoned_reply() {
+  return error_reply(kClientClosedRequest, "ClientClosedRequest",
+                     "the connection was ended before the lease was there: none is held");
+}
+
+/// Fetches the files first. Whoever tells of the lease must not wait for a disk or a bucket.
 void grant_later(Api& api, const std::shared_ptr<HttpExchange>& exchange,
                  const std::shared_ptr<const Asked>& asked, Lease lease) {
   const auto held = std::make_shared<Lease>(std::move(lease));  // a std::function must be copyable
-  if (api.server.load()->run_waiting(
-          [&api, exchange, asked, held] { grant(api, *exchange, *asked, std::move(*held)); }))
-    return;
+  const auto fetch_and_grant = [&api, exchange, asked, held] {
+    const std::uint64_t gone_ns = api.clock.now_ns() - asked->arrived_ns;
+    const bool is_abandoned = *asked->options.abandoned;
+    if (!is_abandoned && left_of(asked->options, gone_ns).timeout_ns > 0)
+      return grant(api, *exchange, *asked, std::move(*held));
+    held->let_go();
+    exchange->reply(is_abandoned
+                        ? abandoned_reply()
+                        : error_reply({Errc::kDeadline, "its files were not here in the time given", 0}));
+  };
+  if (api.server.load()->run_waiting(fetch_and_grant)) return;
   held->let_go();
   exchange->reply(busy_reply("too many requests wait already: try again soon"));
 }
@@ -111,16 +124,14 @@ void acquire_known(Api& api, const std::shared_ptr<HttpExchange>& exchange,
     if (*asked->options.abandoned) {
       // Nobody would learn the lease's id: it would hold a slot until its time is over.
       if (lease) lease->let_go();
-      return exchange->reply(
-          error_reply(kClientClosedRequest, "ClientClosedRequest",
-                      "the connection was ended before the lease was there: none is held"));
+      return exchange->reply(abandoned_reply());
     }
     if (lease) {
       const std::span<const LeasedAdapter> leased = lease->adapters();
       const bool has_remote =
           std::any_of(leased.begin(), leased.end(), [](const LeasedAdapter& one) { return one.is_remote; });
-      return has_remote ? grant_later(api, exchange, asked, std::move(*lease))
-                        : grant(api, *exchange, *asked, std::move(*lease));
+      return has_remote && asked->wants_files ? grant_later(api, exchange, asked, std::move(*lease))
+                                              : grant(api, *exchange, *asked, std::move(*lease));
     }
     capture_refused(api, *asked, lease.error());
     exchange->reply(error_reply(lease.error()));

@@ -81,7 +81,7 @@ constexpr std::string_view kSchemas = R"json({
   "directory"], "properties": {"lease": {"type": "string"}, "expires_in_s": {"type": "number"},
   "name": {"type": "string"}, "lora_int_id": {"type": "integer"}, "slot": {"type": "integer"},
   "rank": {"type": "integer"}, "directory": {"type": ["string", "null"],
-  "description": "Its files on this machine, kept until the lease ends; null: remote, and no copy is here"}}},
+  "description": "Its files on this machine, kept until the lease ends; null: remote, no copy is known"}}},
 "BatchLease": {"type": "object", "required": ["lease", "expires_in_s", "adapters"], "properties": {
   "lease": {"type": "string"}, "expires_in_s": {"type": "number"}, "adapters": {"type": "array",
   "items": {"type": "object", "required": ["name", "lora_int_id", "slot", "rank", "directory"]}}}},

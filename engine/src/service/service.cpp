@@ -85,13 +85,22 @@ void note_answer(Api& api, const HttpExchange& exchange, int status, std::size_t
   // Probes and scrapes come every few seconds, and say nothing.
   const bool is_probe = exchange.route != nullptr && !exchange.route->path.starts_with("/v1/");
   const LogLevel level = is_probe && status < 400 ? LogLevel::kDebug : LogLevel::kInfo;
-  api.log->write(level, "http",
-                 {{"id", exchange.request_id},
-                  {"method", exchange.method},
-                  {"target", exchange.target()},
-                  {"status", static_cast<std::uint64_t>(status)},
-                  {"bytes", static_cast<std::uint64_t>(bytes)},
-                  {"seconds", static_cast<double>(took_ns) / 1e9}});
+  if (!api.log->wants(level)) return;
+  const auto write = [&api, level, status, bytes, took_ns, id = exchange.request_id, method = exchange.method,
+                      target = exchange.target()] {
+    api.log->write(level, "http",
+                   {{"id", id},
+                    {"method", method},
+                    {"target", target},
+                    {"status", static_cast<std::uint64_t>(status)},
+                    {"bytes", static_cast<std::uint64_t>(bytes)},
+                    {"seconds", static_cast<double>(took_ns) / 1e9}});
+  };
+  // The front's thread must not wait for whoever reads the log.
+  if (exchange.route != nullptr && exchange.route->is_instant)
+    api.server.load()->run_soon(write);
+  else
+    write();
 }
 
 /// A lease has ended: tell it, and record the request.

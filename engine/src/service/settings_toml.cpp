@@ -195,7 +195,7 @@ std::string json_of_toml(const std::string& value) {
     if (json.is_object() && json.contains("value")) return json["value"].dump();
   } catch (const toml::parse_error&) {  // "***"
   }
-  return nlohmann::json(value).dump();
+  return nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 Result<Unit> read_toml_into(ServiceConfig& config, std::vector<std::string>& origins, std::string_view text,

@@ -308,9 +308,9 @@ void EngineCore::submit_later(std::function<void()> task) {
   after_.push_back([this, task = std::move(task)]() mutable { env_.workers->submit(std::move(task)); });
 }
 
-/// Runs callbacks, and wakes threads, without the lock: who is woken on a busy machine may run in place of the
-/// one who wakes it, and all others would wait for that one's lock. Whoever shuts down waits for this: the
-/// core must be there when callbacks return.
+/// Runs callbacks, and wakes threads, without the lock: who is woken on a busy machine may run in place of
+/// the one who wakes it, and all others would wait for that one's lock. Whoever shuts down waits for this:
+/// the core must be there when callbacks return.
 void EngineCore::flush(Lock& lock) {
   if (after_.empty()) return;
   ++telling_;

@@ -25,7 +25,8 @@ class StagedFiles {
   [[nodiscard]] Result<Unit> create();
   /// [files] Of what was written; they are taken by `seal` otherwise.
   void set_digests(std::vector<std::string> sha256) { sha256_ = std::move(sha256); }
-  /// Flushes all, takes the digests that were not set, sets the modes, and writes the record. `directory_fd`: of the directory.
+  /// Flushes all, takes the digests that were not set, sets the modes, and writes the record.
+  /// `directory_fd`: of the directory.
   [[nodiscard]] Result<Unit> seal(int directory_fd);
 
  private:

@@ -58,7 +58,8 @@ class DirectoryLock {
   const UniqueFd* file_;
 };
 
-/// Both locks: whoever has them is the only one to bring rows in, to evict and to delete.
+/// Both locks: whoever has them is the only one to bring rows in, to evict and to delete entries. (What was
+/// staged and is given up is deleted by its Fill, which nobody else knows.)
 class DiskChange {
  public:
   DiskChange(DirectoryLock directory, std::mutex& mutex) : directory_(std::move(directory)), memory_(mutex) {}

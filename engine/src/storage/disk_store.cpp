@@ -301,6 +301,21 @@ Result<CachedCopy> DiskStore::get(const std::string& key, bool is_counted) {
   return not_cached(key);
 }
 
+Result<CachedCopy> DiskStore::known(const std::string& key) {
+  std::shared_ptr<Lease> lease;  // goes after the lock
+  const std::lock_guard lock(mutex_);
+  const Row row = index_.find(sha256_hex(key));
+  if (row == kNoRow || !at(row).is_checked) return not_cached(key);
+  Result<std::shared_ptr<Lease>> leased = lease_of(row);
+  if (!leased) return fail(std::move(leased.error()));
+  lease = std::move(*leased);
+  const std::string directory = path_of(at(row).name);
+  struct stat record {};
+  if (lease == nullptr || ::stat(fmt::format("{}/{}", directory, kRecordName).c_str(), &record) != 0)
+    return not_cached(key);  // another process removed it
+  return CachedCopy{directory, at(row).contents, lease};
+}
+
 tl::unexpected<Error> DiskStore::not_cached(const std::string& key) const {
   return fail(Errc::kNotFound, fmt::format("{}: nothing is cached under '{}'", root_, key));
 }

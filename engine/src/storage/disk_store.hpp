@@ -36,6 +36,8 @@ class DiskStore : public std::enable_shared_from_this<DiskStore> {
 
   [[nodiscard]] const std::string& directory() const noexcept { return root_; }
   [[nodiscard]] Result<CachedCopy> get(const std::string& key, bool is_counted);
+  /// See CacheBackend::get_known.
+  [[nodiscard]] Result<CachedCopy> known(const std::string& key);
   [[nodiscard]] Result<Unit> remove(const std::string& key);
   [[nodiscard]] Result<Unit> clear();
   [[nodiscard]] Result<CacheMetadata> metadata(const std::string& key);
@@ -94,7 +96,8 @@ class DiskStore : public std::enable_shared_from_this<DiskStore> {
   // With the directory's lock.
   [[nodiscard]] Result<Listing> look() const;
 
-  // With both; they may let go of the mutex for a while, but rows only leave in the calls themselves.
+  // With both; they may let go of the mutex for a while, but entries only leave in the calls themselves (what
+  // a Fill had not published may leave at any time).
   [[nodiscard]] Result<Row> find(const std::string& hash, DiskChange& change);
   [[nodiscard]] Result<Unit> scan(DiskChange& change);
   void scan_staging(const std::string& file, DiskChange& change);

@@ -13,7 +13,7 @@
 namespace loracle {
 
 /// [files] SHA-256 of what was written, taken on the way. Errors: the first that a part met; the others are
-/// given up. REQUIRES: a descriptor for each file.
+/// given up. REQUIRES: a descriptor for each file, open for reading too.
 [[nodiscard]] Result<std::vector<std::string>> fetch_files(StorageProvider& provider, const std::string& uri,
                                                            const AdapterManifest& manifest,
                                                            std::span<const int> descriptors,

@@ -57,6 +57,7 @@ class MemoryStore : public std::enable_shared_from_this<MemoryStore> {
   [[nodiscard]] Result<Unit> open();
   [[nodiscard]] const std::string& directory() const noexcept { return folder_; }
   [[nodiscard]] Result<CachedCopy> get(const std::string& key, bool is_counted);
+  [[nodiscard]] Result<CachedCopy> known(const std::string& key) { return get(key, /*is_counted=*/false); }
   [[nodiscard]] Result<Unit> remove(const std::string& key);
   [[nodiscard]] Result<Unit> clear();
   [[nodiscard]] Result<CacheMetadata> metadata(const std::string& key);

@@ -65,7 +65,7 @@ class CachedOrigin final : public RemoteOrigin {
   }
 
   [[nodiscard]] Result<LocalCopy> local_copy(const std::string& content) override {
-    Result<CachedCopy> copy = cache_.get(content);
+    Result<CachedCopy> copy = cache_.get_known(content);
     if (!copy) return fail(std::move(copy.error()));
     return LocalCopy{std::move(copy->directory), content, std::move(copy->hold)};
   }

@@ -24,6 +24,7 @@ class StoreCache final : public CacheBackend {
   [[nodiscard]] Result<CachedCopy> get(const std::string& key) override {
     return store_->get(key, /*is_counted=*/true);
   }
+  [[nodiscard]] Result<CachedCopy> get_known(const std::string& key) override { return store_->known(key); }
   [[nodiscard]] Result<Unit> remove(const std::string& key) override { return store_->remove(key); }
   [[nodiscard]] Result<Unit> clear() override { return store_->clear(); }
   [[nodiscard]] Result<CacheMetadata> metadata(const std::string& key) override {

@@ -48,7 +48,8 @@ class Origin {
   /// is brought here.
   [[nodiscard]] virtual Result<LocalCopy> localize_content(const std::string& uri,
                                                            const std::string& content);
-  /// What lies on this machine of that content already: nothing is fetched, nobody is asked. kNotFound.
+  /// What is known to lie on this machine of that content: nothing is fetched, nobody is asked, no disk is
+  /// searched. kNotFound.
   [[nodiscard]] virtual Result<LocalCopy> local_copy(const std::string& content);
   /// What is being brought here ends in kCancelled soon, and so does what is asked for from now on. For good:
   /// an engine stops its origins when it shuts down.

@@ -86,10 +86,11 @@ enum class OnExisting : std::uint8_t {
 class CacheFill {
  public:
   virtual ~CacheFill() = default;
-  /// [files] Descriptors to write to, in the order of the contents; each file has its full size already.
+  /// [files] Descriptors to write to and to read from, in the order of the contents; each file has its full
+  /// size already.
   /// They are the fill's, which closes them.
   [[nodiscard]] virtual std::span<const int> files() const noexcept = 0;
-  /// [files] SHA-256, in hex, of what was written, if the caller took them: it is not read again for them then.
+  /// [files] SHA-256, in hex, of what was written, if the caller took them: it is not read again for them.
   virtual void set_digests(std::vector<std::string> /*sha256*/) {}
   /// Makes the entry visible, and leases it. Once.
   [[nodiscard]] virtual Result<CachedCopy> publish(OnExisting on_existing) = 0;
@@ -109,6 +110,9 @@ class CacheBackend {
                                  const CacheMetadata& metadata = {});
   /// Counts as a use.
   [[nodiscard]] virtual Result<CachedCopy> get(const std::string& key) = 0;
+  /// What this process has put or got before and still has: no disk is searched, nothing is checked again,
+  /// and it counts as neither a hit nor a miss. kNotFound.
+  [[nodiscard]] virtual Result<CachedCopy> get_known(const std::string& key) = 0;
   [[nodiscard]] virtual Result<Unit> remove(const std::string& key) = 0;
   [[nodiscard]] virtual Result<Unit> clear() = 0;
   [[nodiscard]] virtual Result<CacheMetadata> metadata(const std::string& key) = 0;

@@ -1,8 +1,8 @@
 #pragma once
 /// What two plans say differently: last month's and today's, or two models' on the same trace.
 ///
-/// Reads what `to_json(Plan)` wrote, of any version of schema `loracle.plan/1`; what one of the two does not
-/// have, it is not compared by. Threads: pure.
+/// Reads what `to_json(Plan)` wrote, of any version of schema `loracle.plan/1`. What only one of the two says
+/// is shown as missing in the other; of the advice it is left out, for nothing changes by it. Threads: pure.
 
 #include <string>
 #include <string_view>
@@ -12,7 +12,7 @@
 
 namespace loracle {
 
-/// Something that both plans say, and how each says it, ready to be read.
+/// How each of two plans says something, ready to be read; "-" where it does not.
 struct PlanDifference {
   std::string what;
   std::string before;
