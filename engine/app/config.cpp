@@ -27,7 +27,7 @@ std::string as_text(const std::vector<ShownSetting>& shown) {
     value_width = std::max(value_width, std::min<std::size_t>(setting.value.size(), 40));
   }
   std::string out;
-  for (const auto& [setting, value, json, origin] : shown)
+  for (const auto& [setting, value, origin] : shown)
     out += fmt::format("{:<{}} = {:<{}}  # {}\n", setting->name, name_width, value, value_width, origin);
   return out;
 }
@@ -36,7 +36,7 @@ std::string as_json(const std::vector<ShownSetting>& shown) {
   nlohmann::ordered_json json = nlohmann::ordered_json::array();
   for (const ShownSetting& setting : shown)
     json.push_back({{"name", setting.setting->name},
-                    {"value", nlohmann::ordered_json::parse(setting.json)},
+                    {"value", nlohmann::ordered_json::parse(setting.json())},
                     {"origin", setting.origin}});
   return dump(json);
 }

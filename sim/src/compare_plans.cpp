@@ -51,10 +51,10 @@ constexpr Quantity kTraffic[] = {
     {"requests hold theirs, median", "/trace/duration_median_s", Kind::kSeconds},
 };
 
-const Json* at(const Json& plan, const std::string& path) {
-  const Json::json_pointer pointer(path);
-  return plan.contains(pointer) && !plan.at(pointer).is_null() ? &plan.at(pointer) : nullptr;
+const Json* at(const Json& plan, const Json::json_pointer& path) {
+  return plan.contains(path) && !plan.at(path).is_null() ? &plan.at(path) : nullptr;
 }
+const Json* at(const Json& plan, const char* path) { return at(plan, Json::json_pointer(path)); }
 
 std::optional<double> number_at(const Json& plan, const char* path) {
   const Json* const found = at(plan, path);
@@ -153,7 +153,7 @@ std::vector<PlanDifference> compare_all(const Json& before, const Json& after,
 std::vector<PlanDifference> compare_asked(const Json& before, const Json& after) {
   std::vector<PlanDifference> out;
   for (const char* const key : {"name", "targets", "slot_bytes"}) {
-    const std::string path = fmt::format("/model/{}", key);
+    const Json::json_pointer path = Json::json_pointer("/model") / key;
     compare(at(before, path), at(after, path), fmt::format("model {}", key), Kind::kText, out);
   }
   std::vector<std::string> keys;
@@ -162,13 +162,10 @@ std::vector<PlanDifference> compare_asked(const Json& before, const Json& after)
     if (const Json* const options = at(*plan, "/options"); options != nullptr && options->is_object())
       for (const auto& [key, value] : options->items())
         if (seen.insert(key).second) keys.push_back(key);
-  const auto option = [](const Json& plan, const std::string& key) -> const Json* {
-    const Json* const options = at(plan, "/options");
-    if (options == nullptr || !options->is_object()) return nullptr;
-    const auto found = options->find(key);
-    return found == options->end() || found->is_null() ? nullptr : &*found;
-  };
-  for (const std::string& key : keys) compare(option(before, key), option(after, key), key, Kind::kText, out);
+  for (const std::string& key : keys) {
+    const Json::json_pointer path = Json::json_pointer("/options") / key;
+    compare(at(before, path), at(after, path), key, Kind::kText, out);
+  }
   return out;
 }
 

@@ -57,11 +57,12 @@ Result<Unit> fill_bounds(Plan& plan, const UseStream& stream, const std::vector<
                          Executor& executor) {
   const std::array<std::uint64_t, 2> entries = {plan.chosen.max_loras, plan.chosen.max_cpu_loras};
   const bool has_bytes = sizes_differ(plan, sizes);
-  UseStream sized = stream;
+  UseStream sized;                  // with the sizes, if they are needed
   std::vector<std::uint64_t> cost;  // [rows] bytes of a load
   ByteGap& device = plan.device_byte_gap;
   ByteGap& host = plan.host_byte_gap;
   if (has_bytes) {
+    sized = stream;
     sized.size = sizes;
     for (const Bytes size : sizes) cost.push_back(size.value);
     const auto [all, first] = bytes_of_uses(sized);

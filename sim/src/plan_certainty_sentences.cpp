@@ -11,12 +11,9 @@
 namespace loracle::detail {
 namespace {
 
-/// Digits as share_text has them, so that both read alike.
 std::string percent_text(double share) {
   const double percent = share * 100;
-  return percent < 0.005   ? "0"
-         : percent < 9.995 ? fmt::format("{:.2f}", percent)
-                           : fmt::format("{:.1f}", percent);
+  return percent < 0.005 ? "0" : percent_digits(percent);
 }
 
 std::string regime_length(const Certainty& certainty, double times) {

@@ -15,12 +15,15 @@ std::string count_text(std::uint64_t count) {
   return text;
 }
 
+std::string percent_digits(double percent) {
+  return percent < 9.995 ? fmt::format("{:.2f}", percent) : fmt::format("{:.1f}", percent);
+}
+
 std::string share_text(double share) {
   const double percent = share * 100;
   if (percent <= 0) return "0 %";
   if (percent < 0.01) return "<0.01 %";
-  if (percent < 9.995) return fmt::format("{:.2f} %", percent);
-  return fmt::format("{:.1f} %", percent);
+  return percent_digits(percent) + " %";
 }
 
 std::string share_text(std::uint64_t part, std::uint64_t whole) {

@@ -11,6 +11,8 @@ namespace loracle::detail {
 
 /// 16709 -> "16,709".
 [[nodiscard]] std::string count_text(std::uint64_t count);
+/// 8.314 -> "8.31", 83.14 -> "83.1".
+[[nodiscard]] std::string percent_digits(double percent);
 /// 0.0831 -> "8.31 %"; three digits that matter, never "0 %" for something above 0.
 [[nodiscard]] std::string share_text(double share);
 [[nodiscard]] std::string share_text(std::uint64_t part, std::uint64_t whole);

@@ -167,14 +167,10 @@ class EngineTarget final : public DiscoveryTarget {
  public:
   explicit EngineTarget(Engine& engine) : engine_(engine) {}
   [[nodiscard]] Result<Unit> add(const std::string& name, const std::string& location) override {
-    const Result<std::uint32_t> id = engine_.add(name, location);
-    if (!id) return fail(id.error());
-    return Unit{};
+    return add_to_engine(name, location, {});
   }
   [[nodiscard]] Result<Unit> add_seen(const std::string& name, const std::string& location) override {
-    const Result<std::uint32_t> id = engine_.add(name, location, {.may_be_stale = false});
-    if (!id) return fail(id.error());
-    return Unit{};
+    return add_to_engine(name, location, {.may_be_stale = false});
   }
   [[nodiscard]] Result<Unit> remove(const std::string& name) override { return engine_.remove(name); }
   [[nodiscard]] std::optional<std::string> location(const std::string& name) override {
@@ -184,6 +180,13 @@ class EngineTarget final : public DiscoveryTarget {
   }
 
  private:
+  [[nodiscard]] Result<Unit> add_to_engine(const std::string& name, const std::string& location,
+                                           const AddOptions& options) {
+    const Result<std::uint32_t> id = engine_.add(name, location, options);
+    if (!id) return fail(id.error());
+    return Unit{};
+  }
+
   Engine& engine_;
 };
 

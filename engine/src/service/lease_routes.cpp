@@ -52,7 +52,7 @@ void capture_refused(Api& api, const Asked& asked, const Error& error) {
   api.capture->add(request);
 }
 
-/// May take long where files are wanted, or lie in a cache.
+/// May take long where files are wanted.
 void grant(Api& api, HttpExchange& exchange, const Asked& asked, Lease lease) {
   Json adapters = Json::array();
   LeaseRecord record;
@@ -128,10 +128,11 @@ void acquire_known(Api& api, const std::shared_ptr<HttpExchange>& exchange,
     }
     if (lease) {
       const std::span<const LeasedAdapter> leased = lease->adapters();
-      const bool has_remote =
+      const bool must_fetch =
+          asked->wants_files &&
           std::any_of(leased.begin(), leased.end(), [](const LeasedAdapter& one) { return one.is_remote; });
-      return has_remote && asked->wants_files ? grant_later(api, exchange, asked, std::move(*lease))
-                                              : grant(api, *exchange, *asked, std::move(*lease));
+      return must_fetch ? grant_later(api, exchange, asked, std::move(*lease))
+                        : grant(api, *exchange, *asked, std::move(*lease));
     }
     capture_refused(api, *asked, lease.error());
     exchange->reply(error_reply(lease.error()));

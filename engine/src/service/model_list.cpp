@@ -53,13 +53,11 @@ std::string cards_of(const Api& api) {
 
 std::shared_ptr<const std::string> ModelList::text(const Api& api) {
   const std::lock_guard lock(mutex_);
-  // Asked before the list is: what changes meanwhile is seen the next time.
-  const std::uint64_t engine_changes = api.engine.changes();
-  const std::uint64_t base_model_changes = api.base_models.changes();
-  if (text_ == nullptr || engine_changes != engine_changes_ || base_model_changes != base_model_changes_) {
+  // Asked before the list is: what changes meanwhile is seen the next time. Both only grow.
+  const std::uint64_t changes = api.engine.changes() + api.base_models.changes();
+  if (text_ == nullptr || changes != changes_) {
     text_ = std::make_shared<const std::string>(cards_of(api));
-    engine_changes_ = engine_changes;
-    base_model_changes_ = base_model_changes;
+    changes_ = changes;
   }
   return text_;
 }

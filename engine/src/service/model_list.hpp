@@ -21,8 +21,7 @@ class ModelList {
  private:
   std::mutex mutex_;  // guards all
   std::shared_ptr<const std::string> text_;
-  std::uint64_t engine_changes_ = 0;
-  std::uint64_t base_model_changes_ = 0;
+  std::uint64_t changes_ = 0;  // when it was written
 };
 
 }  // namespace loracle::service

@@ -329,6 +329,8 @@ Result<ServiceConfig> Settings::finish() const {
   return config;
 }
 
+std::string ShownSetting::json() const { return service::json_of_toml(value); }
+
 std::vector<ShownSetting> Settings::show() const {
   static const ServiceConfig kDefaults;
   std::vector<ShownSetting> shown;
@@ -339,9 +341,7 @@ std::vector<ShownSetting> Settings::show() const {
       value = value == service::toml_value(kDefaults, row) ? value : std::string(kSecret);
     else
       value = without_secrets(value);
-    std::string json = service::json_of_toml(value);
-    shown.push_back({&all_settings()[i], std::move(value), std::move(json),
-                     origins_[i].empty() ? "default" : origins_[i]});
+    shown.push_back({&all_settings()[i], std::move(value), origins_[i].empty() ? "default" : origins_[i]});
   }
   return shown;
 }

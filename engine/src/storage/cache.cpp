@@ -67,14 +67,13 @@ Result<std::vector<Source>> sources_at(const std::string& path) {
 Result<Unit> copy(const Source& source, int into, std::vector<std::byte>& buffer) {
   const auto size = static_cast<std::uint64_t>(source.stat.st_size);
   for (std::uint64_t offset = 0; offset < size;) {
-    const ssize_t got =
-        ::pread(source.fd.get(), buffer.data(), std::min<std::uint64_t>(buffer.size(), size - offset),
-                static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return io_failed(source.path, "read", errno);
-    if (got == 0)
+    const std::size_t wanted = std::min<std::uint64_t>(buffer.size(), size - offset);
+    const Result<std::size_t> got =
+        read_at(source.fd.get(), source.path, offset, std::span(buffer).first(wanted));
+    if (!got) return fail(got.error());
+    if (*got == 0)
       return fail(Errc::kCorrupt, fmt::format("{}: became shorter while it was copied", source.path));
-    const std::span<const std::byte> part = std::span(buffer).first(static_cast<std::size_t>(got));
+    const std::span<const std::byte> part = std::span(buffer).first(*got);
     if (Result<Unit> put = write_at(into, source.path, offset, part); !put) return put;
     offset += part.size();
   }

@@ -35,6 +35,15 @@ Result<Unit> write_at(int fd, const std::string& path, std::uint64_t offset,
   return Unit{};
 }
 
+Result<std::size_t> read_at(int fd, const std::string& path, std::uint64_t offset,
+                            std::span<std::byte> into) {
+  for (;;) {
+    const ssize_t got = ::pread(fd, into.data(), into.size(), static_cast<off_t>(offset));
+    if (got >= 0) return static_cast<std::size_t>(got);
+    if (errno != EINTR) return io_failed(path, "read", errno);
+  }
+}
+
 void begin_flush(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
   static_cast<void>(
       ::sync_file_range(fd, static_cast<off_t>(offset), static_cast<off_t>(length), SYNC_FILE_RANGE_WRITE));

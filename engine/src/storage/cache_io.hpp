@@ -16,6 +16,9 @@ namespace loracle {
 [[nodiscard]] Result<Unit> allocate(int fd, const std::string& path, std::uint64_t size);
 [[nodiscard]] Result<Unit> write_at(int fd, const std::string& path, std::uint64_t offset,
                                     std::span<const std::byte> bytes);
+/// Some of the bytes from `offset` on, as many as there were at once; 0 at the end of the file.
+[[nodiscard]] Result<std::size_t> read_at(int fd, const std::string& path, std::uint64_t offset,
+                                          std::span<std::byte> into);
 /// Lets the disk begin with what was written there, so that a flush later has less to wait for. A hint.
 void begin_flush(int fd, std::uint64_t offset, std::uint64_t length) noexcept;
 /// Until all that was written is on the disk.

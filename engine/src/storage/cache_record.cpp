@@ -1,6 +1,7 @@
 #include "storage/cache_record.hpp"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -140,6 +141,11 @@ Result<CacheRecord> read_record(const std::string& path, std::string_view text) 
     }
   }
   return fail(Errc::kCorrupt, fmt::format("{}: damaged, or not written by this version", path));
+}
+
+bool has_record(const std::string& directory) {
+  struct stat found {};
+  return ::stat(fmt::format("{}/{}", directory, kRecordName).c_str(), &found) == 0;
 }
 
 std::uint64_t bytes_of(std::span<const CacheFile> files) noexcept {

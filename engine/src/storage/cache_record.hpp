@@ -31,6 +31,9 @@ struct CacheRecord {
 /// `path` is for messages.
 [[nodiscard]] Result<CacheRecord> read_record(const std::string& path, std::string_view text);
 
+/// False: an entry's directory that was never whole, or that another process has removed.
+[[nodiscard]] bool has_record(const std::string& directory);
+
 /// Of the files, without a record.
 [[nodiscard]] std::uint64_t bytes_of(std::span<const CacheFile> files) noexcept;
 

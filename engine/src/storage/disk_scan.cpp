@@ -182,8 +182,7 @@ void DiskStore::admit(const Found& found, DiskChange& change) {
   at(row).used_ns = found.used_ns;
   at(row).seen = scans_;
   by_name_.emplace(found.name, row);
-  struct stat record {};
-  if (::stat(fmt::format("{}/{}", path, kRecordName).c_str(), &record) != 0) {
+  if (!has_record(path)) {
     retire(row, change);  // removed while it was in use, or never whole
     return;
   }

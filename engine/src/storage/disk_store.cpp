@@ -269,8 +269,7 @@ Result<CachedCopy> DiskStore::get(const std::string& key, bool is_counted) {
     if (!leased) return fail(std::move(leased.error()));
     lease = std::move(*leased);
     const std::string directory = path_of(at(row).name);
-    struct stat record {};
-    if (lease == nullptr || ::stat(fmt::format("{}/{}", directory, kRecordName).c_str(), &record) != 0) {
+    if (lease == nullptr || !has_record(directory)) {
       index_.hide(row);  // another process removed it
       at(row).is_retired = true;
       continue;
@@ -310,9 +309,7 @@ Result<CachedCopy> DiskStore::known(const std::string& key) {
   if (!leased) return fail(std::move(leased.error()));
   lease = std::move(*leased);
   const std::string directory = path_of(at(row).name);
-  struct stat record {};
-  if (lease == nullptr || ::stat(fmt::format("{}/{}", directory, kRecordName).c_str(), &record) != 0)
-    return not_cached(key);  // another process removed it
+  if (lease == nullptr || !has_record(directory)) return not_cached(key);  // another process removed it
   return CachedCopy{directory, at(row).contents, lease};
 }
 

@@ -14,6 +14,7 @@
 #include "loracle/core/check.hpp"
 #include "loracle/storage/provider.hpp"
 #include "rooted_files.hpp"
+#include "storage/cache_io.hpp"
 #include "storage/storage_uri.hpp"
 
 namespace loracle {
@@ -127,12 +128,11 @@ class FileStorage final : public StorageProvider {
     std::uint64_t reached = 0;
     while (reached < range.length) {
       const std::size_t wanted = std::min<std::uint64_t>(buffer.size(), range.length - reached);
-      const ssize_t got =
-          ::pread(file.get(), buffer.data(), wanted, static_cast<off_t>(range.offset + reached));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return io_failed(path, "read", errno);
-      if (got == 0) return changed(path);  // it was longer a moment ago
-      const auto bytes = std::span<const std::byte>(buffer).first(static_cast<std::size_t>(got));
+      const Result<std::size_t> got =
+          read_at(file.get(), path, range.offset + reached, std::span(buffer).first(wanted));
+      if (!got) return fail(got.error());
+      if (*got == 0) return changed(path);  // it was longer a moment ago
+      const auto bytes = std::span<const std::byte>(buffer).first(*got);
       if (Result<Unit> taken = sink(range.offset + reached, bytes); !taken) return taken;
       reached += bytes.size();
     }

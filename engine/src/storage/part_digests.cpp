@@ -1,13 +1,11 @@
 #include "storage/part_digests.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <utility>
 
-#include "io_failed.hpp"
 #include "loracle/core/check.hpp"
+#include "storage/cache_io.hpp"
 
 namespace loracle {
 namespace {
@@ -50,12 +48,12 @@ Result<Unit> PartDigests::hash(const FilePart& part) {
   buffer_.resize(kBufferBytes);
   for (std::uint64_t done = 0; done < part.length;) {
     const std::size_t wanted = std::min<std::uint64_t>(part.length - done, buffer_.size());
-    const ssize_t got =
-        ::pread(descriptors_[part.file], buffer_.data(), wanted, static_cast<off_t>(part.offset + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return io_failed("a file that was just written", "read", got < 0 ? errno : EIO);
-    digests_[part.file].add(std::span(buffer_).first(static_cast<std::size_t>(got)));
-    done += static_cast<std::uint64_t>(got);
+    const Result<std::size_t> got = read_at(descriptors_[part.file], "a file that was just written",
+                                            part.offset + done, std::span(buffer_).first(wanted));
+    if (!got) return fail(got.error());
+    if (*got == 0) return io_failed("a file that was just written", "read", EIO);
+    digests_[part.file].add(std::span(buffer_).first(*got));
+    done += *got;
   }
   return Unit{};
 }

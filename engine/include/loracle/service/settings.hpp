@@ -50,8 +50,10 @@ struct Setting {
 struct ShownSetting {
   const Setting* setting = nullptr;
   std::string value;   // as the file would have it; a secret that is set is "***"
-  std::string json;    // the same in JSON
   std::string origin;  // "default", "loracle.toml:12", "VLLM_CACHE_DIR", "--max-loras"
+
+  /// The value in JSON.
+  [[nodiscard]] std::string json() const;
 };
 
 class Settings {
