@@ -94,7 +94,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="seaweed-") as name:
         folder = Path(name) / "server"
         folder.mkdir()
-        server = seaweed.Server(weed, folder)
+        server = seaweed.Server(weed, folder, volumes=20 + 2 * options.at_once)
         try:
             server.start()
             server.curl("-X", "PUT", f"{server.endpoint}/adapters")

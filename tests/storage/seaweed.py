@@ -55,8 +55,10 @@ def install(folder):
 
 
 class Server:
-    def __init__(self, weed, folder):
-        self.weed, self.folder = weed, folder
+    """`volumes`: of 100 MB each, which is all that it holds."""
+
+    def __init__(self, weed, folder, volumes=20):
+        self.weed, self.folder, self.volumes = weed, folder, volumes
         names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port",
                  "filer.port.grpc", "s3.port", "s3.port.grpc")
         self.ports = dict(zip(names, free_ports(len(names))))
@@ -74,7 +76,7 @@ class Server:
     def start(self):
         command = [self.weed, "-logdir", self.folder, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
                    f"-dir={self.folder}/data", "-master.telemetry=false", "-master.volumeSizeLimitMB=100",
-                   "-volume.max=20", "-filer", f"-filer.localSocket={self.folder}/filer.sock", "-s3",
+                   f"-volume.max={self.volumes}", "-filer", f"-filer.localSocket={self.folder}/filer.sock", "-s3",
                    f"-s3.localSocket={self.folder}/s3.sock", f"-s3.config={self.folder}/s3.json",
                    "-s3.port.iceberg=0", "-s3.port.lance=0"]
         command += [f"-{name}={port}" for name, port in self.ports.items()]

@@ -94,6 +94,44 @@ std::vector<FilePart> parts_of(const AdapterManifest& manifest, std::uint64_t pa
   return parts;
 }
 
+/// Bytes that come in small pieces, one after the other, written in larger ones: a page cache takes those for
+/// less than half the time.
+class GatheringWriter {
+ public:
+  GatheringWriter(int fd, const std::string& path, std::uint64_t offset, std::vector<std::byte>& buffer)
+      : fd_(fd), path_(path), offset_(offset), buffer_(buffer) {
+    buffer_.clear();
+    buffer_.reserve(kGatheredBytes);
+  }
+
+  [[nodiscard]] Result<Unit> add(std::span<const std::byte> bytes) {
+    if (buffer_.size() + bytes.size() > kGatheredBytes)
+      if (Result<Unit> written = write(); !written) return written;
+    if (bytes.size() <= kGatheredBytes) {
+      buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
+      return Unit{};
+    }
+    const std::uint64_t offset = std::exchange(offset_, offset_ + bytes.size());
+    return write_at(fd_, path_, offset, bytes);
+  }
+
+  /// What was added and is not written yet.
+  [[nodiscard]] Result<Unit> write() {
+    const std::uint64_t offset = std::exchange(offset_, offset_ + buffer_.size());
+    Result<Unit> written = write_at(fd_, path_, offset, buffer_);
+    buffer_.clear();
+    return written;
+  }
+
+ private:
+  static constexpr std::size_t kGatheredBytes = 256U << 10U;
+
+  int fd_;
+  const std::string& path_;
+  std::uint64_t offset_;  // of the buffer's first byte
+  std::vector<std::byte>& buffer_;
+};
+
 class PartFetch {
  public:
   PartFetch(StorageProvider& provider, const std::string& uri, const AdapterManifest& manifest,
@@ -123,10 +161,11 @@ class PartFetch {
 
  private:
   void work() {
+    std::vector<std::byte> buffer;
     while (!stopped_.load(std::memory_order_relaxed)) {
       const std::size_t next = next_.fetch_add(1, std::memory_order_relaxed);
       if (next >= parts_.size()) return;
-      if (Result<Unit> done = fetch(parts_[next]); !done) {
+      if (Result<Unit> done = fetch(parts_[next], buffer); !done) {
         const std::lock_guard lock(mutex_);
         // Those that end because another one has failed do not say why.
         if (!stopped_.exchange(true)) error_ = std::move(done.error());
@@ -138,10 +177,11 @@ class PartFetch {
 
   [[nodiscard]] bool is_cancelled() const noexcept { return cancelled_ != nullptr && *cancelled_; }
 
-  [[nodiscard]] Result<Unit> fetch(const FilePart& part) {
+  [[nodiscard]] Result<Unit> fetch(const FilePart& part, std::vector<std::byte>& buffer) {
     const StoredObject& file = manifest_.files[part.file];
     const std::string uri = object_uri(uri_, file.name);
     if (is_cancelled()) return fail(Errc::kCancelled, uri + ": storage is being stopped");
+    GatheringWriter writer(descriptors_[part.file], file.name, part.offset, buffer);
     std::uint64_t expected = part.offset;
     const std::uint64_t end = part.offset + part.length;
     const auto sink = [&](std::uint64_t offset, std::span<const std::byte> bytes) -> Result<Unit> {
@@ -153,7 +193,7 @@ class PartFetch {
                                                 expected, end));
       }
       expected += bytes.size();
-      return write_at(descriptors_[part.file], file.name, offset, bytes);
+      return writer.add(bytes);
     };
     const FetchRange range{part.offset, part.length, file.etag, part.length == file.size};
     Result<Unit> fetched = provider_.fetch(uri, range, sink);
@@ -161,6 +201,7 @@ class PartFetch {
       return fail(Errc::kCorrupt,
                   fmt::format("{}: ended at byte {}, {} bytes early", uri, expected, end - expected));
     }
+    if (fetched) fetched = writer.write();
     if (fetched) begin_flush(descriptors_[part.file], part.offset, part.length);
     return fetched;
   }
