@@ -124,6 +124,16 @@ TEST_F(StackOnAStorageThatFails, IsAliveAndNotReady) {
   EXPECT_NE(get("/metrics").body.find("loracle_ready 0"), std::string::npos);
 }
 
+TEST_F(StackOnAStorageThatFails, ABucketOutOfReachIsABadGateway) {
+  // If this failed, an operator would look for the fault in this service, and not behind it.
+  config_.s3_storage.endpoint = "http://127.0.0.1:1";
+  begin();
+  const httplib::Response loaded =
+      post("/v1/adapters/load", {{"adapters", {{{"name", "far"}, {"uri", "s3://bucket/adapters/far"}}}}});
+  EXPECT_EQ(loaded.status, 502) << loaded.body;
+  EXPECT_EQ(json::parse(loaded.body)["failed"][0]["code"], 502);
+}
+
 TEST_F(StackOnAStorageThatFails, ListensWhileItLooksAndEndsWhenItIsTold) {
   // If this failed, probes would find no port while a large bucket is listed, and kill the server for it.
   const int silent = ::socket(AF_INET, SOCK_STREAM, 0);

@@ -202,7 +202,7 @@ int status_of(const Error& error) noexcept {
       break;
   }
   // An origin's HTTP status: what is behind us failed, not we.
-  return error.detail >= 400 && error.detail < 600 ? 502 : 500;
+  return error.detail >= 300 && error.detail < 600 ? 502 : 500;
 }
 
 HttpReply error_reply(const Error& error) {

@@ -24,6 +24,9 @@ constexpr std::size_t kHeaderBytesMax = 256U << 10U;
 constexpr std::uint64_t kBytesPerMsMin = 1;
 /// How often a request looks whether it is to stop.
 constexpr std::int64_t kLookMs = 100;
+// What a gateway says of a server that gave it no answer.
+constexpr std::int64_t kBadGateway = 502;
+constexpr std::int64_t kGatewayTimeout = 504;
 constexpr auto kTurnWaitMax = std::chrono::minutes(10);
 
 /// Once a process; libcurl asks for no counterpart where the process ends.
@@ -275,10 +278,10 @@ HttpOutcome outcome_of(Driven driven, CURLcode code, const TransportOptions& opt
     outcome.error =
         Error{Errc::kIo,
               fmt::format("{}: nothing, or next to nothing, came for {} ms", where, options.stall_timeout_ms),
-              CURLE_OPERATION_TIMEDOUT};
+              kGatewayTimeout};
     outcome.may_retry = true;
   } else if (driven == Driven::kBroken) {
-    outcome.error = Error{Errc::kIo, fmt::format("{}: libcurl gave up on the request", where)};
+    outcome.error = Error{Errc::kIo, fmt::format("{}: libcurl gave up on the request", where), kBadGateway};
     outcome.may_retry = true;
   } else if (exchange.enough || (code == CURLE_OK && outcome.answer.status != 0)) {
     return outcome;
@@ -288,8 +291,9 @@ HttpOutcome outcome_of(Driven driven, CURLcode code, const TransportOptions& opt
                                       "allow_private_addresses if this server is meant",
                                       where, host_of(exchange.call), exchange.refused_address)};
   } else {
-    outcome.error = Error{
-        Errc::kIo, fmt::format("{}: {}", where, *text != '\0' ? text : ::curl_easy_strerror(code)), code};
+    outcome.error =
+        Error{Errc::kIo, fmt::format("{}: {}", where, *text != '\0' ? text : ::curl_easy_strerror(code)),
+              kBadGateway};
     outcome.may_retry = is_passing(code);
   }
   return outcome;

@@ -9,10 +9,10 @@
 ///  2. Bytes handed to a sink are those of one object: one that changes under the reader ends in kCorrupt.
 ///  3. No secret is in an error, a log line or a URI.
 /// Threads: any, several at once. Cost: a call is at least one round trip; nothing is cached here.
-/// Errors: kNotFound, kInvalid (a URI, or one that leads outside), kIo (detail: errno, HTTP status or
-/// CURLcode; after the retries), kCorrupt (changed, or length or checksum are wrong), kTooLarge, kCancelled
-/// (the sink said so, or the provider was stopped), kDeadline, kUnsupported (a range far into an object of a
-/// server that knows no ranges).
+/// Errors: kNotFound, kInvalid (a URI, or one that leads outside), kIo (detail: errno or HTTP status, 502
+/// or 504 of a server that gave no answer; after the retries), kCorrupt (changed, or length or checksum are
+/// wrong), kTooLarge, kCancelled (the sink said so, or the provider was stopped), kDeadline, kUnsupported (a
+/// range far into an object of a server that knows no ranges).
 
 #include <cstddef>
 #include <cstdint>
