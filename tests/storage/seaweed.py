@@ -76,7 +76,8 @@ class Server:
     def start(self):
         command = [self.weed, "-logdir", self.folder, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
                    f"-dir={self.folder}/data", "-master.telemetry=false", "-master.volumeSizeLimitMB=100",
-                   f"-volume.max={self.volumes}", "-filer", f"-filer.localSocket={self.folder}/filer.sock", "-s3",
+                   f"-volume.max={self.volumes}", "-filer",
+                   f"-filer.localSocket={self.folder}/filer.sock", "-s3",
                    f"-s3.localSocket={self.folder}/s3.sock", f"-s3.config={self.folder}/s3.json",
                    "-s3.port.iceberg=0", "-s3.port.lance=0"]
         command += [f"-{name}={port}" for name, port in self.ports.items()]
