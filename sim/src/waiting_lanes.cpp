@@ -17,6 +17,8 @@ WaitingLanes::WaitingLanes(std::uint32_t rows, std::uint64_t requests, std::uint
 
 void WaitingLanes::join(std::uint64_t request, std::span<const Row> rows) {
   const auto joining = static_cast<std::uint32_t>(request);
+  LORACLE_CHECK(joining < kNoFollower);
+  if (joining >= next_.size()) next_.resize(std::size_t{joining} + 1, kNoFollower);
   const std::uint32_t at = lane_of(rows);
   Lane& lane = lanes_[at];
   ++waiting_;

@@ -27,7 +27,7 @@ class WaitingLanes {
  public:
   static constexpr std::uint64_t kNone = std::numeric_limits<std::uint64_t>::max();
 
-  /// REQUIRES: no batch has more rows than `batch_max`.
+  /// `requests` as far as they are known: more may join. REQUIRES: no batch has more rows than `batch_max`.
   WaitingLanes(std::uint32_t rows, std::uint64_t requests, std::uint32_t batch_max);
 
   [[nodiscard]] std::uint64_t size() const noexcept { return waiting_; }
@@ -81,7 +81,7 @@ class WaitingLanes {
   void sift_up(Heap& heap, std::size_t place, std::uint32_t lane);
   void sift_down(Heap& heap, std::size_t place, std::uint32_t lane);
 
-  std::vector<std::uint32_t> next_;         // [requests] that waits behind it in its lane
+  std::vector<std::uint32_t> next_;         // [requests, or so far] that waits behind it in its lane
   std::vector<std::uint8_t> is_held_;       // [rows]
   std::vector<std::uint32_t> lane_of_one_;  // [rows] the lane of those that want this row alone
   std::map<std::vector<Row>, std::uint32_t> lane_of_several_;  // by the rows, sorted

@@ -19,25 +19,20 @@
 /// Threads: none. No clock.
 /// Errors: those of check_tier_options and of pins; kInvalid (no arrival times or durations, tiers `vllm`, a
 /// rate or time that is not positive).
-/// Not modelled yet: batches that slow each other down, several replicas, priorities, prefetch.
+/// A request holds its adapters for as long as the trace says. Where batches slow each other down, and for
+/// several replicas, priorities and prefetch: batch_sim.hpp.
 
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "loracle/core/result.hpp"
 #include "loracle/policy/decision_log.hpp"
 #include "loracle/policy/hierarchy.hpp"
+#include "loracle/sim/service_model.hpp"
 #include "loracle/sim/tier_replay.hpp"
 #include "loracle/traces/trace.hpp"
 
 namespace loracle {
-
-/// Time to move one adapter: latency, then its bytes at this rate. Adapters of unknown size are all latency.
-struct LoadChannel {
-  double latency_s = 0;
-  double bytes_per_s = std::numeric_limits<double>::infinity();
-};
 
 struct EventOptions {
   TierOptions tiers;
