@@ -13,9 +13,11 @@
 
 #include "loracle/core/check.hpp"
 #include "loracle/sim/activity_curve.hpp"
+#include "loracle/sim/batch_sim.hpp"
 #include "loracle/sim/curves.hpp"
 #include "loracle/sim/event_sim.hpp"
 #include "loracle/traces/generate.hpp"
+#include "sim/batch_twin.hpp"
 #include "sim/event_twin.hpp"
 
 namespace loracle {
@@ -104,6 +106,52 @@ void event_simulation(benchmark::State& state) {
   state.counters["queue"] = static_cast<double>(outcome.waiting_max);
 }
 BENCHMARK(event_simulation)->Arg(100)->Arg(25)->Arg(5)->Unit(benchmark::kMillisecond);
+
+/// A fifth of those requests, with 200 tokens in and 128 out on average: in steps of 1/128 s a second each.
+const Trace& token_trace() {
+  static const Trace kTrace = [] {
+    GenerateOptions zipf;
+    zipf.generator = "zipf";
+    zipf.requests = small() ? 3000 : 1'000'000;
+    zipf.adapters = 2000;
+    zipf.alpha = 0.9;
+    zipf.rate_rps = 100;
+    zipf.input_tokens_mean = 200;
+    zipf.output_tokens_mean = 128;
+    auto made = generate(zipf);
+    LORACLE_CHECK(made.has_value());
+    return *made;
+  }();
+  return kTrace;
+}
+
+/// With so many slots, on so many replicas of them all together.
+void step_simulation(benchmark::State& state) {
+  BatchOptions options;
+  options.tiers.tiers = "lru/lru";
+  options.replicas = static_cast<std::uint32_t>(state.range(1));
+  options.router = Router::kLoraAffinity;
+  options.tiers.max_loras = static_cast<std::uint32_t>(state.range(0)) / options.replicas;
+  options.tiers.max_cpu_loras = std::max(options.tiers.max_loras, 1000U);
+  options.max_num_seqs = 4096;
+  options.max_num_batched_tokens = 1U << 20U;
+  options.service.step.base_s = 0x1p-7;
+  BatchOutcome outcome;
+  for (auto _ : state) outcome = *simulate_batches(token_trace(), options);
+  if (outcome.total.counts.uses != token_trace().uses.size()) state.SkipWithError("not every use was served");
+  if (small()) {
+    const BatchOutcome twin = testing::BatchFleetTwin(token_trace(), options).run();
+    for (std::uint32_t i = 0; i < options.replicas; ++i)
+      if (outcome.replicas[i].decision_log_hash != twin.replicas[i].decision_log_hash)
+        state.SkipWithError("decides otherwise than its naive twin");
+  }
+  const auto tokens = static_cast<double>(outcome.total.output_tokens);
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(outcome.total.requests));
+  state.counters["tokens/s"] = benchmark::Counter(tokens, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["waited"] =
+      static_cast<double>(outcome.total.waited_for_slot) / static_cast<double>(outcome.total.requests);
+}
+BENCHMARK(step_simulation)->Args({200, 1})->Args({60, 1})->Args({200, 8})->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace loracle

@@ -8,6 +8,7 @@ namespace loracle::app {
 
 void add_trace_command(CLI::App& app, int& exit_code);
 void add_replay_command(CLI::App& app, int& exit_code);
+void add_simulate_command(CLI::App& app, int& exit_code);
 void add_curve_command(CLI::App& app, int& exit_code);
 void add_sweep_command(CLI::App& app, int& exit_code);
 void add_plan_command(CLI::App& app, int& exit_code);

@@ -96,6 +96,7 @@ int main(int argc, char** argv) {
   loracle::app::add_sweep_command(app, exit_code);
   loracle::app::add_curve_command(app, exit_code);
   loracle::app::add_replay_command(app, exit_code);
+  loracle::app::add_simulate_command(app, exit_code);
   loracle::app::add_trace_command(app, exit_code);
   loracle::app::add_engine_command(app, exit_code);
   loracle::app::add_catalog_command(app, exit_code);

@@ -214,6 +214,41 @@ TEST_F(Cli, WhatIfAnswersWithoutATrace) {
   expect_error(traffic + "--slot-load-time 8", 2, "'8' is no time of a load");
 }
 
+// If this failed, a fleet would be planned on figures that do not add up, or that change from run to run.
+TEST_F(Cli, SimulatesAFleetStepByStep) {
+  const std::string trace = (dir_ / "tokens.jsonl").string();
+  ASSERT_EQ(run("trace gen zipf --adapters 50 --requests 2000 --rate 20 --input-tokens-mean 100 "
+                "--output-tokens-mean 50 -o " +
+                trace)
+                .exit_code,
+            0);
+  const std::string asked = "simulate " + trace + " --max-loras 8 --max-cpu-loras 20 ";
+  const nlohmann::json fleet = run_json(asked + "--replicas 3 --router lora-affinity --prefetch");
+  const nlohmann::json& total = fleet.at("total");
+  EXPECT_EQ(total.at("requests"), 2000);
+  EXPECT_EQ(fleet.at("replicas").size(), 3U);
+  std::uint64_t requests = 0;
+  std::uint64_t loads = 0;
+  for (const nlohmann::json& replica : fleet.at("replicas"))
+    requests += replica.at("requests").get<std::uint64_t>();
+  for (const nlohmann::json& adapter : fleet.at("adapters"))
+    loads += adapter.at("slot").at("loads").get<std::uint64_t>();
+  EXPECT_EQ(requests, 2000U);
+  EXPECT_EQ(loads, total.at("slot").at("loads").get<std::uint64_t>());
+  EXPECT_EQ(total.at("stalled_s"), 0);
+  EXPECT_GT(run_json(asked + "--loads-stall").at("total").at("stalled_s"), 0);
+  const Outcome text = run(asked);
+  EXPECT_NE(text.out.find("time to first token"), std::string::npos) << text.out;
+  EXPECT_NE(text.out.find("not measured"), std::string::npos) << text.out;
+  EXPECT_EQ(run(asked).out, text.out);
+  EXPECT_EQ(run(asked + "--format csv").out.substr(0, 11), "scope,name,");
+  expect_error("simulate " + small_trace() + " --max-loras 2", 2, "give input_tokens and output_tokens");
+  expect_error(asked + "--router fair", 2, "fair");
+  expect_error(asked + "--step-base 8", 2, "--step-base '8': write 0, or a time");
+  expect_error(asked + "--priority nobody=1", 2, "names no tenants");
+  expect_error(asked + "--loads-stall --prefetch", 2, "drop one of the two");
+}
+
 // If this failed, a mistake of the user's would be met with silence, a crash or a misleading exit code.
 TEST_F(Cli, MistakesOnTheCommandLineAreNamedAndExitWithTwo) {
   const std::string trace = small_trace();
@@ -312,8 +347,8 @@ TEST_F(Cli, PinsThatDoNotFitExitWithFive) {
 
 // If this failed, help would be missing where a newcomer looks for it.
 TEST_F(Cli, EverySubcommandHasHelpWithAnExample) {
-  for (const char* command : {"replay", "curve", "sweep", "plan", "trace", "trace gen", "trace info",
-                              "trace convert", "trace head"}) {
+  for (const char* command : {"replay", "simulate", "curve", "sweep", "plan", "trace", "trace gen",
+                              "trace info", "trace convert", "trace head"}) {
     const Outcome outcome = run(std::string(command) + " --help");
     EXPECT_EQ(outcome.exit_code, 0) << command;
     EXPECT_NE(outcome.out.find("xample"), std::string::npos) << command << "\n" << outcome.out;
