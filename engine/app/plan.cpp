@@ -7,6 +7,7 @@
 
 #include "commands.hpp"
 #include "common.hpp"
+#include "cost_flags.hpp"
 #include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/report.hpp"
 #include "loracle/sim/tier_replay.hpp"
@@ -26,6 +27,7 @@ struct PlanFlags {
   std::string slot_load_time;
   std::string disk_load_time;
   std::string policies;
+  CostFlags costs;
   std::string html;
   std::string json;
 };
@@ -53,6 +55,9 @@ Result<PlanOptions> plan_options(const PlanFlags& flags) {
     *target = *seconds;
   }
   options.load_times_measured = !flags.slot_load_time.empty() && !flags.disk_load_time.empty();
+  Result<CostOptions> costs = flags.costs.options(!options.model.empty());
+  if (!costs) return fail(costs.error());
+  options.costs = std::move(*costs);
   TierOptions tiers;
   tiers.tiers = options.tiers;
   if (const Result<Unit> ok = check_tier_options(tiers); !ok) return fail(ok.error());
@@ -136,6 +141,7 @@ void add_plan_command(CLI::App& app, int& exit_code) {
       ->capture_default_str();
   command->add_option("--policy", flags->policies,
                       "Policies to compare, comma-separated (default: the usual ones)");
+  flags->costs.add_to(*command);
   command->add_option("--html", flags->html, "Write the report, one offline page, to this file");
   command->add_option("--json", flags->json, "Write the plan as JSON to this file");
   add_format_flag(*command, flags->format);

@@ -95,7 +95,8 @@ class Server {
       if (holders_->hold(row)) waiting_.taken(row);
     const std::uint64_t request = stream_.origin[batch];
     const double waited_s = now_s - trace_.arrival_s[request];
-    if (StretchCounts* const stretch = stretch_of_batch(batch); stretch != nullptr) {
+    StretchCounts* const stretch = stretch_of_batch(batch);
+    if (stretch != nullptr) {
       count_loads(*stretch, rows.size());
       if (waited_s > 0 && !lacked_seat_[batch]) ++stretch->waited_for_slot;
     }
@@ -105,6 +106,10 @@ class Server {
     load_wait_.push_back(static_cast<float>(loading_s));
     if (waited_s > 0) ++(lacked_seat_[batch] ? outcome_.waited_for_seat : outcome_.waited_for_slot);
     if (loading_s > 0) ++outcome_.waited_for_load;
+    if (waited_s + loading_s > options_.late_s) {
+      ++outcome_.late;
+      if (stretch != nullptr) ++stretch->late;
+    }
     running_.begin({ready_s - stalled_s_ + detail::held_s(trace_.duration_s[request]), batch});
   }
 

@@ -19,6 +19,7 @@
 #include "plan_certainty.hpp"
 #include "plan_evidence.hpp"
 #include "plan_format.hpp"
+#include "plan_money.hpp"
 #include "plan_waits.hpp"
 #include "plan_what_if.hpp"
 #include "running.hpp"
@@ -48,7 +49,7 @@ Result<Unit> check_options(const PlanOptions& options) {
     return fail(
         Errc::kInvalid,
         "a limit on GPU memory needs the model: give its name or config.json, so that a slot can be sized");
-  return Unit{};
+  return check_cost_options(options.costs, !options.model.empty());
 }
 
 std::string adapter_name(const Trace& trace, std::size_t row) {
@@ -296,8 +297,6 @@ void choose(Plan& plan) {
   plan.verdict = plan.slots_floor > plan.slots_limit            ? PlanVerdict::kInfeasible
                  : best != nullptr && meets_target(plan, *best) ? PlanVerdict::kMeetsTarget
                                                                 : PlanVerdict::kMissesTarget;
-  plan.flags = fmt::format("--enable-lora --max-loras {} --max-cpu-loras {} --max-lora-rank {}",
-                           plan.chosen.max_loras, plan.chosen.max_cpu_loras, plan.max_lora_rank);
 }
 
 /// Rule 5: raises the floor until few enough wait at the chosen pair, or says that no slots that fit do.
@@ -366,6 +365,7 @@ std::string slots_reason(const Plan& plan) {
     case SlotsBound::kSimulation:
       return fmt::format("simulated, with the next fewer slots more than {} of requests wait for one",
                          may_wait);
+    case SlotsBound::kCost:  // has sentences of its own
     case SlotsBound::kWorth:
       break;
   }
@@ -402,6 +402,7 @@ std::string infeasible_reason(const Plan& plan) {
 }
 
 std::string reason_of(const Plan& plan) {
+  if (plan.costs.choice.asked) return detail::cost_reason(plan);
   const std::string excess = share_text(excess_disk_loads(plan, plan.chosen));
   const std::string target = share_text(plan.target_disk_loads);
   const std::string kept = counted(plan.chosen.max_cpu_loras, "adapter");
@@ -630,6 +631,8 @@ const char* name_of(SlotsBound bound) noexcept {
       return "host_memory";
     case SlotsBound::kAxisEnd:
       return "axis_end";
+    case SlotsBound::kCost:
+      return "cost";
     case SlotsBound::kEveryAdapter:
       break;
   }
@@ -669,6 +672,7 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   plan.disk_load_s = options.disk_load_s;
   plan.load_times_measured = options.load_times_measured;
   plan.slot_worth = options.slot_worth;
+  plan.cost_options = options.costs;
   if (const auto filled = fill_trace(plan, trace, *stream); !filled) return fail(filled.error());
   const LruCurve lru = lru_curve(stream->uses);
   plan.adapters = lru.compulsory_misses;
@@ -676,9 +680,10 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   if (knows_the_future(plan.tiers)) compute_next_uses(stream->uses);
 
   using Step = std::function<Result<Unit>()>;
-  const std::array<Step, 4> steps = {
+  const std::array<Step, 5> steps = {
       [&] { return fill_rank(plan, trace, options); },
       [&] { return fill_memory(plan, trace, stream->uses, options); },
+      [&] { return detail::fill_plan_memory(plan, trace, stream->uses); },
       [&] { return fill_limits(plan); },
       [&] { return fill_grid(plan, *stream, executor); },
   };
@@ -689,8 +694,19 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   std::optional<detail::WaitSimulator> waits;
   if (plan.active.known) {
     waits.emplace(plan, trace, *stream);
-    if (const auto raised = raise_floor(plan, *waits, executor); !raised) return fail(raised.error());
+    const auto chosen = options.costs.objective == Objective::kCost
+                            ? detail::choose_by_cost(plan, *stream, *waits, executor)
+                            : raise_floor(plan, *waits, executor);
+    if (!chosen) return fail(chosen.error());
+  } else if (options.costs.objective == Objective::kCost) {
+    return fail(
+        Errc::kInvalid,
+        fmt::format("{}: --objective cost must know how long requests wait, and the trace has no arrival "
+                    "times and durations (arrival_s, duration_s) for all but 1 % of them",
+                    trace.source));
   }
+  plan.flags = fmt::format("--enable-lora --max-loras {} --max-cpu-loras {} --max-lora-rank {}",
+                           plan.chosen.max_loras, plan.chosen.max_cpu_loras, plan.max_lora_rank);
   plan.reason = reason_of(plan);
   if (const auto known = fill_headroom(plan, trace, *stream, executor); !known) return fail(known.error());
   fill_advisory(plan);
@@ -700,6 +716,9 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
         !asked)
       return fail(asked.error());
   }
+
+  if (const auto costed = detail::fill_costs(plan, *stream, waits ? &*waits : nullptr, executor); !costed)
+    return fail(costed.error());
 
   const EventOutcome* const simulated = waits ? &waits->at(plan.chosen) : nullptr;
   if (const auto filled =

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "loracle/sim/plan.hpp"
+#include "plan_money_report.hpp"
 #include "plan_sentences.hpp"
 
 namespace loracle {
@@ -45,6 +46,7 @@ Json advisory_json(const Plan& plan, const std::vector<AdvisoryRow>& rows) {
     one["over_limit"] = row.over_limit;
     one["too_many_wait"] = row.waited < 0 ? Json() : Json(row.too_many_wait);
     one["meets_target"] = row.meets_target;
+    one["cost"] = Json::parse(detail::cost_json(plan, row.cost), nullptr, false);
     all.push_back(std::move(one));
   }
   return all;
@@ -222,6 +224,7 @@ std::string plan_json(const Plan& plan) {
                 {"device_bytes", optional_bytes(row.device_bytes)},
                 {"host_bytes", optional_bytes(row.host_bytes)}};
   });
+  Json money = Json::parse(detail::money_json(plan), nullptr, false);
   const Json whole = {
       {"schema", "loracle.plan/1"},
       {"reproduce", plan.reproduce},
@@ -241,6 +244,9 @@ std::string plan_json(const Plan& plan) {
       {"model", model_json(plan)},
       {"advisory", Json{{"max_loras", advisory_json(plan, plan.by_slots)},
                         {"max_cpu_loras", advisory_json(plan, plan.by_host)}}},
+      {"memory", std::move(money["memory"])},
+      {"costs", std::move(money["costs"])},
+      {"engines", std::move(money["engines"])},
       {"what_if", what_ifs_json(plan)},
       {"vllm", cell_json(plan, plan.vllm)},
       {"policies", std::move(policies)},

@@ -8,6 +8,7 @@
 #include "loracle/core/parse_bytes.hpp"
 #include "loracle/sim/plan.hpp"
 #include "plan_format.hpp"
+#include "plan_money_report.hpp"
 #include "plan_sentences.hpp"
 
 namespace loracle {
@@ -155,6 +156,7 @@ std::string plan_text(const Plan& plan) {
   paragraph(out, "TRUST", detail::certainty_text(plan));
   paragraph(out, "HOLDS", detail::headroom_text(plan));
   paragraph(out, "MEMORY", detail::memory_text(plan));
+  for (const auto& [label, text] : detail::money_paragraphs(plan)) paragraph(out, label, text);
   paragraph(out, "COLD", detail::first_uses_text(plan));
   paragraph(out, "POLICY", detail::replay_note(plan) + detail::gap_text(plan, true));
   paragraph(out, "", detail::gap_text(plan, false));
@@ -177,6 +179,10 @@ std::string plan_text(const Plan& plan) {
   out += fmt::format("\nHost memory, with max_loras = {}{}\n", plan.chosen.max_loras,
                      simulated ? " (not simulated: requests hold nothing)" : "");
   out += advisory(plan, plan.by_host, false);
+  if (const auto costs = detail::cost_table(plan); !costs.empty())
+    out += fmt::format(
+        "\nCost a month, in {} (GPU and disk are the same in every row; loads as in the grid)\n{}",
+        plan.cost_options.prices->currency, table(costs));
   if (!plan.what_ifs.empty()) {
     out += fmt::format("\nWhat if, with max_loras = {} and max_cpu_loras = {} (simulated{})\n{}",
                        plan.chosen.max_loras, plan.chosen.max_cpu_loras, simulated ? "" : ", as lru/lru",

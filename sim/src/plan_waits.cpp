@@ -18,6 +18,7 @@ EventOptions wait_options(const Plan& plan) {
   options.max_num_seqs = std::numeric_limits<std::uint32_t>::max();  // waits for slots alone
   options.slot.latency_s = plan.slot_load_s;
   options.disk.latency_s = plan.disk_load_s;
+  options.late_s = plan.cost_options.slo_s;
   return options;
 }
 

@@ -7,6 +7,7 @@
 #include "loracle/core/parse_bytes.hpp"
 #include "loracle/sim/report.hpp"
 #include "plan_format.hpp"
+#include "plan_money_report.hpp"
 #include "plan_sentences.hpp"
 #include "report_assets.hpp"
 #include "report_charts.hpp"
@@ -177,6 +178,25 @@ void policies_by_bytes(std::string& out, const Plan& plan) {
   out += "</tbody></table>\n</div>\n";
 }
 
+void money(std::string& out, const Plan& plan) {
+  out += "<h2>Memory and money</h2>\n<div class=\"card\">\n";
+  for (const auto& [label, text] : detail::money_paragraphs(plan))
+    out += fmt::format("<p>{}{}</p>\n", label.empty() ? "" : fmt::format("<b>{}</b> ", label), escaped(text));
+  out += "</div>\n";
+  const auto rows = detail::cost_table(plan);
+  if (rows.empty()) return;
+  out += fmt::format(
+      "<div class=\"card scroll\">\n<h3>Cost a month, in {} (GPU and disk are the same in every row; loads "
+      "as in the grid)</h3>\n<table>"
+      "<thead>\n",
+      escaped(plan.cost_options.prices->currency));
+  table_row(out, "th", "", rows.front());
+  out += "</thead><tbody>\n";
+  for (std::size_t i = 1; i < rows.size(); ++i)
+    table_row(out, "td", rows[i].back().rfind("<- ", 0) == 0 ? "chosen" : "", rows[i]);
+  out += "</tbody></table>\n</div>\n";
+}
+
 void list(std::string& out, std::string_view title, const std::vector<std::string>& lines) {
   out += fmt::format("<div class=\"card\">\n<h3>{}</h3>\n<ul>\n", escaped(title));
   for (const std::string& line : lines) out += fmt::format("<li>{}</li>\n", escaped(line));
@@ -295,6 +315,7 @@ std::string plan_html(const Plan& plan) {
   out += "<h2>Around the choice</h2>\n";
   advisory(out, plan, plan.by_slots, true);
   advisory(out, plan, plan.by_host, false);
+  money(out, plan);
   what_ifs(out, plan);
   out += fmt::format("<h2>Does the policy matter?</h2>\n<p>{}{} {}</p>\n", detail::replay_note(plan),
                      escaped(detail::gap_text(plan, true)), escaped(detail::gap_text(plan, false)));

@@ -39,7 +39,8 @@ struct EventOptions {
   LoadChannel disk;  // into host memory
   LoadChannel slot;  // host memory into a slot
   bool loads_stall = false;
-  std::uint32_t max_num_seqs = 256;  // requests that run at once
+  std::uint32_t max_num_seqs = 256;                         // requests that run at once
+  double late_s = std::numeric_limits<double>::infinity();  // requests delayed for longer are counted
 };
 
 /// Of all requests that were served, in seconds.
@@ -58,6 +59,7 @@ struct EventOutcome {
   std::uint64_t waited_for_slot = 0;  // their adapters could not all have slots when they arrived
   std::uint64_t waited_for_seat = 0;  // they could, but too many requests ran
   std::uint64_t waited_for_load = 0;
+  std::uint64_t late = 0;          // their delay is longer than options.late_s
   std::uint64_t shared_loads = 0;  // uses that joined a load which was under way
   WaitTimes slot_wait;             // for slots and seats
   WaitTimes load_wait;             // for loads, those too that the server stands still for

@@ -19,6 +19,7 @@
 ///     the requests wait for a slot, the floor rises to the next slot count of the grid at which few enough
 ///     do, found by doubling and halving steps, and the choice is made again from there. Where no slots
 ///     within the limits do, the plan is infeasible.
+/// Objective kCost (plan_costs.hpp) takes the cheapest pair that meets every constraint instead of 3 to 5.
 ///
 /// Where durations are known, the floor of rule 1 is also computed for more and for less traffic
 /// (traffic_limit, to some 4 %), and the slot counts of the advisory table are simulated too: who waits for a
@@ -33,6 +34,7 @@
 /// one slot or one adapter fits the memory given), and those of replay and sweep_grid.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +45,7 @@
 #include "loracle/sim/executor.hpp"
 #include "loracle/sim/grid.hpp"
 #include "loracle/sim/model_geometry.hpp"
+#include "loracle/sim/plan_costs.hpp"
 #include "loracle/traces/trace.hpp"
 
 namespace loracle {
@@ -64,6 +67,7 @@ struct PlanOptions {
   std::string tiers = "lru/lru";       // device/host policies, or "vllm": see sweep_grid
   std::vector<std::string> policies = {"lru",  "sieve", "s3fifo",   "arc",   "lfu",
                                        "gdsf", "slru",  "wtinylfu", "belady"};
+  CostOptions costs;       // prices, objective, SLO, the GPU's memory, other engines
   std::string trace_note;  // what was done to the trace: "folded onto 1 h"; repeated in every output
   std::string reproduce;   // the command line; repeated in every output
 };
@@ -87,9 +91,10 @@ enum class SlotsBound : std::uint8_t {
   kHostMemory,      // no more adapters fit there, and those in slots are there too
   kAxisEnd,         // the grid looks no further
   kEveryAdapter,    // all have one
+  kCost,            // of the pairs that meet every constraint it is the cheapest, or the nearest to them
 };
 /// "largest_request", "quantile", "mean", "simulation", "worth", "gpu_memory", "host_memory", "axis_end",
-/// "every_adapter".
+/// "every_adapter", "cost".
 [[nodiscard]] const char* name_of(SlotsBound bound) noexcept;
 
 /// Distinct adapters in use at once, as arriving requests find it, their own included.
@@ -115,8 +120,9 @@ struct AdvisoryRow {
   double delay_p99_s = -1;       // of slots and loads, simulated; < 0: unknown
   bool below_floor = false;
   bool over_limit = false;
-  bool too_many_wait = false;  // more than max_wait_probability of the requests, simulated
-  bool meets_target = false;   // of disk loads, in the grid
+  bool too_many_wait = false;       // more than max_wait_probability of the requests, simulated
+  bool meets_target = false;        // of disk loads, in the grid
+  std::optional<MonthlyCost> cost;  // if there are prices
 };
 
 /// One policy ruling one tier of the chosen size alone.
@@ -220,6 +226,7 @@ struct Plan {
   double disk_load_s = 0;
   bool load_times_measured = false;
   double slot_worth = 0;
+  CostOptions cost_options;
 
   // what the trace is
   std::uint64_t requests = 0;
@@ -254,7 +261,7 @@ struct Plan {
   std::uint32_t slots_floor = 1;  // one more than slots_limit: even that many leave too many waiting
   SlotsBound floor_from = SlotsBound::kLargestRequest;  // of the first four
   std::uint32_t slots_limit = 0;                        // that fit, and that the grid looked at
-  SlotsBound limit_from = SlotsBound::kEveryAdapter;    // of the last four
+  SlotsBound limit_from = SlotsBound::kEveryAdapter;    // of the last four but one
   SlotsBound chosen_from = SlotsBound::kWorth;          // what bound chosen.max_loras
   double waited = -1;  // requests that wait for a slot at `chosen`, simulated; < 0: unknown
   std::uint32_t host_limit = 0;
@@ -264,7 +271,9 @@ struct Plan {
   std::uint32_t slots_at_twice = 0;   // the floor at twice the traffic; 0: unknown
   std::vector<AdvisoryRow> by_slots;  // at the chosen max_cpu_loras (or the smallest allowed)
   std::vector<AdvisoryRow> by_host;   // at the chosen max_loras
-  std::vector<WhatIf> what_ifs;       // the first: nothing changes; empty where durations are not known
+  PlanMemory memory;                  // beside that of slots and adapters above
+  PlanCosts costs;
+  std::vector<WhatIf> what_ifs;  // the first: nothing changes; empty where durations are not known
 
   // the evidence
   Certainty certainty;

@@ -15,6 +15,7 @@ struct StretchCounts {
   std::uint64_t gpu_hits = 0;         // uses
   std::uint64_t disk_loads = 0;       // uses
   std::uint64_t waited_for_slot = 0;  // requests; 0 where time is not simulated
+  std::uint64_t late = 0;             // likewise
 
   friend bool operator==(const StretchCounts&, const StretchCounts&) = default;
 };
