@@ -93,6 +93,7 @@ int main(int argc, char** argv) {
   loracle::app::add_plan_command(app, exit_code);
   loracle::app::add_compare_command(app, exit_code);
   loracle::app::add_what_if_command(app, exit_code);
+  loracle::app::add_calibrate_command(app, exit_code);
   loracle::app::add_sweep_command(app, exit_code);
   loracle::app::add_curve_command(app, exit_code);
   loracle::app::add_replay_command(app, exit_code);

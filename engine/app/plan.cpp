@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "calibration_file.hpp"
 #include "commands.hpp"
 #include "common.hpp"
 #include "cost_flags.hpp"
@@ -26,6 +27,7 @@ struct PlanFlags {
   std::string max_wait_probability = "1%";
   std::string slot_load_time;
   std::string disk_load_time;
+  std::string calibration;
   std::string policies;
   CostFlags costs;
   std::string html;
@@ -54,10 +56,11 @@ Result<PlanOptions> plan_options(const PlanFlags& flags) {
     if (!seconds) return fail(seconds.error());
     *target = *seconds;
   }
-  options.load_times_measured = !flags.slot_load_time.empty() && !flags.disk_load_time.empty();
   Result<CostOptions> costs = flags.costs.options(!options.model.empty());
   if (!costs) return fail(costs.error());
   options.costs = std::move(*costs);
+  options.slot_load_given = !flags.slot_load_time.empty();
+  options.disk_load_given = !flags.disk_load_time.empty();
   TierOptions tiers;
   tiers.tiers = options.tiers;
   if (const Result<Unit> ok = check_tier_options(tiers); !ok) return fail(ok.error());
@@ -84,6 +87,9 @@ int run_plan(const PlanFlags& flags, std::string reproduce) {
   Result<PlanOptions> options = plan_options(flags);
   if (!options) return report_usage(options.error());
   options->reproduce = std::move(reproduce);
+  Result<std::optional<Calibration>> calibration = load_calibration(flags.calibration);
+  if (!calibration) return report_input(calibration.error());
+  options->calibration = std::move(*calibration);
   const Result<Trace> trace = flags.trace.load();
   if (!trace) return report_input(trace.error());
   ThreadExecutor executor(flags.threads, "planning");
@@ -136,6 +142,8 @@ void add_plan_command(CLI::App& app, int& exit_code) {
       "--disk-load-time", flags->disk_load_time,
       fmt::format("How long a load from disk takes before that: 100ms (default: a guess, {:g}ms)",
                   defaults.disk_load_s * 1e3));
+  command->add_option("--calibration", flags->calibration,
+                      "What `loracle calibrate` wrote: load times by the adapters' own sizes");
   command
       ->add_option("--tiers", flags->options.tiers, "Grid to plan on: lru/lru, vllm, or device/host policies")
       ->capture_default_str();

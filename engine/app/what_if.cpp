@@ -2,15 +2,19 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "calibration_file.hpp"
 #include "commands.hpp"
 #include "common.hpp"
+#include "loracle/sim/plan.hpp"
 #include "trace_json.hpp"
 
 namespace loracle::app {
@@ -25,8 +29,10 @@ struct WhatIfFlags {
   std::uint32_t max_loras = 0;
   std::uint32_t max_cpu_loras = 0;
   std::string max_wait_probability = "1%";
-  std::string slot_load_time = "8ms";
-  std::string disk_load_time = "100ms";
+  std::string slot_load_time;
+  std::string disk_load_time;
+  std::string calibration;
+  std::string adapter_size;
   Format format = Format::kText;
 };
 
@@ -38,18 +44,59 @@ std::vector<double> zipf_rates(std::uint32_t adapters, double alpha, double tota
   return rates;
 }
 
-Result<TrafficModel> model_of(const WhatIfFlags& flags, double may_wait) {
+/// Where the model's load times are from.
+struct LoadTimes {
+  double slot_s = 0.008;  // as in a plan that was told nothing
+  double disk_s = 0.1;
+  LoadTimesFrom slot_from = LoadTimesFrom::kAssumed;
+  LoadTimesFrom disk_from = LoadTimesFrom::kAssumed;
+  std::string calibration;  // "calibrated 2026-11-22 on NVIDIA H200"; empty: none
+
+  [[nodiscard]] LoadTimesFrom from() const noexcept { return std::min(slot_from, disk_from); }
+};
+
+Result<LoadTimes> load_times(const WhatIfFlags& flags) {
+  Bytes size{};
+  if (!flags.adapter_size.empty()) {
+    const Result<Bytes> given = parse_bytes(flags.adapter_size);
+    if (!given) return fail(given.error());
+    size = *given;
+  }
+  const Result<std::optional<Calibration>> calibration = load_calibration(flags.calibration);
+  if (!calibration) return fail(calibration.error());
+  LoadTimes times;
+  if (*calibration) times.calibration = calibration_name(**calibration);
+  const auto take = [&](const std::string& given, std::optional<LoadFit> Calibration::*way, double& seconds,
+                        LoadTimesFrom& from) -> Result<Unit> {
+    if (!given.empty()) {
+      const Result<double> read = parse_load_time(given);
+      if (!read) return fail(read.error());
+      seconds = *read;
+      from = LoadTimesFrom::kGiven;
+    } else if (*calibration && ((**calibration).*way).has_value()) {
+      seconds = load_time_s(*((**calibration).*way), static_cast<double>(size.value));
+      from = LoadTimesFrom::kCalibrated;
+    }
+    return Unit{};
+  };
+  if (auto done = take(flags.slot_load_time, &Calibration::slot, times.slot_s, times.slot_from); !done)
+    return fail(done.error());
+  if (auto done = take(flags.disk_load_time, &Calibration::disk, times.disk_s, times.disk_from); !done)
+    return fail(done.error());
+  return times;
+}
+
+Result<TrafficModel> model_of(const WhatIfFlags& flags, const LoadTimes& times, double may_wait) {
   for (const auto& [name, value] : {std::pair{"--alpha", flags.alpha}, {"--rate", flags.rate}})
     if (!std::isfinite(value)) return fail(Errc::kInvalid, fmt::format("{} {}: give a number", name, value));
   TrafficModel model;
   model.rates = zipf_rates(flags.adapters, flags.alpha, flags.rate);
   model.gap_scv = flags.gap_variation;
-  for (const auto& [read, target] : {std::pair{parse_seconds(flags.held), &model.held_s},
-                                     {parse_load_time(flags.slot_load_time), &model.slot_load_s},
-                                     {parse_load_time(flags.disk_load_time), &model.disk_load_s}}) {
-    if (!read) return fail(read.error());
-    *target = *read;
-  }
+  const Result<double> held = parse_seconds(flags.held);
+  if (!held) return fail(held.error());
+  model.held_s = *held;
+  model.slot_load_s = times.slot_s;
+  model.disk_load_s = times.disk_s;
   model.slots = flags.max_loras != 0 ? flags.max_loras : slots_needed(model, may_wait);
   model.host = flags.max_cpu_loras != 0 ? flags.max_cpu_loras : model.slots;
   if (model.host < model.slots)
@@ -65,7 +112,23 @@ std::string limit_text(double limit, double may_wait) {
   return fmt::format("Up to {:.3g} times this traffic leaves {}.\n", limit, within);
 }
 
-std::string as_text(const WhatIfFlags& flags, const TrafficModel& today, double limit, double may_wait) {
+std::string load_times_text(const LoadTimes& times) {
+  const auto shown = [&](double seconds, LoadTimesFrom from) {
+    return fmt::format("{:.3g} ms{}", seconds * 1e3,
+                       from == times.from()              ? ""
+                       : from == LoadTimesFrom::kAssumed ? " (a guess)"
+                       : from == LoadTimesFrom::kGiven   ? " (as given)"
+                                                         : " (" + times.calibration + ")");
+  };
+  const std::string head = times.from() == LoadTimesFrom::kCalibrated ? times.calibration
+                           : times.from() == LoadTimesFrom::kGiven    ? "UNCALIBRATED, load times as given"
+                                                                   : "UNCALIBRATED, load times are guesses";
+  return fmt::format("{}: {} into a slot, {} more from disk\n", head, shown(times.slot_s, times.slot_from),
+                     shown(times.disk_s, times.disk_from));
+}
+
+std::string as_text(const WhatIfFlags& flags, const LoadTimes& times, const TrafficModel& today, double limit,
+                    double may_wait) {
   std::string text =
       fmt::format("{} adapters (Zipf {:g}), {:g} requests/s that hold theirs {}: a model, no trace\n",
                   flags.adapters, flags.alpha, flags.rate, flags.held);
@@ -76,6 +139,7 @@ std::string as_text(const WhatIfFlags& flags, const TrafficModel& today, double 
   text += fmt::format("  --max-cpu-loras {}{}\n", today.host,
                       flags.max_cpu_loras != 0 ? "" : "   not given: as many; more save disk loads");
   text += limit_text(limit, may_wait);
+  text += load_times_text(times);
   text += fmt::format("{:>8} {:>10} {:>9} {:>8} {:>11} {:>12}  if\n", "in use", "p99 in use", "wait",
                       "GPU hit", "disk loads", "load delay");
   const std::vector<TrafficModel> changes = what_if_changes(today);
@@ -92,7 +156,7 @@ std::string as_text(const WhatIfFlags& flags, const TrafficModel& today, double 
          "twice the adapters: with the traffic of today; half as many more: with traffic of their own\n";
 }
 
-nlohmann::ordered_json as_json(const TrafficModel& today, double limit) {
+nlohmann::ordered_json as_json(const LoadTimes& times, const TrafficModel& today, double limit) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   const std::vector<TrafficModel> changes = what_if_changes(today);
   for (std::size_t i = 0; i < changes.size(); ++i) {
@@ -110,17 +174,25 @@ nlohmann::ordered_json as_json(const TrafficModel& today, double limit) {
   return {{"max_loras", today.slots},
           {"max_cpu_loras", today.host},
           {"traffic_limit", std::isinf(limit) ? nlohmann::ordered_json() : nlohmann::ordered_json(limit)},
+          {"calibration", name_of(times.from())},
+          {"slot_load_s", times.slot_s},
+          {"slot_load_from", name_of(times.slot_from)},
+          {"disk_load_s", times.disk_s},
+          {"disk_load_from", name_of(times.disk_from)},
           {"what_if", std::move(rows)}};
 }
 
 int run_what_if(const WhatIfFlags& flags) {
   const Result<double> may_wait = parse_share(flags.max_wait_probability);
   if (!may_wait) return report_usage(may_wait.error());
-  const Result<TrafficModel> today = model_of(flags, *may_wait);
+  const Result<LoadTimes> times = load_times(flags);
+  if (!times)
+    return times.error().code == Errc::kInvalid ? report_usage(times.error()) : report_input(times.error());
+  const Result<TrafficModel> today = model_of(flags, *times, *may_wait);
   if (!today) return report_usage(today.error());
   const double limit = traffic_limit(*today, *may_wait);
-  print(flags.format == Format::kJson ? dump(as_json(*today, limit))
-                                      : as_text(flags, *today, limit, *may_wait));
+  print(flags.format == Format::kJson ? dump(as_json(*times, *today, limit))
+                                      : as_text(flags, *times, *today, limit, *may_wait));
   return kExitOk;
 }
 
@@ -153,10 +225,13 @@ void add_what_if_command(CLI::App& app, int& exit_code) {
   command
       ->add_option("--max-wait-probability", flags->max_wait_probability, "Requests that may wait for a slot")
       ->capture_default_str();
-  command->add_option("--slot-load-time", flags->slot_load_time, "From host memory into a slot")
-      ->capture_default_str();
-  command->add_option("--disk-load-time", flags->disk_load_time, "From disk, before that")
-      ->capture_default_str();
+  command->add_option("--slot-load-time", flags->slot_load_time,
+                      "From host memory into a slot: 8ms (default: a guess, 8ms)");
+  command->add_option("--disk-load-time", flags->disk_load_time,
+                      "From disk, before that: 100ms (default: a guess, 100ms)");
+  command->add_option("--calibration", flags->calibration, "What `loracle calibrate` wrote: load times");
+  command->add_option("--adapter-size", flags->adapter_size,
+                      "With --calibration: how large an adapter is, 84MB (default: as those measured)");
   add_format_flag(*command, flags->format, kTextOrJson);
   command->footer(
       "Examples:\n"

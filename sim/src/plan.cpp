@@ -19,6 +19,7 @@
 #include "plan_certainty.hpp"
 #include "plan_evidence.hpp"
 #include "plan_format.hpp"
+#include "plan_load_times.hpp"
 #include "plan_money.hpp"
 #include "plan_waits.hpp"
 #include "plan_what_if.hpp"
@@ -668,9 +669,6 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   plan.target_disk_loads = options.target_disk_loads;
   plan.max_wait_probability = options.max_wait_probability;
   plan.slot_worth_time = options.slot_worth_time;
-  plan.slot_load_s = options.slot_load_s;
-  plan.disk_load_s = options.disk_load_s;
-  plan.load_times_measured = options.load_times_measured;
   plan.slot_worth = options.slot_worth;
   plan.cost_options = options.costs;
   if (const auto filled = fill_trace(plan, trace, *stream); !filled) return fail(filled.error());
@@ -689,6 +687,7 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   };
   for (const Step& step : steps)
     if (const auto done = step(); !done) return fail(done.error());
+  detail::fill_load_times(plan, trace, adapter_sizes(plan, trace, stream->uses), options);
 
   choose(plan);
   std::optional<detail::WaitSimulator> waits;

@@ -11,6 +11,7 @@
 #include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/summary.hpp"
 #include "plan_format.hpp"
+#include "plan_load_times.hpp"
 
 namespace loracle::detail {
 namespace {
@@ -276,13 +277,8 @@ void fill_caveats(Plan& plan) {
         fmt::format("Requests wait for a slot whenever more than {} adapters are active at once; in this "
                     "trace arrivals find at most {} in 99 % and {} in 99.9 % of cases.",
                     plan.chosen.max_loras, plan.active.p99, plan.active.p999));
-    says.push_back(fmt::format(
-        "{}a load from host memory into a slot is taken to last {}, one from disk {} before that{}; "
-        "a further slot must save {} of the server's time.",
-        plan.load_times_measured ? "As given: " : "UNCALIBRATED: ", seconds_text(plan.slot_load_s),
-        seconds_text(plan.disk_load_s),
-        plan.load_times_measured ? "" : " (give yours: --slot-load-time, --disk-load-time)",
-        share_text(plan.slot_worth_time)));
+    says.push_back(load_times_text(plan));
+    if (std::string beyond = extrapolation_text(plan); !beyond.empty()) wrong.push_back(std::move(beyond));
     if (plan.unknown_durations > 0)
       wrong.push_back(
           fmt::format("{} of requests have no duration and count as holding no slot: waits are a "

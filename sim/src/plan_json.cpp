@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "loracle/sim/plan.hpp"
+#include "plan_load_times.hpp"
 #include "plan_money_report.hpp"
 #include "plan_sentences.hpp"
 
@@ -193,6 +194,7 @@ Json rows_json(const std::vector<T>& rows, Fields fields) {
 Json recommendation_json(const Plan& plan) {
   Json made = cell_json(plan, plan.chosen);
   made["verdict"] = name_of(plan.verdict);
+  made["calibration"] = name_of(detail::load_times_from(plan));
   made["flags"] = plan.flags;
   made["reason"] = plan.reason;
   made["max_lora_rank"] = plan.max_lora_rank;
@@ -237,9 +239,12 @@ std::string plan_json(const Plan& plan) {
                        {"slot_worth_time", plan.slot_worth_time},
                        {"slot_load_s", plan.slot_load_s},
                        {"disk_load_s", plan.disk_load_s},
+                       {"slot_load_from", name_of(plan.slot_load_from)},
+                       {"disk_load_from", name_of(plan.disk_load_from)},
                        {"slot_worth", plan.slot_worth},
                        {"tiers", plan.tiers},
                        {"dtype", plan.dtype}}},
+      {"calibration", plan.calibration ? Json::parse(calibration_json(*plan.calibration)) : Json()},
       {"trace", trace_json(plan)},
       {"model", model_json(plan)},
       {"advisory", Json{{"max_loras", advisory_json(plan, plan.by_slots)},

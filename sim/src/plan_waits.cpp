@@ -16,8 +16,8 @@ EventOptions wait_options(const Plan& plan) {
   EventOptions options;
   options.tiers.tiers = can_be ? plan.tiers : "lru/lru";
   options.max_num_seqs = std::numeric_limits<std::uint32_t>::max();  // waits for slots alone
-  options.slot.latency_s = plan.slot_load_s;
-  options.disk.latency_s = plan.disk_load_s;
+  options.slot = plan.slot_load;
+  options.disk = plan.disk_load;
   options.late_s = plan.cost_options.slo_s;
   return options;
 }

@@ -1,6 +1,7 @@
 #include "plan_what_if.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,8 +27,12 @@ struct Question {
 /// Slots, and adapters in host memory, of twice the rank: as many as the limits leave.
 void double_ranks(const Plan& plan, Question& question) {
   TierOptions& tiers = question.options.tiers;
-  question.options.slot.latency_s *= 2;
-  question.options.disk.latency_s *= 2;
+  for (LoadChannel* const way : {&question.options.slot, &question.options.disk}) {
+    if (std::isfinite(way->bytes_per_s))
+      way->bytes_per_s /= 2;
+    else
+      way->latency_s *= 2;  // nobody knows what of it is for the bytes
+  }
   if (plan.host_bytes_known) {
     std::uint32_t host = tiers.max_cpu_loras;
     while (host > 0 && plan.host_bytes[host].value > plan.host_memory_limit.value / 2) --host;
@@ -81,6 +86,7 @@ Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& st
   }
   double_ranks(plan, questions[4]);
   questions[5].options.disk.latency_s *= 4;
+  questions[5].options.disk.bytes_per_s /= 4;
 
   std::vector<Result<EventOutcome>> outcomes(questions.size(), fail(Errc::kInvalid, "not simulated"));
   executor.run(questions.size(), [&](std::size_t i) {

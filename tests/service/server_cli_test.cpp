@@ -159,6 +159,39 @@ TEST_F(ServeCommand, CurlLoadsAcquiresAndUnloads) {
   EXPECT_EQ(requests, 5) << "probes are not logged";
 }
 
+TEST_F(ServeCommand, CalibrateReadsItsMetrics) {
+  // If this failed, a server would have measured its loads in vain.
+  serve({"--max-loras", "1", "--base-model", "tiny"});
+  for (int i = 0; i < 6; ++i) {  // in turn, so that each has lost its slot when it is asked for
+    const std::string name = i % 2 == 0 ? "alpha" : "beta";
+    const std::string lease = curl({"-X", "POST"}, "/v1/adapters/" + name + "/acquire");
+    ASSERT_TRUE(lease.ends_with("\n200")) << lease;
+    const json answer = json::parse(lease.substr(0, lease.rfind('\n')));
+    const std::string release = json({{"lease", answer["lease"]}}).dump();
+    ASSERT_TRUE(curl({"--json", release}, "/v1/adapters/" + name + "/release").ends_with("\n200"));
+  }
+  const std::string page = "http://127.0.0.1:" + std::to_string(port_) + "/metrics";
+  Process calibrate({LORACLE_APP_PATH, "calibrate", "--metrics", page, "--format", "json"},
+                    (folder_ / "calibrate").string());
+  ASSERT_EQ(calibrate.wait(), 0) << calibrate.err();
+  const json made = json::parse(calibrate.out(), nullptr, false);
+  ASSERT_TRUE(made.is_object()) << calibrate.out();
+  for (const char* const way : {"slot", "disk"}) {
+    EXPECT_EQ(made[way]["quality"]["count"], 6) << way;
+    EXPECT_GT(made[way]["latency_s"], 0.0) << way;
+    EXPECT_LT(made[way]["latency_s"], 10.0) << way;
+    EXPECT_GT(made[way]["bytes_median"], 1000.0) << way;
+    EXPECT_TRUE(made[way]["bytes_per_s"].is_null()) << "one mean tells no rate";
+  }
+  // A page that was saved says the same, but for what was loaded since: nothing.
+  std::ofstream(folder_ / "page.txt") << curl({}, "/metrics");
+  Process again(
+      {LORACLE_APP_PATH, "calibrate", "--metrics", (folder_ / "page.txt").string(), "--format", "json"},
+      (folder_ / "again").string());
+  ASSERT_EQ(again.wait(), 0) << again.err();
+  EXPECT_EQ(json::parse(again.out(), nullptr, false)["slot"], made["slot"]);
+}
+
 TEST_F(ServeCommand, SaysWhatItServes) {
   // If this failed, somebody would wonder why his server holds one adapter at a time.
   serve({"--max-cpu-loras", "7"});

@@ -41,11 +41,13 @@
 #include "loracle/core/result.hpp"
 #include "loracle/core/units.hpp"
 #include "loracle/sim/activity_curve.hpp"
+#include "loracle/sim/calibration.hpp"
 #include "loracle/sim/confidence.hpp"
 #include "loracle/sim/executor.hpp"
 #include "loracle/sim/grid.hpp"
 #include "loracle/sim/model_geometry.hpp"
 #include "loracle/sim/plan_costs.hpp"
+#include "loracle/sim/service_model.hpp"
 #include "loracle/traces/trace.hpp"
 
 namespace loracle {
@@ -62,9 +64,11 @@ struct PlanOptions {
   double slot_worth_time = 0.0005;     // share of the server's time that one more slot must save
   double slot_load_s = 0.008;          // host memory into a slot; a figure of the literature for 8B models
   double disk_load_s = 0.1;            // disk into host memory: 84 MB at 840 MB/s
-  bool load_times_measured = false;    // by the caller; else the plan says that they are guesses
-  double slot_worth = 0.0025;          // loads per use that one more slot must save, where there are no times
-  std::string tiers = "lru/lru";       // device/host policies, or "vllm": see sweep_grid
+  bool slot_load_given = false;        // by hand: it stands, whatever a calibration says
+  bool disk_load_given = false;        // likewise
+  std::optional<Calibration> calibration;  // of loads; without one the plan says UNCALIBRATED
+  double slot_worth = 0.0025;     // loads per use that one more slot must save, where there are no times
+  std::string tiers = "lru/lru";  // device/host policies, or "vllm": see sweep_grid
   std::vector<std::string> policies = {"lru",  "sieve", "s3fifo",   "arc",   "lfu",
                                        "gdsf", "slru",  "wtinylfu", "belady"};
   CostOptions costs;       // prices, objective, SLO, the GPU's memory, other engines
@@ -79,6 +83,15 @@ enum class PlanVerdict : std::uint8_t {
 };
 /// "meets_target", "misses_target", "infeasible".
 [[nodiscard]] const char* name_of(PlanVerdict verdict) noexcept;
+
+/// Where the time of a load is from; the worst first.
+enum class LoadTimesFrom : std::uint8_t {
+  kAssumed,  // a guess
+  kGiven,    // by hand
+  kCalibrated,
+};
+/// "uncalibrated", "given", "calibrated".
+[[nodiscard]] const char* name_of(LoadTimesFrom from) noexcept;
 
 /// What keeps max_loras from being another: why not fewer, or why not more.
 enum class SlotsBound : std::uint8_t {
@@ -222,9 +235,15 @@ struct Plan {
   double target_disk_loads = 0;
   double max_wait_probability = 0;
   double slot_worth_time = 0;
-  double slot_load_s = 0;
-  double disk_load_s = 0;
-  bool load_times_measured = false;
+  double slot_load_s = 0;  // of an adapter of mean size
+  double disk_load_s = 0;  // likewise
+  LoadChannel slot_load;   // what the simulation counts for each
+  LoadChannel disk_load;
+  LoadTimesFrom slot_load_from = LoadTimesFrom::kAssumed;
+  LoadTimesFrom disk_load_from = LoadTimesFrom::kAssumed;
+  double load_bytes_min = 0;  // of the adapters in use; 0: unknown
+  double load_bytes_max = 0;
+  std::optional<Calibration> calibration;
   double slot_worth = 0;
   CostOptions cost_options;
 
