@@ -5,11 +5,13 @@
 #include <cmath>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
 #include <vector>
 
+#include "calibration_file.hpp"
 #include "commands.hpp"
 #include "common.hpp"
 #include "loracle/core/nearest.hpp"
@@ -19,15 +21,25 @@
 namespace loracle::app {
 namespace {
 
-/// How long steps and loads take, as written. Of the order of an 8B model on one large GPU; not measured.
+/// How long steps and loads take where nothing else says so: of the order of an 8B model on one large GPU.
+constexpr StepTimes kUsualStep = {.base_s = 8e-3,
+                                  .prefill_token_s = 0.03e-3,
+                                  .sequence_s = 0.02e-3,
+                                  .adapter_s = 0.02e-3,
+                                  .adapter_rank_s = 0};
+constexpr LoadChannel kUsualDisk = {.latency_s = 0.1};
+constexpr LoadChannel kUsualSlot = {.latency_s = 8e-3};
+
+/// As written; empty: not given.
 struct ServiceFlags {
-  std::string step_base = "8ms";
-  std::string step_prefill_token = "0.03ms";
-  std::string step_sequence = "0.02ms";
-  std::string step_adapter = "0.02ms";
-  std::string step_adapter_rank = "0";
-  std::string slot_load_time = "8ms";
-  std::string disk_load_time = "100ms";
+  std::string calibration;
+  std::string step_base;
+  std::string step_prefill_token;
+  std::string step_sequence;
+  std::string step_adapter;
+  std::string step_adapter_rank;
+  std::string slot_load_time;
+  std::string disk_load_time;
   std::string slot_load_rate;
   std::string disk_load_rate;
 };
@@ -53,9 +65,13 @@ Result<double> parse_part_time(const char* flag, const std::string& text) {
               fmt::format("{} '{}': write 0, or a time with its unit: 8ms or 0.5s", flag, text));
 }
 
+/// What was measured in place of the usual, and what a flag says in place of both.
 Result<ServiceModel> service_of(const ServiceFlags& flags) {
-  ServiceModel model;
-  model.source = "flags: not measured";
+  ServiceModel model{"UNCALIBRATED: built-in times", kUsualStep, kUsualDisk, kUsualSlot};
+  const Result<std::optional<Calibration>> calibration = load_calibration(flags.calibration);
+  if (!calibration) return fail(calibration.error());
+  if (*calibration) model = service_model(**calibration, model);
+  bool is_given = false;
   for (const auto& [name, text, target] :
        {std::tuple{"--step-base", &flags.step_base, &model.step.base_s},
         {"--step-prefill-token", &flags.step_prefill_token, &model.step.prefill_token_s},
@@ -64,9 +80,11 @@ Result<ServiceModel> service_of(const ServiceFlags& flags) {
         {"--step-adapter-rank", &flags.step_adapter_rank, &model.step.adapter_rank_s},
         {"--slot-load-time", &flags.slot_load_time, &model.slot.latency_s},
         {"--disk-load-time", &flags.disk_load_time, &model.disk.latency_s}}) {
+    if (text->empty()) continue;
     const Result<double> seconds = parse_part_time(name, *text);
     if (!seconds) return fail(seconds.error());
     *target = *seconds;
+    is_given = true;
   }
   for (const auto& [name, text, target] :
        {std::tuple{"--slot-load-rate", &flags.slot_load_rate, &model.slot.bytes_per_s},
@@ -75,7 +93,9 @@ Result<ServiceModel> service_of(const ServiceFlags& flags) {
     const Result<Bytes> bytes = parse_bytes(*text);
     if (!bytes) return fail(Errc::kInvalid, fmt::format("{}: {}", name, bytes.error().message));
     *target = static_cast<double>(bytes->value);
+    is_given = true;
   }
+  if (is_given) model.source += ", and flags";
   return model;
 }
 
@@ -339,7 +359,7 @@ int run_simulate(const SimulateFlags& flags) {
   BatchOptions options = flags.options;
   if (const Result<Unit> ok = read_sizes(flags, options); !ok) return report_usage(ok.error());
   const Result<ServiceModel> service = service_of(flags.service);
-  if (!service) return report_usage(service.error());
+  if (!service) return report_input(service.error());
   options.service = *service;
   const Result<Trace> trace = flags.trace.load();
   if (!trace) return report_input(trace.error());
@@ -411,15 +431,17 @@ void add_scheduler_flags(CLI::App& command, SimulateFlags& flags) {
 }
 
 void add_service_flags(CLI::App& command, ServiceFlags& flags) {
+  command.add_option("--calibration", flags.calibration,
+                     "File of `loracle calibrate`: step and load times where no flag says otherwise");
   for (const auto& [name, text, help] :
-       {std::tuple{"--step-base", &flags.step_base, "Time of a step, beside what is in it"},
-        {"--step-prefill-token", &flags.step_prefill_token, "More for each token of prefill"},
-        {"--step-sequence", &flags.step_sequence, "More for each request"},
-        {"--step-adapter", &flags.step_adapter, "More for each distinct adapter"},
-        {"--step-adapter-rank", &flags.step_adapter_rank, "More for each rank of these"},
-        {"--slot-load-time", &flags.slot_load_time, "From host memory into a slot"},
-        {"--disk-load-time", &flags.disk_load_time, "From disk, before that"}})
-    command.add_option(name, *text, help)->capture_default_str();
+       {std::tuple{"--step-base", &flags.step_base, "Time of a step, beside what is in it (default: 8ms)"},
+        {"--step-prefill-token", &flags.step_prefill_token, "More for each token of prefill (0.03ms)"},
+        {"--step-sequence", &flags.step_sequence, "More for each request (0.02ms)"},
+        {"--step-adapter", &flags.step_adapter, "More for each distinct adapter (0.02ms)"},
+        {"--step-adapter-rank", &flags.step_adapter_rank, "More for each rank of these (0)"},
+        {"--slot-load-time", &flags.slot_load_time, "From host memory into a slot (8ms)"},
+        {"--disk-load-time", &flags.disk_load_time, "From disk, before that (100ms)"}})
+    command.add_option(name, *text, help);
   command.add_option("--slot-load-rate", flags.slot_load_rate,
                      "Bytes a second on the way into slots, in addition: 20GiB (default: no limit)");
   command.add_option("--disk-load-rate", flags.disk_load_rate,
@@ -444,8 +466,8 @@ void add_simulate_command(CLI::App& app, int& exit_code) {
       "  loracle simulate t.jsonl --max-loras 16 --max-cpu-loras 128 --loads-stall\n"
       "  loracle simulate t.jsonl --max-loras 16 --max-cpu-loras 128 --prefetch --slot-load-rate 20GiB\n"
       "  loracle simulate t.jsonl --max-loras 16 --replicas 4 --router lora-affinity --format json\n\n"
-      "The trace needs arrival times and token counts. Step times that are not measured are no forecast: use "
-      "them to\ncompare sizes, policies and routers.");
+      "The trace needs arrival times and token counts. Step times that are not measured (see `loracle "
+      "calibrate`) are no\nforecast: use them to compare sizes, policies and routers.");
   const CLI::Option* const max_cpu_loras = command->get_option("--max-cpu-loras");
   command->callback([flags, &exit_code, max_cpu_loras] {
     TierOptions& tiers = flags->options.tiers;

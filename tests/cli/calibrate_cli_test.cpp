@@ -96,6 +96,29 @@ TEST_F(CalibrateCli, PlanAndWhatIfUseTheFileAndSaySo) {
   EXPECT_NEAR(model.at("disk_load_s"), 0.105, 1e-4);
 }
 
+// If this failed, a simulation would run with guesses where times were measured, or hide which it used.
+TEST_F(CalibrateCli, SimulateUsesTheFileAndFlagsStand) {
+  const std::string file = calibrated();
+  const std::string trace =
+      dir_.write("tokens.jsonl", R"({"arrival_s":0,"adapter":"a","input_tokens":10,"output_tokens":2})"
+                                 "\n"
+                                 R"({"arrival_s":1,"adapter":"b","input_tokens":10,"output_tokens":2})"
+                                 "\n");
+  const std::string simulate = "simulate " + trace + " --max-loras 2 --format json ";
+  const json guessed = json::parse(run(simulate).out, nullptr, false);
+  EXPECT_EQ(guessed.at("service").at("source"), "UNCALIBRATED: built-in times");
+  const json measured = json::parse(run(simulate + "--calibration " + file).out, nullptr, false);
+  EXPECT_EQ(measured.at("service").at("source"), "calibrated 2026-11-22 on NVIDIA H200");
+  EXPECT_NEAR(measured.at("service").at("slot").at("bytes_per_s"), 10e9, 1e7);
+  EXPECT_EQ(measured.at("service").at("base_s"), guessed.at("service").at("base_s"))
+      << "no step was measured";
+  const json by_hand =
+      json::parse(run(simulate + "--step-base 20ms --calibration " + file).out, nullptr, false);
+  EXPECT_EQ(by_hand.at("service").at("base_s"), 0.02);
+  EXPECT_EQ(by_hand.at("service").at("source"), "calibrated 2026-11-22 on NVIDIA H200, and flags");
+  expect_error(simulate + "--calibration " + (dir_ / "none").string(), 3, "none");
+}
+
 // If this failed, --measure would leave files behind, count the page cache, or call memory a GPU.
 TEST_F(CalibrateCli, MeasuresThisMachine) {
   std::filesystem::create_directory(dir_ / "disk");

@@ -239,7 +239,7 @@ TEST_F(Cli, SimulatesAFleetStepByStep) {
   EXPECT_GT(run_json(asked + "--loads-stall").at("total").at("stalled_s"), 0);
   const Outcome text = run(asked);
   EXPECT_NE(text.out.find("time to first token"), std::string::npos) << text.out;
-  EXPECT_NE(text.out.find("not measured"), std::string::npos) << text.out;
+  EXPECT_NE(text.out.find("UNCALIBRATED"), std::string::npos) << text.out;
   EXPECT_EQ(run(asked).out, text.out);
   EXPECT_EQ(run(asked + "--format csv").out.substr(0, 11), "scope,name,");
   expect_error("simulate " + small_trace() + " --max-loras 2", 2, "give input_tokens and output_tokens");
