@@ -52,6 +52,15 @@ double draw_log2_weibull(Rng& rng, double shape) noexcept {
   return exact::log2(exponential) / shape;
 }
 
+double draw_gamma(Rng& rng, double shape, double scale) noexcept {
+  return exact::exp2(draw_log2_gamma(rng, shape)) * scale;
+}
+
+double draw_lognormal(Rng& rng, double mu, double sigma) noexcept {
+  constexpr double kLog2E = 0x1.71547652B82FEp+0;
+  return exact::exp2((mu + sigma * draw_normal(rng)) * kLog2E);
+}
+
 std::vector<double> draw_arrivals(Rng& rng, GapLaw law, double shape, std::uint64_t count, double window_s) {
   std::vector<double> gaps(count + 1);
   for (double& gap : gaps)

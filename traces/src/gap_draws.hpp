@@ -22,6 +22,11 @@ enum class GapLaw : std::uint8_t { kGamma, kWeibull };
 /// log2 of a Weibull(shape, 1) variate. REQUIRES: shape > 0.
 [[nodiscard]] double draw_log2_weibull(Rng& rng, double shape) noexcept;
 
+/// REQUIRES: shape and scale are above 0.
+[[nodiscard]] double draw_gamma(Rng& rng, double shape, double scale) noexcept;
+/// exp of a normal variate with this mean and standard deviation; infinity where that leaves a double.
+[[nodiscard]] double draw_lognormal(Rng& rng, double mu, double sigma) noexcept;
+
 /// `count` arrivals in [0, window_s), ascending: count + 1 gaps are drawn and stretched to add up to
 /// window_s, so that the first and the last arrival keep a gap from the window's ends.
 [[nodiscard]] std::vector<double> draw_arrivals(Rng& rng, GapLaw law, double shape, std::uint64_t count,
