@@ -7,6 +7,8 @@
 namespace loracle::app {
 
 void add_trace_command(CLI::App& app, int& exit_code);
+void add_trace_fit_command(CLI::App& trace, int& exit_code);
+void add_trace_synth_command(CLI::App& trace, int& exit_code);
 void add_replay_command(CLI::App& app, int& exit_code);
 void add_simulate_command(CLI::App& app, int& exit_code);
 void add_curve_command(CLI::App& app, int& exit_code);

@@ -16,6 +16,7 @@ enum ExitCode : int {
   kExitBadData = 4,         // a file was read, and what it says is wrong, damaged or truncated
   kExitImpossible = 5,      // the question is well put, and the answer is that it cannot be done
   kExitAdviceChanges = 10,  // no failure: two plans that were compared advise differently
+  kExitNotAccepted = 11,    // no failure: a synthetic trace is too unlike its source
 };
 
 /// Prints `loracle: message` on stderr and returns the exit code.

@@ -88,7 +88,8 @@ int main(int argc, char** argv) {
       "missing,\n"
       "unreadable or cannot be written; 4 a file's content is wrong, damaged or truncated; 5 what is asked "
       "for is\n"
-      "impossible (pins that do not fit, for example); 10 `compare` finds other advice.");
+      "impossible (pins that do not fit, for example); 10 `compare` finds other advice;\n"
+      "11 `trace synth --check` finds the trace too unlike its source.");
   int exit_code = loracle::app::kExitOk;
   loracle::app::add_plan_command(app, exit_code);
   loracle::app::add_compare_command(app, exit_code);

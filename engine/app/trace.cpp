@@ -261,13 +261,15 @@ void add_gen(CLI::App& trace, int& exit_code) {
 }  // namespace
 
 void add_trace_command(CLI::App& app, int& exit_code) {
-  CLI::App* trace = app.add_subcommand("trace", "Look at, convert and generate traces");
+  CLI::App* trace = app.add_subcommand("trace", "Look at, convert, generate and fit traces");
   trace->require_subcommand(1);
   trace->footer("Example:\n  loracle trace info t.jsonl");
   add_info(*trace, exit_code);
   add_convert(*trace, exit_code);
   add_head(*trace, exit_code);
   add_gen(*trace, exit_code);
+  add_trace_fit_command(*trace, exit_code);
+  add_trace_synth_command(*trace, exit_code);
 }
 
 }  // namespace loracle::app
