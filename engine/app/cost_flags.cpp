@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-#include <string_view>
 #include <utility>
 
 #include "common.hpp"
@@ -11,23 +9,6 @@
 
 namespace loracle::app {
 namespace {
-
-/// `8/32`, or `8` for both, as vLLM takes it.
-Result<Unit> read_today(std::string_view text, CostOptions& options) {
-  const auto whole = [](std::string_view part) -> std::uint32_t {
-    std::uint32_t value = 0;
-    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
-    return error == std::errc{} && end == part.data() + part.size() ? value : 0;
-  };
-  const std::size_t slash = text.find('/');
-  options.today_max_loras = whole(text.substr(0, slash));
-  options.today_max_cpu_loras =
-      slash == std::string_view::npos ? options.today_max_loras : whole(text.substr(slash + 1));
-  if (options.today_max_loras > 0 && options.today_max_cpu_loras > 0) return Unit{};
-  return fail(
-      Errc::kInvalid,
-      fmt::format("--today '{}': write max_loras/max_cpu_loras, for example 8/32, or 8 for both", text));
-}
 
 Result<Unit> read_sizes(const CostFlags& flags, CostOptions& options) {
   for (const auto& [text, target] : {std::pair{&flags.gpu_memory, &options.gpu_memory},
@@ -68,8 +49,6 @@ void CostFlags::add_to(CLI::App& command) {
                      "GPU memory of the base model (default: its layers, 2 bytes an element): 15GiB");
   command.add_option("--kv-dtype", kv_dtype, "Type of the KV cache: auto, bf16, fp16, fp32, fp8")
       ->capture_default_str();
-  command.add_option("--today", today,
-                     "What the server runs with now, to compare: max_loras/max_cpu_loras: 8/32");
   command.add_option(
       "--engines", engines,
       "Other engines whose settings are shown: sglang, tensorrt-llm, lorax, nim (default: all)");
@@ -86,8 +65,6 @@ Result<CostOptions> CostFlags::options(bool has_model) const {
     made.slo_s = *seconds;
   }
   if (auto ok = read_sizes(*this, made); !ok) return fail(std::move(ok.error()));
-  if (!today.empty())
-    if (auto ok = read_today(today, made); !ok) return fail(std::move(ok.error()));
   if (const Result<std::uint32_t> bytes = kv_dtype_bytes(kv_dtype); !bytes) return fail(bytes.error());
   made.kv_dtype = kv_dtype;
   made.engines = split_commas(engines);

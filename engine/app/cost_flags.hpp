@@ -18,7 +18,6 @@ struct CostFlags {
   std::string gpu_utilization = "0.9";
   std::string model_weights;
   std::string kv_dtype = "auto";
-  std::string today;
   std::string engines;
 
   void add_to(CLI::App& command);

@@ -10,13 +10,16 @@ namespace loracle::app {
 /// Exit codes, as `loracle --help` and the README list them.
 enum ExitCode : int {
   kExitOk = 0,
-  kExitInternal = 1,        // a bug of ours
-  kExitUsage = 2,           // a flag, value or name on the command line is wrong
-  kExitInput = 3,           // a file is missing or cannot be read or written
-  kExitBadData = 4,         // a file was read, and what it says is wrong, damaged or truncated
-  kExitImpossible = 5,      // the question is well put, and the answer is that it cannot be done
-  kExitAdviceChanges = 10,  // no failure: two plans that were compared advise differently
-  kExitNotAccepted = 11,    // no failure: a synthetic trace is too unlike its source
+  kExitInternal = 1,    // a bug of ours
+  kExitUsage = 2,       // a flag, value or name on the command line is wrong
+  kExitInput = 3,       // a file is missing or cannot be read or written
+  kExitBadData = 4,     // a file was read, and what it says is wrong, damaged or truncated
+  kExitImpossible = 5,  // the question is well put, and the answer is that it cannot be done
+  // No failures: what `compare` says of two plans, and `plan` of today's setting.
+  kExitAdviceChanges = 10,
+  kExitNotAccepted = 11,  // a synthetic trace is too unlike its source
+  kExitInfeasible = 20,
+  kExitNotEnoughData = 30,
 };
 
 /// Prints `loracle: message` on stderr and returns the exit code.

@@ -89,7 +89,10 @@ int main(int argc, char** argv) {
       "unreadable or cannot be written; 4 a file's content is wrong, damaged or truncated; 5 what is asked "
       "for is\n"
       "impossible (pins that do not fit, for example); 10 `compare` finds other advice;\n"
-      "11 `trace synth --check` finds the trace too unlike its source.");
+      "11 `trace synth --check` finds the trace too unlike its source.\n"
+      "`plan` with --current-max-loras: 0 today's setting is fine; 10 a change is advised; 20 no setting "
+      "within the\n"
+      "limits will do; 30 not enough data to tell. Without it, a plan is an answer: 0.");
   int exit_code = loracle::app::kExitOk;
   loracle::app::add_plan_command(app, exit_code);
   loracle::app::add_compare_command(app, exit_code);

@@ -20,7 +20,17 @@ int stdout_error = 0;  // errno of the first write to stdout that failed
 }  // namespace
 
 std::string_view name_of(Format format) noexcept {
-  return format == Format::kText ? "text" : format == Format::kJson ? "json" : "csv";
+  switch (format) {
+    case Format::kText:
+      return "text";
+    case Format::kJson:
+      return "json";
+    case Format::kCsv:
+      return "csv";
+    case Format::kMarkdown:
+      break;
+  }
+  return "markdown";
 }
 
 void add_format_flag(CLI::App& command, Format& format, std::span<const Format> formats) {

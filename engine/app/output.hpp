@@ -11,10 +11,11 @@
 
 namespace loracle::app {
 
-/// `--format text|json|csv`, or those of them that a subcommand has.
-enum class Format : std::uint8_t { kText, kJson, kCsv };
+/// `--format text|json|csv|markdown`, or those of them that a subcommand has.
+enum class Format : std::uint8_t { kText, kJson, kCsv, kMarkdown };
 [[nodiscard]] std::string_view name_of(Format format) noexcept;
 inline constexpr Format kAllFormats[] = {Format::kText, Format::kJson, Format::kCsv};
+inline constexpr Format kPlanFormats[] = {Format::kText, Format::kJson, Format::kCsv, Format::kMarkdown};
 inline constexpr Format kTextOrJson[] = {Format::kText, Format::kJson};
 void add_format_flag(CLI::App& command, Format& format, std::span<const Format> formats = kAllFormats);
 

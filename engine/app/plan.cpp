@@ -2,14 +2,22 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+#include <filesystem>
 #include <memory>
+#include <string_view>
+#include <system_error>
 #include <utility>
+#include <vector>
 
+#include "browser.hpp"
 #include "calibration_file.hpp"
 #include "commands.hpp"
 #include "common.hpp"
 #include "cost_flags.hpp"
 #include "loracle/policy/policy_spec.hpp"
+#include "loracle/sim/advice.hpp"
 #include "loracle/sim/report.hpp"
 #include "loracle/sim/tier_replay.hpp"
 
@@ -32,6 +40,9 @@ struct PlanFlags {
   CostFlags costs;
   std::string html;
   std::string json;
+  std::string markdown;
+  std::string svg_folder;
+  std::string png_folder;
 };
 
 Result<PlanOptions> plan_options(const PlanFlags& flags) {
@@ -83,6 +94,56 @@ std::string shell_quoted(const std::string& word) {
   return quoted + "'";
 }
 
+ExitCode exit_code_of(Advice advice) {
+  switch (advice) {
+    case Advice::kChange:
+      return kExitAdviceChanges;
+    case Advice::kInfeasible:
+      return kExitInfeasible;
+    case Advice::kNotEnoughData:
+      return kExitNotEnoughData;
+    case Advice::kNotAsked:
+    case Advice::kKeep:
+      break;
+  }
+  return kExitOk;
+}
+
+/// Each chart as a file of its own, drawn by a browser.
+Result<Unit> write_charts(const Plan& plan, DrawnAs as, const std::string& folder) {
+  const bool is_svg = as == DrawnAs::kSvg;
+  const Result<std::string> document =
+      document_after_scripts(plan_drawing_page(plan, as), is_svg ? "--svg" : "--png");
+  if (!document) return fail(document.error());
+  const Result<std::vector<DrawnChart>> charts = drawn_charts(*document);
+  if (!charts) return fail(charts.error());
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  if (failed)
+    return fail(Errc::kIo, fmt::format("{}: cannot be made: {}", folder, failed.message()), failed.value());
+  for (const DrawnChart& chart : *charts) {
+    const std::filesystem::path file =
+        std::filesystem::path(folder) / (chart.name + (is_svg ? ".svg" : ".png"));
+    if (Result<Unit> ok = write_file(file.string(), chart.bytes); !ok) return ok;
+  }
+  return Unit{};
+}
+
+/// Everything that was asked for beside what is printed.
+Result<Unit> write_files(const PlanFlags& flags, const Plan& plan) {
+  using Writer = std::string (*)(const Plan&);
+  for (const auto& [path, text] : {std::pair<const std::string*, Writer>{&flags.json, plan_json},
+                                   {&flags.html, plan_html},
+                                   {&flags.markdown, plan_markdown}})
+    if (!path->empty())
+      if (Result<Unit> ok = write_file(*path, text(plan)); !ok) return ok;
+  for (const auto& [folder, as] :
+       {std::pair{&flags.svg_folder, DrawnAs::kSvg}, {&flags.png_folder, DrawnAs::kPng}})
+    if (!folder->empty())
+      if (Result<Unit> ok = write_charts(plan, as, *folder); !ok) return ok;
+  return Unit{};
+}
+
 int run_plan(const PlanFlags& flags, std::string reproduce) {
   Result<PlanOptions> options = plan_options(flags);
   if (!options) return report_usage(options.error());
@@ -95,16 +156,13 @@ int run_plan(const PlanFlags& flags, std::string reproduce) {
   ThreadExecutor executor(flags.threads, "planning");
   const Result<Plan> plan = make_plan(*trace, *options, executor);
   if (!plan) return report_usage(plan.error());
-  if (!flags.json.empty())
-    if (const Result<Unit> ok = write_file(flags.json, plan_json(*plan)); !ok)
-      return report_usage(ok.error());
-  if (!flags.html.empty())
-    if (const Result<Unit> ok = write_file(flags.html, plan_html(*plan)); !ok)
-      return report_usage(ok.error());
-  print(flags.format == Format::kJson  ? plan_json(*plan)
-        : flags.format == Format::kCsv ? plan_csv(*plan)
-                                       : plan_text(*plan));
-  return kExitOk;
+  if (const Result<Unit> ok = write_files(flags, *plan); !ok)
+    return ok.error().code == Errc::kNotFound ? report(ok.error(), kExitInput) : report_usage(ok.error());
+  print(flags.format == Format::kJson       ? plan_json(*plan)
+        : flags.format == Format::kCsv      ? plan_csv(*plan)
+        : flags.format == Format::kMarkdown ? plan_markdown(*plan)
+                                            : plan_text(*plan));
+  return exit_code_of(advice_of(*plan));
 }
 
 }  // namespace
@@ -152,18 +210,37 @@ void add_plan_command(CLI::App& app, int& exit_code) {
   flags->costs.add_to(*command);
   command->add_option("--html", flags->html, "Write the report, one offline page, to this file");
   command->add_option("--json", flags->json, "Write the plan as JSON to this file");
-  add_format_flag(*command, flags->format);
+  command->add_option("--markdown", flags->markdown,
+                      "Write the report without its charts as Markdown to this file");
+  command->add_option("--svg", flags->svg_folder,
+                      "Write each chart as SVG into this folder (needs Chromium)");
+  command->add_option("--png", flags->png_folder,
+                      "Write each chart as PNG into this folder (needs Chromium)");
+  command
+      ->add_option("--current-max-loras", flags->options.current_max_loras,
+                   "Slots that the server has today: compares them with the choice, and sets the exit code")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--current-max-cpu-loras", flags->options.current_max_cpu_loras,
+                   "Its adapters in host memory (default: as many as slots, as in vLLM)")
+      ->check(CLI::PositiveNumber);
+  add_format_flag(*command, flags->format, kPlanFormats);
   add_threads_flag(*command, flags->threads);
   command->footer(
       "Example:\n"
       "  loracle plan t.jsonl --model llama-3.1-8b --max-cpu-memory 64GiB --html report.html --json "
-      "plan.json");
+      "plan.json\n"
+      "  loracle plan t.jsonl --current-max-loras 8 --current-max-cpu-loras 64 --svg charts\n\n"
+      "Exit codes with --current-max-loras: 0 today's setting is fine; 10 a change is advised; 20 no setting "
+      "within\nthe limits will do; 30 not enough data to tell. Without it: 0.");
   command->callback([flags, &exit_code, command] {
     std::string line = "loracle plan " + shell_quoted(flags->trace.path);
     for (const CLI::Option* option : command->get_options()) {
       if (option->count() == 0 || option->get_positional()) continue;
       const std::string name = option->get_name();
-      if (name == "--html" || name == "--json" || name == "--threads" || name == "--format") continue;
+      static constexpr std::array<std::string_view, 7> kOutputs = {
+          "--html", "--json", "--markdown", "--svg", "--png", "--threads", "--format"};
+      if (std::find(kOutputs.begin(), kOutputs.end(), name) != kOutputs.end()) continue;
       line += " " + name;
       if (option->get_items_expected() == 0) continue;
       for (const std::string& value : option->results()) line += " " + shell_quoted(value);

@@ -13,6 +13,7 @@
 
 #include "loracle/core/parse_bytes.hpp"
 #include "loracle/policy/policy_spec.hpp"
+#include "loracle/sim/advice.hpp"
 #include "loracle/sim/curves.hpp"
 #include "loracle/sim/tier_replay.hpp"
 #include "plan_bounds.hpp"
@@ -46,6 +47,14 @@ Result<Unit> check_options(const PlanOptions& options) {
   if (!(options.slot_worth >= 0 && options.slot_worth_time >= 0 && options.slot_load_s >= 0 &&
         options.disk_load_s >= 0))
     return fail(Errc::kInvalid, "what a slot must save, and what a load takes, must be 0 or more");
+  if (options.current_max_loras == 0 && options.current_max_cpu_loras > 0)
+    return fail(Errc::kInvalid,
+                "today's host memory alone says nothing: give today's slots too, vLLM's default is 1");
+  if (options.current_max_cpu_loras > 0 && options.current_max_cpu_loras < options.current_max_loras)
+    return fail(Errc::kInvalid,
+                fmt::format("today's {} adapters in host memory are fewer than the {} slots, which vLLM "
+                            "refuses: what is in a slot is there too",
+                            options.current_max_cpu_loras, options.current_max_loras));
   if (options.model.empty() && options.gpu_memory != Bytes::max())
     return fail(
         Errc::kInvalid,
@@ -244,9 +253,7 @@ bool meets_disk_target(const Plan& plan, const GridCell& cell) noexcept {
 
 /// What rule 4 minimises: the cost of loads into slots and of the slots themselves.
 double score_of(const Plan& plan, const GridCell& cell) noexcept {
-  const auto loads = static_cast<double>(cell.host_to_device_loads);
-  if (plan.span_s > 0) return loads * plan.slot_load_s / plan.span_s + plan.slot_worth_time * cell.max_loras;
-  return loads / static_cast<double>(plan.uses) + plan.slot_worth * cell.max_loras;
+  return running_cost(plan, static_cast<double>(cell.host_to_device_loads), cell.max_loras);
 }
 
 /// A pair that meets the target comes before one that does not; then the score.
@@ -468,23 +475,53 @@ std::vector<std::size_t> around(std::span<const std::uint32_t> sizes, std::uint3
   return places;
 }
 
+/// What the simulation of a row's pair says. REQUIRES: it was simulated.
+void set_waits(const Plan& plan, const detail::WaitSimulator& waits, AdvisoryRow& row) {
+  row.waited = waits.waited(row.cell);
+  row.too_many_wait = row.waited > plan.max_wait_probability;
+  const EventOutcome& outcome = waits.at(row.cell);
+  row.delay_p99_s = outcome.delay.p99;
+  row.simulated = waits.of_plan_tiers();
+  if (!row.simulated) return;
+  row.served.gpu_hits = outcome.counts.gpu_hits;
+  row.served.host_to_device_loads = outcome.counts.host_to_device_loads;
+  row.served.disk_loads = outcome.counts.disk_loads;
+  row.served.refused = outcome.counts.refused_uses;
+}
+
 /// What requests wait for at each slot count of the table.
 Result<Unit> fill_waits(Plan& plan, detail::WaitSimulator& waits, Executor& executor) {
   std::vector<GridCell> pairs;
   for (const AdvisoryRow& row : plan.by_slots) pairs.push_back(row.cell);
   if (auto done = waits.simulate(pairs, executor); !done) return fail(std::move(done.error()));
-  for (AdvisoryRow& row : plan.by_slots) {
-    row.waited = waits.waited(row.cell);
-    row.too_many_wait = row.waited > plan.max_wait_probability;
-    const EventOutcome& outcome = waits.at(row.cell);
-    row.delay_p99_s = outcome.delay.p99;
-    row.simulated = waits.of_plan_tiers();
-    if (!row.simulated) continue;
-    row.served.gpu_hits = outcome.counts.gpu_hits;
-    row.served.host_to_device_loads = outcome.counts.host_to_device_loads;
-    row.served.disk_loads = outcome.counts.disk_loads;
-    row.served.refused = outcome.counts.refused_uses;
-  }
+  for (AdvisoryRow& row : plan.by_slots) set_waits(plan, waits, row);
+  return Unit{};
+}
+
+/// Today's setting, as a row like those of the tables. `waits` is null where durations are not known.
+Result<Unit> fill_current(Plan& plan, const PlanOptions& options, const BatchStream& stream,
+                          detail::WaitSimulator* waits, Executor& executor) {
+  if (options.current_max_loras == 0) return Unit{};
+  CurrentSetting& current = plan.current;
+  current.known = true;
+  current.max_loras = options.current_max_loras;
+  current.max_cpu_loras = std::max(options.current_max_loras, options.current_max_cpu_loras);
+  const auto adapters = static_cast<std::uint32_t>(plan.adapters);
+  const std::array<std::uint32_t, 1> slots = {std::min(current.max_loras, adapters)};
+  const std::array<std::uint32_t, 1> host = {std::min(current.max_cpu_loras, adapters)};
+  const auto grid = sweep_grid(stream, plan.tiers, slots, host, executor);
+  if (!grid) return fail(grid.error());
+  current.row = advisory_row(plan, grid->at(0, 0));
+  current.row.current = true;
+  current.row.slot_memory = Bytes{plan.slot_bytes.value * current.max_loras};
+  current.row.over_limit =
+      current.row.slot_memory > plan.gpu_memory_limit || current.row.host_memory > plan.host_memory_limit;
+  for (auto* rows : {&plan.by_slots, &plan.by_host})
+    for (AdvisoryRow& row : *rows) row.current = row.cell == current.row.cell;
+  if (waits == nullptr) return Unit{};
+  if (auto done = waits->simulate({&current.row.cell, 1}, executor); !done)
+    return fail(std::move(done.error()));
+  set_waits(plan, *waits, current.row);
   return Unit{};
 }
 
@@ -716,8 +753,9 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
       return fail(asked.error());
   }
 
-  if (const auto costed = detail::fill_costs(plan, *stream, waits ? &*waits : nullptr, executor); !costed)
-    return fail(costed.error());
+  if (const auto judged = fill_current(plan, options, *stream, waits ? &*waits : nullptr, executor); !judged)
+    return fail(judged.error());
+  detail::fill_costs(plan);
 
   const EventOutcome* const simulated = waits ? &waits->at(plan.chosen) : nullptr;
   if (const auto filled =

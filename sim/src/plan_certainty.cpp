@@ -31,6 +31,24 @@ void fill_regimes(Plan& plan, const Trace& trace, const BatchStream& stream, con
     certainty.changes.push_back(begin_of(plan, trace, stream, regimes.begin[i], regimes.stretches));
 }
 
+/// What is counted of neighbouring stretches together, so that no more than kServedMax are left.
+void fill_served(Plan& plan, const Trace& trace, const BatchStream& stream,
+                 const std::vector<StretchCounts>& stretches) {
+  const std::size_t together = (stretches.size() + kServedMax - 1) / kServedMax;
+  for (std::size_t i = 0; i < stretches.size(); ++i) {
+    if (i % together == 0) {
+      const auto all = static_cast<std::uint32_t>(stretches.size());
+      plan.served.push_back({begin_of(plan, trace, stream, static_cast<std::uint32_t>(i), all), {}});
+    }
+    StretchCounts& sum = plan.served.back().counts;
+    sum.requests += stretches[i].requests;
+    sum.uses += stretches[i].uses;
+    sum.gpu_hits += stretches[i].gpu_hits;
+    sum.disk_loads += stretches[i].disk_loads;
+    sum.waited_for_slot += stretches[i].waited_for_slot;
+  }
+}
+
 /// [stretches] uses that are the first of their adapter.
 std::vector<std::uint64_t> first_uses(const BatchStream& stream, std::uint32_t stretches) {
   std::vector<std::uint64_t> first(stretches, 0);
@@ -83,6 +101,7 @@ Result<Unit> fill_certainty(Plan& plan, const Trace& trace, const BatchStream& s
     if (!replayed) return fail(std::move(replayed.error()));
     stretches = std::move(replayed->stretches);
   }
+  fill_served(plan, trace, stream, stretches);
   plan.certainty.misses = interval_of(
       stretches, block_min, [](const StretchCounts& stretch) { return stretch.uses - stretch.gpu_hits; },
       uses);

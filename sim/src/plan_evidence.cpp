@@ -139,7 +139,8 @@ void fill_cautions(Plan& plan) {
   };
   const bool waits =
       plan.active.known && stands_on_few(plan.max_wait_probability, plan.requests_with_adapter);
-  if (waits || stands_on_few(plan.target_disk_loads, plan.uses)) {
+  plan.is_short = waits || stands_on_few(plan.target_disk_loads, plan.uses);
+  if (plan.is_short) {
     plan.cautions.push_back(
         fmt::format("The trace is short: {} of its {} are fewer than ten, and so few are left to chance. Use "
                     "a longer one.",

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "loracle/sim/advice.hpp"
 #include "loracle/sim/plan.hpp"
 #include "plan_load_times.hpp"
 #include "plan_money_report.hpp"
@@ -32,24 +33,47 @@ Json simulated_json(const AdvisoryRow* row) {
               {"disk_loads", row->served.disk_loads}};
 }
 
+Json row_json(const Plan& plan, const AdvisoryRow& row) {
+  Json one = cell_json(plan, row.cell);
+  one["slot_memory_bytes"] = optional_bytes(row.slot_memory);
+  one["host_memory_bytes"] = optional_bytes(row.host_memory);
+  one["wait_probability"] = row.wait_probability < 0 ? Json() : Json(row.wait_probability);
+  one["waited"] = row.waited < 0 ? Json() : Json(row.waited);
+  one["simulated"] = simulated_json(&row);
+  one["delay_p99_s"] = row.delay_p99_s < 0 ? Json() : Json(row.delay_p99_s);
+  one["chosen"] = row.chosen;
+  one["below_floor"] = row.below_floor;
+  one["over_limit"] = row.over_limit;
+  one["too_many_wait"] = row.waited < 0 ? Json() : Json(row.too_many_wait);
+  one["meets_target"] = row.meets_target;
+  one["cost"] = Json::parse(detail::cost_json(plan, row.cost), nullptr, false);
+  return one;
+}
+
+/// Today's setting as it was given, and what became of it.
+Json current_json(const Plan& plan) {
+  if (!plan.current.known) return nullptr;
+  Json one = row_json(plan, plan.current.row);
+  one["max_loras"] = plan.current.max_loras;
+  one["max_cpu_loras"] = plan.current.max_cpu_loras;
+  return one;
+}
+
+Json served_json(const Plan& plan) {
+  Json rows = Json::array();
+  for (const ServedStretch& stretch : plan.served) {
+    const StretchCounts& counts = stretch.counts;
+    rows.push_back(Json::array({stretch.begin, counts.requests, counts.uses, counts.gpu_hits,
+                                counts.disk_loads, counts.waited_for_slot}));
+  }
+  return Json{{"unit", plan.span_s > 0 ? "s" : "requests"},
+              {"columns", {"begin", "requests", "uses", "gpu_hits", "disk_loads", "waited_for_slot"}},
+              {"rows", std::move(rows)}};
+}
+
 Json advisory_json(const Plan& plan, const std::vector<AdvisoryRow>& rows) {
   Json all = Json::array();
-  for (const AdvisoryRow& row : rows) {
-    Json one = cell_json(plan, row.cell);
-    one["slot_memory_bytes"] = optional_bytes(row.slot_memory);
-    one["host_memory_bytes"] = optional_bytes(row.host_memory);
-    one["wait_probability"] = row.wait_probability < 0 ? Json() : Json(row.wait_probability);
-    one["waited"] = row.waited < 0 ? Json() : Json(row.waited);
-    one["simulated"] = simulated_json(&row);
-    one["delay_p99_s"] = row.delay_p99_s < 0 ? Json() : Json(row.delay_p99_s);
-    one["chosen"] = row.chosen;
-    one["below_floor"] = row.below_floor;
-    one["over_limit"] = row.over_limit;
-    one["too_many_wait"] = row.waited < 0 ? Json() : Json(row.too_many_wait);
-    one["meets_target"] = row.meets_target;
-    one["cost"] = Json::parse(detail::cost_json(plan, row.cost), nullptr, false);
-    all.push_back(std::move(one));
-  }
+  for (const AdvisoryRow& row : rows) all.push_back(row_json(plan, row));
   return all;
 }
 
@@ -197,6 +221,8 @@ Json recommendation_json(const Plan& plan) {
   made["calibration"] = name_of(detail::load_times_from(plan));
   made["flags"] = plan.flags;
   made["reason"] = plan.reason;
+  made["advice"] = name_of(advice_of(plan));
+  made["advice_reason"] = advice_reason(plan);
   made["max_lora_rank"] = plan.max_lora_rank;
   made["max_lora_rank_from"] = plan.rank_given ? "option" : plan.rank_known ? "trace" : "default";
   made["slots_floor"] = plan.slots_floor;
@@ -231,6 +257,7 @@ std::string plan_json(const Plan& plan) {
       {"schema", "loracle.plan/1"},
       {"reproduce", plan.reproduce},
       {"recommendation", recommendation_json(plan)},
+      {"current", current_json(plan)},
       {"certainty", certainty_json(plan)},
       {"options", Json{{"gpu_memory_bytes", optional_bytes(plan.gpu_memory_limit)},
                        {"host_memory_bytes", optional_bytes(plan.host_memory_limit)},
@@ -262,6 +289,7 @@ std::string plan_json(const Plan& plan) {
                    {"host_by_bytes", byte_gap_json(plan.host_byte_gap)},
                    {"compulsory_misses", plan.adapters},
                    {"compulsory", detail::first_uses_text(plan)}}},
+      {"served", served_json(plan)},
       {"grid", grid_json(plan.grid)},
       {"curves", curves_json(plan)},
       {"popularity", Json{{"columns", {"rank", "uses"}},

@@ -98,24 +98,6 @@ void fill_sensitivities(Plan& plan, const Prices& prices) {
   plan.costs.sensitivities = std::move(all);
 }
 
-Result<Unit> fill_today(Plan& plan, const BatchStream& stream, detail::WaitSimulator* waits,
-                        Executor& executor) {
-  const CostOptions& options = plan.cost_options;
-  if (options.today_max_loras == 0) return Unit{};
-  const std::array<std::uint32_t, 1> slots = {options.today_max_loras};
-  const std::array<std::uint32_t, 1> host = {options.today_max_cpu_loras};
-  const Result<Grid> grid = sweep_grid(stream, plan.tiers, slots, host, executor);
-  if (!grid) return fail(grid.error());
-  TodayCost today;
-  today.cell = grid->at(0, 0);
-  if (waits != nullptr) {
-    if (auto done = waits->simulate({&today.cell, 1}, executor); !done) return fail(std::move(done.error()));
-    today.waited = waits->waited(today.cell);
-  }
-  plan.costs.today = std::move(today);
-  return Unit{};
-}
-
 Result<Unit> check_objective(const CostOptions& options) {
   const bool has_slo = std::isfinite(options.slo_s);
   if (options.objective == Objective::kHits) {
@@ -171,10 +153,6 @@ Result<Unit> check_cost_options(const CostOptions& options, bool has_model) {
     return fail(Errc::kInvalid, "the share of GPU memory that vLLM uses must be above 0 and at most 1");
   if (options.gpu_memory.value > 0 && !has_model)
     return fail(Errc::kInvalid, "--gpu-memory needs --model, so that weights and slots can be sized");
-  if (options.today_max_loras > options.today_max_cpu_loras)
-    return fail(Errc::kInvalid, fmt::format("today's max_cpu_loras {} is below its max_loras {}: vLLM would "
-                                            "not start",
-                                            options.today_max_cpu_loras, options.today_max_loras));
   const auto engines = engine_names();
   for (const std::string& engine : options.engines)
     if (std::find(engines.begin(), engines.end(), engine) == engines.end())
@@ -230,16 +208,20 @@ MonthlyUse use_of(const Plan& plan, const GridCell& cell) {
   return use;
 }
 
-Result<Unit> fill_costs(Plan& plan, const BatchStream& stream, WaitSimulator* waits, Executor& executor) {
-  if (auto filled = fill_today(plan, stream, waits, executor); !filled) return filled;
-  if (!plan.cost_options.prices) return Unit{};
+void fill_costs(Plan& plan) {
+  if (!plan.cost_options.prices) return;
   const Prices& prices = *plan.cost_options.prices;
   for (std::vector<AdvisoryRow>* rows : {&plan.by_slots, &plan.by_host})
     for (AdvisoryRow& row : *rows) row.cost = monthly_cost(prices, use_of(plan, row.cell));
   plan.costs.chosen = monthly_cost(prices, use_of(plan, plan.chosen));
-  if (plan.costs.today) plan.costs.today->cost = monthly_cost(prices, use_of(plan, plan.costs.today->cell));
+  if (plan.current.known) {
+    GridCell cell = plan.current.row.cell;
+    cell.max_loras = plan.current.max_loras;  // what is not needed is paid for too
+    cell.max_cpu_loras = plan.current.max_cpu_loras;
+    plan.current.row.cost = monthly_cost(prices, use_of(plan, cell));
+    plan.costs.today = TodayCost{cell, plan.current.row.waited, *plan.current.row.cost};
+  }
   fill_sensitivities(plan, prices);
-  return Unit{};
 }
 
 }  // namespace detail

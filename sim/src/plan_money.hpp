@@ -23,8 +23,7 @@ namespace loracle::detail {
 /// Why it is that one; in one or two sentences.
 [[nodiscard]] std::string cost_reason(const Plan& plan);
 
-/// Costs of the tables' rows, of the chosen pair and of today's; `waits` may be null.
-[[nodiscard]] Result<Unit> fill_costs(Plan& plan, const BatchStream& stream, WaitSimulator* waits,
-                                      Executor& executor);
+/// Costs of the tables' rows, of the chosen pair and of today's.
+void fill_costs(Plan& plan);
 
 }  // namespace loracle::detail

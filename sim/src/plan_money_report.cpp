@@ -341,18 +341,26 @@ Paragraphs money_paragraphs(const Plan& plan) {
   return all;
 }
 
-std::vector<std::vector<std::string>> cost_table(const Plan& plan) {
-  std::vector<std::vector<std::string>> rows;
-  if (prices_of(plan) == nullptr) return rows;
-  rows.push_back({"max_loras", "max_cpu_loras", "total", "KV lost", "loading", "host", "transfers", "note"});
+ReportTable cost_table(const Plan& plan) {
+  ReportTable made;
+  const Prices* const prices = prices_of(plan);
+  if (prices == nullptr) return made;
+  made.title = fmt::format("Cost a month, in {}", prices->currency);
+  made.note = "GPU and disk are the same in every row; loads as in the grid.";
+  made.header = {"max_loras", "max_cpu_loras", "total", "KV lost", "loading", "host", "transfers", "note"};
   for (const std::vector<AdvisoryRow>* table : {&plan.by_slots, &plan.by_host}) {
     for (const AdvisoryRow& row : *table) {
       if (!row.cost || (row.chosen && table == &plan.by_host)) continue;  // it is in the first
-      rows.push_back(table_row(row.cell, *row.cost, row.chosen ? "<- " + note_text(row) : note_text(row)));
+      const std::string note = note_text(row);
+      made.lines.push_back({.cells = table_row(row.cell, *row.cost, row.chosen ? "<- " + note : note),
+                            .is_chosen = row.chosen,
+                            .is_off = row.below_floor || row.over_limit});
     }
   }
-  if (plan.costs.today) rows.push_back(table_row(plan.costs.today->cell, plan.costs.today->cost, "today"));
-  return rows;
+  if (plan.costs.today)
+    made.lines.push_back(
+        {.cells = table_row(plan.costs.today->cell, plan.costs.today->cost, "today"), .is_current = true});
+  return made;
 }
 
 std::string money_json(const Plan& plan) {

@@ -8,14 +8,15 @@
 #include <vector>
 
 #include "loracle/sim/plan.hpp"
+#include "plan_tables.hpp"
 
 namespace loracle::detail {
 
 /// Label (or "") and sentences, in the order they are read: KV cache, host memory and disk, ranks, cost,
 /// prices, sensitivity, today, what bound, other engines.
 [[nodiscard]] std::vector<std::pair<std::string_view, std::string>> money_paragraphs(const Plan& plan);
-/// Costs a month of the tables' rows and of today's, the first row the heads; empty without prices.
-[[nodiscard]] std::vector<std::vector<std::string>> cost_table(const Plan& plan);
+/// Costs a month of the tables' rows and of today's; without lines where there are no prices.
+[[nodiscard]] ReportTable cost_table(const Plan& plan);
 /// An object of "memory", "costs" and "engines".
 [[nodiscard]] std::string money_json(const Plan& plan);
 /// Of one option; "null" without prices.

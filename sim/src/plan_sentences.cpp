@@ -45,7 +45,7 @@ std::string memory_text(const Plan& plan) {
   return text.empty() ? "unknown without a model" : text;
 }
 
-std::string note_text(const AdvisoryRow& row) {
+std::string note_text(const Plan& plan, const AdvisoryRow& row) {
   // The gravest remark alone: what does not serve need not also miss a target.
   const std::string_view remark = row.cell.refused > 0 ? "REFUSES SOME"
                                   : row.below_floor
@@ -54,8 +54,10 @@ std::string note_text(const AdvisoryRow& row) {
                                   : row.too_many_wait ? "too many wait"
                                   : !row.meets_target ? "off target"
                                                       : "";
-  if (!row.chosen) return std::string(remark);
-  return remark.empty() ? "chosen" : fmt::format("chosen, {}", remark);
+  std::string note = row.chosen ? row.current ? "chosen, today" : "chosen" : "";
+  if (row.current && !row.chosen) note = fmt::format("today, {} in host", plan.current.max_cpu_loras);
+  if (note.empty() || remark.empty()) return note + std::string(remark);
+  return fmt::format("{}, {}", note, remark);
 }
 
 std::string what_if_note() {

@@ -14,7 +14,19 @@ namespace loracle::detail {
 [[nodiscard]] const GridCell& served_at_choice(const Plan& plan) noexcept;
 [[nodiscard]] bool is_simulated(const Plan& plan) noexcept;
 [[nodiscard]] std::string verdict_text(const Plan& plan);
+/// How much the advice stands on: "confidence: low, 2.1 days, 9 regimes, UNCALIBRATED".
+[[nodiscard]] std::string confidence_text(const Plan& plan);
+/// What is advised of today's setting, the verdict and its confidence.
+[[nodiscard]] std::string headline_text(const Plan& plan);
 [[nodiscard]] std::string effect_text(const Plan& plan);
+/// From today's setting to the choice; empty if nothing is known of today's.
+[[nodiscard]] std::string change_text(const Plan& plan);
+/// Up to which changes the choice holds, and with which it does not.
+[[nodiscard]] std::string risk_text(const Plan& plan);
+/// What to watch: the advice is wrong if it happens.
+[[nodiscard]] std::string wrong_if_text(const Plan& plan);
+/// The row's slots as they were given.
+[[nodiscard]] std::uint32_t slots_of(const Plan& plan, const AdvisoryRow& row) noexcept;
 /// " [0.41, 0.77]" for an interval, " (0.2 to 0.9)" for a range, both in percent; empty where nothing is
 /// known.
 [[nodiscard]] std::string interval_text(const Interval& interval);
@@ -42,9 +54,9 @@ namespace loracle::detail {
 [[nodiscard]] std::string loaded_text(const ByteGap& gap, Bytes loaded);
 [[nodiscard]] std::string vllm_text(const Plan& plan);
 [[nodiscard]] std::string trace_text(const Plan& plan);
-/// "chosen" and the gravest of "REFUSES SOME", "INFEASIBLE", "below floor", "over memory", "too many wait"
-/// and "off target", both or neither.
-[[nodiscard]] std::string note_text(const AdvisoryRow& row);
+/// "chosen" or "today", and the gravest of "REFUSES SOME", "INFEASIBLE", "below floor", "over memory",
+/// "too many wait" and "off target", both or neither.
+[[nodiscard]] std::string note_text(const Plan& plan, const AdvisoryRow& row);
 /// How the changes are to be understood.
 [[nodiscard]] std::string what_if_note();
 /// "holds", or what breaks.

@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "loracle/core/parse_bytes.hpp"
+#include "loracle/sim/advice.hpp"
 #include "loracle/sim/plan.hpp"
 #include "plan_format.hpp"
 #include "plan_money_report.hpp"
 #include "plan_sentences.hpp"
+#include "plan_tables.hpp"
 
 namespace loracle {
 namespace {
@@ -69,7 +71,7 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
   return out;
 }
 
-std::string advisory(const Plan& plan, const std::vector<AdvisoryRow>& rows, bool by_slots) {
+std::string advisory(const Plan& plan, const std::vector<const AdvisoryRow*>& rows, bool by_slots) {
   std::vector<std::vector<std::string>> cells;
   if (by_slots)
     cells.push_back(
@@ -77,14 +79,15 @@ std::string advisory(const Plan& plan, const std::vector<AdvisoryRow>& rows, boo
   else
     cells.push_back(
         {"max_cpu_loras", "GPU hit", "slot loads", "disk loads", "beyond first", "memory", "note"});
-  for (const AdvisoryRow& row : rows) {
+  for (const AdvisoryRow* const each : rows) {
+    const AdvisoryRow& row = *each;
     const Bytes memory = by_slots ? row.slot_memory : row.host_memory;
-    const std::string size = count_text(by_slots ? row.cell.max_loras : row.cell.max_cpu_loras);
+    const std::string size = count_text(by_slots ? detail::slots_of(plan, row) : row.cell.max_cpu_loras);
     const std::string hit = share_text(row.served.gpu_hits, plan.uses);
     const std::string slot_loads = count_text(row.served.host_to_device_loads);
     const std::string disk_loads = count_text(row.served.disk_loads);
     const std::string weight = memory.value == 0 ? "-" : human_bytes(memory);
-    const std::string note = row.chosen ? "<- " + detail::note_text(row) : detail::note_text(row);
+    const std::string note = (row.chosen ? "<- " : row.current ? "*  " : "") + detail::note_text(plan, row);
     if (by_slots)
       cells.push_back({size, row.waited < 0 ? "-" : share_text(row.waited),
                        row.delay_p99_s < 0 ? "-" : detail::seconds_text(row.delay_p99_s), hit, slot_loads,
@@ -148,13 +151,28 @@ std::string policies_by_bytes(const Plan& plan) {
 
 std::string plan_text(const Plan& plan) {
   std::string out;
-  paragraph(out, "VERDICT", detail::verdict_text(plan));
+  paragraph(out, "VERDICT", detail::headline_text(plan));
   out += fmt::format("  {}\n\n", plan.flags);
   for (const std::string& caution : plan.cautions) paragraph(out, "CAUTION", caution);
+  if (plan.current.known) paragraph(out, "TODAY", advice_reason(plan));
   paragraph(out, "WHY", plan.reason);
+  if (plan.current.known) paragraph(out, "CHANGE", detail::change_text(plan));
   paragraph(out, "EFFECT", detail::effect_text(plan));
+  paragraph(out, "RISK", detail::risk_text(plan));
+  paragraph(out, "WRONG IF", detail::wrong_if_text(plan));
+
+  out += fmt::format("\nSlots, with max_cpu_loras = {} (or max_loras where that is more)\n",
+                     plan.chosen.max_cpu_loras);
+  out += advisory(plan, detail::slots_rows(plan), true);
+  const bool simulated = detail::is_simulated(plan);
+  if (plan.active.known)
+    out +=
+        "  wait: requests that waited for a slot, simulated; p99 delay: 99 % start sooner after they "
+        "arrive,\n"
+        "  slots and loads waited for\n";
+  if (simulated) out += "  hits and loads: simulated too; slots in use are not evicted\n";
+  out += '\n';
   paragraph(out, "TRUST", detail::certainty_text(plan));
-  paragraph(out, "HOLDS", detail::headroom_text(plan));
   paragraph(out, "MEMORY", detail::memory_text(plan));
   for (const auto& [label, text] : detail::money_paragraphs(plan)) paragraph(out, label, text);
   paragraph(out, "COLD", detail::first_uses_text(plan));
@@ -165,24 +183,16 @@ std::string plan_text(const Plan& plan) {
       paragraph(out, "", text);
   paragraph(out, "VLLM", detail::replay_note(plan) + detail::vllm_text(plan));
   paragraph(out, "TRACE", detail::trace_text(plan));
-
-  out += fmt::format("\nSlots, with max_cpu_loras = {} (or max_loras where that is more)\n",
-                     plan.chosen.max_cpu_loras);
-  out += advisory(plan, plan.by_slots, true);
-  const bool simulated = detail::is_simulated(plan);
-  if (plan.active.known)
-    out +=
-        "  wait: requests that waited for a slot, simulated; p99 delay: 99 % start sooner after they "
-        "arrive,\n"
-        "  slots and loads waited for\n";
-  if (simulated) out += "  hits and loads: simulated too; slots in use are not evicted\n";
   out += fmt::format("\nHost memory, with max_loras = {}{}\n", plan.chosen.max_loras,
                      simulated ? " (not simulated: requests hold nothing)" : "");
-  out += advisory(plan, plan.by_host, false);
-  if (const auto costs = detail::cost_table(plan); !costs.empty())
-    out += fmt::format(
-        "\nCost a month, in {} (GPU and disk are the same in every row; loads as in the grid)\n{}",
-        plan.cost_options.prices->currency, table(costs));
+  std::vector<const AdvisoryRow*> by_host;
+  for (const AdvisoryRow& row : plan.by_host) by_host.push_back(&row);
+  out += advisory(plan, by_host, false);
+  if (const detail::ReportTable costs = detail::cost_table(plan); !costs.lines.empty()) {
+    std::vector<std::vector<std::string>> rows = {costs.header};
+    for (const detail::TableLine& line : costs.lines) rows.push_back(line.cells);
+    out += fmt::format("\n{}: {}\n{}", costs.title, costs.note, table(rows));
+  }
   if (!plan.what_ifs.empty()) {
     out += fmt::format("\nWhat if, with max_loras = {} and max_cpu_loras = {} (simulated{})\n{}",
                        plan.chosen.max_loras, plan.chosen.max_cpu_loras, simulated ? "" : ", as lru/lru",

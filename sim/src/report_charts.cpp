@@ -5,111 +5,15 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "plan_format.hpp"
+#include "report_spec.hpp"
 
 namespace loracle::detail {
 namespace {
-
-using Json = nlohmann::ordered_json;
-
-// Okabe and Ito's colours, which the colour-blind can tell apart, and three more. Their blue is the signal
-// `blue`: it is LRU's and the slots', and brighter on a dark page.
-constexpr std::array<std::string_view, 8> kColours = {"#E69F00", "#009E73", "#CC79A7", "#D55E00",
-                                                      "#56B4E9", "#8E7CC3", "#8C8C1A", "#808080"};
-constexpr std::string_view kHostColour = "#56B4E9";
-constexpr std::string_view kDiskColour = "#D55E00";
-
-Json signal(std::string_view expression) { return Json{{"signal", expression}}; }
-Json value(Json of) { return Json{{"value", std::move(of)}}; }
-Json scaled(std::string_view scale, std::string_view field) {
-  return Json{{"scale", scale}, {"field", field}};
-}
-Json at(std::string_view scale, double number) { return Json{{"scale", scale}, {"value", number}}; }
-
-std::string text_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
-
-double per_use(const Plan& plan, std::uint64_t count) {
-  return plan.uses == 0 ? 0.0 : static_cast<double>(count) / static_cast<double>(plan.uses);
-}
-
-/// Four digits that matter: keeps the page small, and what it says the same.
-double rounded(double number) {
-  if (number == 0) return 0;
-  const double unit = std::pow(10.0, std::floor(std::log10(std::abs(number))) - 3);
-  return std::round(number / unit) * unit;
-}
-
-Json base(double height) {
-  return Json{{"padding", 2},
-              {"height", height},
-              {"autosize", Json{{"type", "fit-x"}, {"contains", "padding"}}},
-              {"signals", Json::array()},
-              {"data", Json::array()},
-              {"scales", Json::array()},
-              {"axes", Json::array()},
-              {"marks", Json::array()}};
-}
-
-/// A log axis labelled at powers of two, which is how people choose sizes.
-Json power_ticks(double last) {
-  Json ticks = Json::array();
-  for (double tick = 1; tick <= last; tick *= last > 2048 ? 4 : 2) ticks.push_back(tick);
-  return ticks;
-}
-
-/// 1, 3, 10, 30, ...: counts that are not sizes.
-Json decade_ticks(double last) {
-  Json ticks = Json::array();
-  for (double tick = 1; tick <= last; tick *= 10) {
-    ticks.push_back(tick);
-    ticks.push_back(tick * 3);
-  }
-  return ticks;
-}
-
-Json size_axis(std::string_view orient, std::string_view scale, std::string_view title, double last,
-               bool grid) {
-  return Json{{"orient", orient}, {"scale", scale},           {"title", title}, {"values", power_ticks(last)},
-              {"format", "d"},    {"labelOverlap", "greedy"}, {"grid", grid}};
-}
-
-/// A vertical line with a name on top, at a size.
-void add_size_rule(Json& marks, std::string_view scale, double size, std::string_view label, bool left,
-                   double y) {
-  marks.push_back(Json{{"type", "rule"},
-                       {"encode", Json{{"update", Json{{"x", at(scale, size)},
-                                                       {"y", value(0)},
-                                                       {"y2", signal("height")},
-                                                       {"stroke", signal("ink")},
-                                                       {"strokeOpacity", value(0.55)},
-                                                       {"strokeDash", value(Json::array({2, 3}))}}}}}});
-  marks.push_back(Json{{"type", "text"},
-                       {"encode", Json{{"update", Json{{"x", at(scale, size)},
-                                                       {"dx", value(left ? -5 : 5)},
-                                                       {"y", value(y)},
-                                                       {"text", value(label)},
-                                                       {"align", value(left ? "right" : "left")},
-                                                       {"baseline", value("top")},
-                                                       {"fontSize", value(11.5)},
-                                                       {"fill", signal("ink")}}}}}});
-}
-
-/// Where the two chosen sizes lie on a size axis; one label if they are one.
-void add_chosen_rules(Json& marks, const Plan& plan, std::string_view scale, double last) {
-  const double slots = plan.chosen.max_loras;
-  const double host = plan.chosen.max_cpu_loras;
-  if (plan.chosen.max_loras == plan.chosen.max_cpu_loras) {
-    add_size_rule(marks, scale, slots, fmt::format("both {}", slots), slots > std::sqrt(last), 2);
-    return;
-  }
-  add_size_rule(marks, scale, slots, fmt::format("max_loras {}", slots), slots > std::sqrt(last), 2);
-  add_size_rule(marks, scale, host, fmt::format("max_cpu_loras {}", host), host > std::sqrt(last), 18);
-}
 
 /// At most about `wanted` places of an axis, evenly spread in the logarithm, the ends and `keep` always.
 std::vector<std::size_t> thinned(const std::vector<std::uint32_t>& sizes, std::size_t wanted,
@@ -205,6 +109,23 @@ Json target_line(const Plan& plan, const std::vector<std::size_t>& columns, cons
   return points;
 }
 
+/// Today's setting, at the edge of the map if it lies outside.
+void add_today_ring(Json& marks, const Plan& plan, const std::vector<double>& x,
+                    const std::vector<double>& y) {
+  const GridCell& cell = plan.current.row.cell;
+  for (const bool dark : {false, true})
+    marks.push_back(Json{
+        {"type", "symbol"},
+        {"interactive", false},
+        {"encode",
+         Json{{"update", Json{{"x", at("x", std::clamp<double>(cell.max_loras, x.front(), x.back()))},
+                              {"y", at("y", std::clamp<double>(cell.max_cpu_loras, y.front(), y.back()))},
+                              {"shape", value("circle")},
+                              {"size", value(130)},
+                              {"stroke", value(dark ? "#111111" : "#ffffff")},
+                              {"strokeWidth", value(dark ? 1.6 : 4.5)}}}}}});
+}
+
 }  // namespace
 
 std::string grid_chart(const Plan& plan) {
@@ -274,6 +195,7 @@ std::string grid_chart(const Plan& plan) {
                                            {"fill", value("#ffffff")},
                                            {"stroke", value("#111111")},
                                            {"strokeWidth", value(1.4)}}}}}});
+  if (plan.current.known && !(plan.current.row.cell == plan.chosen)) add_today_ring(marks, plan, x, y);
   return text_of(spec);
 }
 
@@ -318,7 +240,7 @@ std::string curves_chart(const Plan& plan) {
   spec["legends"] = Json::array({Json{{"stroke", "c"},
                                       {"orient", "top"},
                                       {"direction", "horizontal"},
-                                      {"columns", 5},
+                                      {"columns", signal("width < 330 ? 3 : 5")},
                                       {"symbolType", "stroke"},
                                       {"symbolSize", 160}}});
   Json& marks = spec["marks"];
@@ -455,7 +377,7 @@ std::string distances_chart(const Plan& plan) {
                    Json{{"name", "c"},
                         {"type", "ordinal"},
                         {"domain", {"slot hit", "host hit", "disk load"}},
-                        {"range", Json::array({signal("blue"), kHostColour, kDiskColour})}}});
+                        {"range", Json::array({signal("blue"), signal("host"), kDiskColour})}}});
   spec["axes"] = Json::array(
       {size_axis("bottom", "x", "reuse distance, adapters", last, false), Json{{"orient", "left"},
                                                                                {"scale", "y"},
@@ -482,18 +404,7 @@ std::string distances_chart(const Plan& plan) {
 
 std::string working_set_chart(const Plan& plan) {
   const bool timed = plan.span_s > 0;
-  double unit = 1;
-  std::string_view name = "s";
-  if (timed && plan.span_s > 3 * 86400) {
-    unit = 86400;
-    name = "days";
-  } else if (timed && plan.span_s > 3 * 3600) {
-    unit = 3600;
-    name = "h";
-  } else if (timed && plan.span_s > 300) {
-    unit = 60;
-    name = "min";
-  }
+  const double unit = time_unit(plan).seconds;
   Json points = Json::array();
   std::uint64_t most = 1;
   for (const WorkingSetPoint& point : plan.working_set) {
@@ -516,7 +427,7 @@ std::string working_set_chart(const Plan& plan) {
   spec["axes"] = Json::array(
       {Json{{"orient", "bottom"},
             {"scale", "x"},
-            {"title", timed ? fmt::format("time from the first request, {}", name) : std::string("uses")},
+            {"title", time_title(plan, "uses")},
             {"format", "~s"},
             {"tickCount", 8},
             {"labelOverlap", "greedy"}},
@@ -534,26 +445,11 @@ std::string working_set_chart(const Plan& plan) {
                      {"stroke", signal("blue")}, {"strokeWidth", value(1.2)}};
   spec["marks"].push_back(
       Json{{"type", "area"}, {"from", Json{{"data", "points"}}}, {"encode", Json{{"update", area}}}});
+  // Regimes are found among requests; without times the axis counts uses, where they do not fit.
+  if (timed) add_regime_rules(spec["marks"], plan, unit);
   const auto add_level = [&](std::uint32_t size, std::string_view label) {
-    if (size > 1.1 * static_cast<double>(most)) return;
-    spec["marks"].push_back(
-        Json{{"type", "rule"},
-             {"encode", Json{{"update", Json{{"x", value(0)},
-                                             {"x2", signal("width")},
-                                             {"y", at("y", size)},
-                                             {"stroke", signal("ink")},
-                                             {"strokeOpacity", value(0.55)},
-                                             {"strokeDash", value(Json::array({2, 3}))}}}}}});
-    spec["marks"].push_back(
-        Json{{"type", "text"},
-             {"encode", Json{{"update", Json{{"x", signal("width")},
-                                             {"y", at("y", size)},
-                                             {"dy", value(-3)},
-                                             {"text", value(fmt::format("{} {}", label, size))},
-                                             {"align", value("right")},
-                                             {"baseline", value("bottom")},
-                                             {"fontSize", value(11.5)},
-                                             {"fill", signal("ink")}}}}}});
+    if (size <= 1.1 * static_cast<double>(most))
+      add_level_rule(spec["marks"], size, fmt::format("{} {}", label, size), true);
   };
   add_level(plan.chosen.max_loras, "max_loras");
   if (plan.chosen.max_cpu_loras != plan.chosen.max_loras)

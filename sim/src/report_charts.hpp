@@ -1,8 +1,11 @@
 #pragma once
-/// The charts as Vega specifications, in JSON text. The signals `ink`, `soft` and `blue` (colours)
-/// and the width are set by the page's script.
+/// The charts as Vega specifications, in JSON text. The signals `ink`, `soft`, `line`, `blue` and `host`
+/// (colours) and the width are set by the page's script. Each is empty where the plan has no data for it.
 
+#include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "loracle/sim/plan.hpp"
 
@@ -16,5 +19,36 @@ inline constexpr double kDiskWeight = 10;
 [[nodiscard]] std::string popularity_chart(const Plan& plan);
 [[nodiscard]] std::string distances_chart(const Plan& plan);
 [[nodiscard]] std::string working_set_chart(const Plan& plan);
+
+// report_waits_charts.cpp
+/// Requests that wait, by slots: by the activity curve, and simulated.
+[[nodiscard]] std::string waits_chart(const Plan& plan);
+/// Adapters in use at once, as arriving requests find them.
+[[nodiscard]] std::string active_chart(const Plan& plan);
+/// Where uses found their adapter, over the trace.
+[[nodiscard]] std::string served_chart(const Plan& plan);
+
+// report_choice_charts.cpp
+/// What loads and slots cost the server, by slots.
+[[nodiscard]] std::string knee_chart(const Plan& plan);
+/// Memory against the delay that it buys.
+[[nodiscard]] std::string tradeoff_chart(const Plan& plan);
+/// The p99 delay under each change of the what-ifs.
+[[nodiscard]] std::string what_if_chart(const Plan& plan);
+/// What each policy closes of the gap from LRU to Belady.
+[[nodiscard]] std::string gap_chart(const Plan& plan);
+
+/// Where on the page a chart stands.
+enum class ChartGroup : std::uint8_t { kChoice, kPolicy, kTraffic };
+
+struct ReportChart {
+  std::string_view id;  // of the element, and of the file it is written to
+  ChartGroup group = ChartGroup::kChoice;
+  std::string title;
+  std::string caption;
+  std::string spec;
+};
+/// Those that the plan has data for, in the order of the page.
+[[nodiscard]] std::vector<ReportChart> report_charts(const Plan& plan);
 
 }  // namespace loracle::detail

@@ -163,6 +163,34 @@ TEST_F(Cli, PlanSeesTheTrapOfRequestsThatHoldTheirSlots) {
   EXPECT_LT(planned("2").at("recommendation").at("max_loras"), slots);
 }
 
+// If this failed, a nightly check of today's setting would call what it found by the wrong code.
+TEST_F(Cli, PlanJudgesTodaysSettingByItsExitCode) {
+  const std::string trace = (dir_ / "today.jsonl").string();
+  ASSERT_EQ(
+      run("trace gen zipf --rate 4 --adapters 50 --alpha 0.9 --duration-mean 6 --requests 4000 --seed 7 -o " +
+          trace)
+          .exit_code,
+      0);
+  const std::string plan = "plan " + trace + " --policy lru ";
+  EXPECT_EQ(run(plan).exit_code, 0) << "nothing was asked";
+  EXPECT_EQ(run(plan + "--current-max-loras 1").exit_code, 10) << "requests wait";
+  EXPECT_EQ(run(plan + "--current-max-loras 40 --current-max-cpu-loras 50").exit_code, 30)
+      << "it serves, but popularity never changes in this trace";
+  const std::string tight = plan + "--model llama-3.1-8b --gpu-memory-for-loras 200MiB ";
+  EXPECT_EQ(run(tight).exit_code, 0) << "infeasible is an answer";
+  EXPECT_EQ(run(tight + "--current-max-loras 2").exit_code, 20);
+  expect_error(plan + "--current-max-cpu-loras 4", 2, "slots too");
+  expect_error(plan + "--current-max-loras 8 --current-max-cpu-loras 4", 2, "fewer than the 8 slots");
+  const Outcome markdown = run(plan + "--current-max-loras 1 --format markdown");
+  EXPECT_NE(markdown.out.find("**change advised"), std::string::npos) << markdown.out;
+  const Outcome help = run("plan --help");
+  EXPECT_NE(help.out.find("30 not enough data"), std::string::npos) << help.out;
+  const Outcome none =
+      shell("CHROMIUM=/nowhere/chromium " LORACLE_APP_PATH " " + plan + "--svg " + (dir_ / "svg").string());
+  EXPECT_EQ(none.exit_code, 3) << none.err;
+  EXPECT_NE(none.err.find("install"), std::string::npos) << none.err;
+}
+
 // If this failed, scripts that read the documented JSON would break.
 TEST_F(Cli, ReplayPrintsTheDocumentedJson) {
   const nlohmann::json json = run_json("replay " + small_trace() + " --policy lru,belady --capacity 1,2");

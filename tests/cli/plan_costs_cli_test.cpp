@@ -52,8 +52,6 @@ TEST_F(PlanCostsCli, MistakesAreNamedWithFileAndField) {
                "--gpu-memory");
   expect_error("--slo 200ms", 2, "--objective cost");
   expect_error("--slo 200", 2, "with its unit");
-  expect_error("--today 8/4", 2, "below its max_loras");
-  expect_error("--today eight", 2, "8/32");
   expect_error("--kv-dtype int3", 2, "fp8");
   expect_error("--gpu-memory 80GiB", 2, "--model");
   expect_error("--model llama-3.1-8b --gpu-memory 8GiB", 5, "--model-weights");
@@ -65,7 +63,7 @@ TEST_F(PlanCostsCli, TheCheapestSizesAreAdvisedAndComparedWithTodays) {
   const std::string file = prices(R"({"gpu_hour": 4, "host_gib_month": 2, "disk_gib_month": 0.1,
                                       "egress_gib": 0, "gets_1000": 0})");
   const std::string flags = "plan " + trace_ + " --model llama-3.1-8b --gpu-memory 80GiB --prices " + file +
-                            " --objective cost --slo 500ms --max-slo-misses 5% --today 20";
+                            " --objective cost --slo 500ms --max-slo-misses 5% --current-max-loras 20";
   const Outcome text = run(flags + " --format text");
   ASSERT_EQ(text.exit_code, 0) << text.err;
   EXPECT_NE(text.out.find("EUR a month"), std::string::npos) << text.out;

@@ -70,8 +70,8 @@ TEST(PlanCosts, AnAdviceAsPricedByHand) {
   // gets      10 x 2 x 0.0004 / 1,000                                        =     0.000008
   // total                                                                    = 2,995.545208
   PlanOptions options = priced_options();
-  options.costs.today_max_loras = 5;
-  options.costs.today_max_cpu_loras = 10;
+  options.current_max_loras = 5;
+  options.current_max_cpu_loras = 10;
   const auto plan = planned(cyclic_trace(10, 100), options);
   ASSERT_TRUE(plan.has_value()) << plan.error().message;
   ASSERT_EQ(plan->chosen.max_loras, 10U);

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -76,7 +77,7 @@ TEST(Report, EveryChartIsWellFormedAndTheChoiceIsStarred) {
   // A chart that does not parse is an empty box that nobody notices in a test of bytes.
   const Plan plan = some_plan();
   const std::vector<std::string> charts = charts_of(plan_html(plan));
-  ASSERT_EQ(charts.size(), 5U);
+  ASSERT_EQ(charts.size(), 12U) << "of a trace with times and durations, and a model";
   for (const std::string& chart : charts) {
     const auto spec = nlohmann::json::parse(chart, nullptr, false);
     ASSERT_TRUE(spec.is_object());
@@ -88,7 +89,45 @@ TEST(Report, EveryChartIsWellFormedAndTheChoiceIsStarred) {
   const auto& star = grid["marks"].back()["encode"]["update"];
   EXPECT_EQ(star["x"]["value"], plan.chosen.max_loras);
   EXPECT_EQ(star["y"]["value"], plan.chosen.max_cpu_loras);
-  EXPECT_NE(charts[1].find("belady"), std::string::npos);
+  EXPECT_NE(plan_html(plan).find("\"p\":\"belady\""), std::string::npos);
+}
+
+TEST(Report, TheMarkdownSaysWhatThePageSays) {
+  // It is pasted into tickets: flags that cannot be copied, or a table torn by a name, help nobody.
+  const Plan plan = some_plan("a|b`c<script>_d_.jsonl");
+  const std::string text = plan_markdown(plan);
+  EXPECT_NE(text.find("```sh\n" + plan.flags + "\n```\n"), std::string::npos);
+  EXPECT_NE(text.find("# Adapter plan for a\\|b\\`c&lt;script>\\_d\\_.jsonl"), std::string::npos) << text;
+  for (const PolicyRow& row : plan.policies)
+    EXPECT_NE(text.find(row.policy + (row.policy == "lru" ? "** |" : " |")), std::string::npos) << row.policy;
+  std::istringstream lines(text);
+  std::size_t cells = 0;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("# ") || !line.starts_with('|')) cells = 0;
+    if (!line.starts_with('|')) continue;
+    const std::size_t mine = count_of(line, "|") - count_of(line, "\\|");
+    EXPECT_EQ(cells == 0 ? mine : cells, mine) << line;
+    cells = mine;
+  }
+}
+
+TEST(Report, ChartsAreReadOutOfWhatTheBrowserGivesBack) {
+  // Half a chart, or a message in its place, must not become a file.
+  const auto document = [](const std::string& text) {
+    return "<html><body data-export=\"svg\"><pre data-chart=\"grid\" data-drawn=\"\">" + text +
+           "</pre><script>var x;</script></body></html>";
+  };
+  const auto drawn = drawn_charts(document("PHN2Zz4="));
+  ASSERT_TRUE(drawn.has_value()) << drawn.error().message;
+  ASSERT_EQ(drawn->size(), 1U);
+  EXPECT_EQ(drawn->front().name, "grid");
+  EXPECT_EQ(drawn->front().bytes, "<svg>");
+  for (const char* broken : {"", "PHN2Zz4", "This chart could not be drawn: x is not a function"}) {
+    const auto none = drawn_charts(document(broken));
+    ASSERT_FALSE(none.has_value()) << broken;
+    EXPECT_EQ(none.error().code, Errc::kCorrupt);
+  }
+  EXPECT_FALSE(drawn_charts("<html></html>").has_value());
 }
 
 TEST(Report, TheTargetLineLeavesOutWhatIsRefused) {
@@ -149,9 +188,10 @@ TEST(Report, EveryChartIsDrawnInABrowser) {
     const std::string dom = drawn_in_browser(plan_html(plan));
     if (dom.empty()) GTEST_SKIP() << "no browser that runs here: set CHROMIUM to have the charts drawn";
     const std::string page = dom.substr(0, dom.find("<script>\n/*"));
-    EXPECT_EQ(count_of(page, "data-drawn"), 5U) << plan.flags;
+    const std::size_t charts = charts_of(plan_html(plan)).size();
+    EXPECT_EQ(count_of(page, "data-drawn"), charts) << plan.flags;
     EXPECT_EQ(count_of(page, "data-failed"), 0U) << page.substr(page.find("data-failed"), 300);
-    EXPECT_EQ(count_of(page, "<svg"), 5U) << plan.flags;
+    EXPECT_EQ(count_of(page, "<svg"), charts) << plan.flags;
     EXPECT_GT(count_of(page, "<path"), 200U) << "cells, bars and points";
   }
 }

@@ -1,14 +1,17 @@
-/* Draws every chart of the page from the specification beside it, in the reader's colours and width. */
+/* Draws every chart of the page from the specification beside it, in the reader's colours and width; on paper
+   in light ones. Where the body has data-export="svg" or "png", writes the charts as text instead, in base64. */
 (function () {
   "use strict";
   var dark = window.matchMedia("(prefers-color-scheme: dark)");
-  var font = getComputedStyle(document.body).fontFamily;
+  var exported = document.body.dataset.export;
+  var font = exported ? "sans-serif" : getComputedStyle(document.body).fontFamily;
   var views = [];
+  var onPaper = false;
 
   function colours() {
-    return dark.matches
-      ? { ink: "#e6ebf1", soft: "#98a5b5", line: "#2b3542", blue: "#3fa2e0" }
-      : { ink: "#16202c", soft: "#5a6675", line: "#e3e7ec", blue: "#0072b2" };
+    return dark.matches && !onPaper && !exported
+      ? { ink: "#e6ebf1", soft: "#98a5b5", line: "#2b3542", blue: "#3290d6", host: "#c3e3fa" }
+      : { ink: "#16202c", soft: "#5a6675", line: "#e3e7ec", blue: "#0072b2", host: "#7cc4f0" };
   }
 
   function config(colour) {
@@ -47,9 +50,13 @@
       spec.signals = (spec.signals || []).concat(Object.keys(colour).map(function (name) {
         return { name: name, value: colour[name] };
       }));
-      spec.width = Math.max(260, place.clientWidth);
+      spec.width = exported ? 640 : Math.max(200, place.clientWidth);
+      if (exported) { write(place, spec, colour, fail); return; }
+      /* Vega gives its container a role of its own; what the chart is, the place itself says. */
+      var inner = place.appendChild(document.createElement("div"));
+      inner.setAttribute("aria-hidden", "true");
       var view = new vega.View(vega.parse(spec, config(colour)), {
-        renderer: "svg", container: place, hover: true,
+        renderer: "svg", container: inner, hover: true,
         logger: vega.logger(vega.Error, "error", function (method, level, reasons) { fail(reasons[0]); })
       });
       views.push(view);
@@ -57,6 +64,21 @@
     } catch (error) {
       fail(error);
     }
+  }
+
+  function base64(text) {
+    var bytes = new TextEncoder().encode(text);
+    var binary = "";
+    for (var i = 0; i < bytes.length; i++) binary += String.fromCharCode(bytes[i]);
+    return btoa(binary);
+  }
+
+  function write(place, spec, colour, fail) {
+    spec.background = "#ffffff";
+    var view = new vega.View(vega.parse(spec, config(colour)), { renderer: "none" });
+    var made = exported === "svg" ? view.toSVG().then(base64)
+      : view.toImageURL("png", 2).then(function (url) { return url.slice(url.indexOf(",") + 1); });
+    made.then(function (text) { place.textContent = text; place.dataset.drawn = ""; }, fail);
   }
 
   var waiting = 0;
@@ -68,5 +90,7 @@
     waiting = setTimeout(draw, 150);
   });
   dark.addEventListener("change", draw);
+  window.addEventListener("beforeprint", function () { onPaper = true; draw(); });
+  window.addEventListener("afterprint", function () { onPaper = false; draw(); });
   draw();
 })();

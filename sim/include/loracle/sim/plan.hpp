@@ -48,6 +48,7 @@
 #include "loracle/sim/model_geometry.hpp"
 #include "loracle/sim/plan_costs.hpp"
 #include "loracle/sim/service_model.hpp"
+#include "loracle/sim/stretches.hpp"
 #include "loracle/traces/trace.hpp"
 
 namespace loracle {
@@ -71,7 +72,9 @@ struct PlanOptions {
   std::string tiers = "lru/lru";  // device/host policies, or "vllm": see sweep_grid
   std::vector<std::string> policies = {"lru",  "sieve", "s3fifo",   "arc",   "lfu",
                                        "gdsf", "slru",  "wtinylfu", "belady"};
-  CostOptions costs;       // prices, objective, SLO, the GPU's memory, other engines
+  CostOptions costs;                        // prices, objective, SLO, the GPU's memory, other engines
+  std::uint32_t current_max_loras = 0;      // what the server runs with today; 0: not said
+  std::uint32_t current_max_cpu_loras = 0;  // likewise; 0: as many as slots, vLLM's default
   std::string trace_note;  // what was done to the trace: "folded onto 1 h"; repeated in every output
   std::string reproduce;   // the command line; repeated in every output
 };
@@ -128,6 +131,7 @@ struct AdvisoryRow {
   Bytes slot_memory{};     // 0 when unknown
   Bytes host_memory{};     // 0 when unknown
   bool chosen = false;
+  bool current = false;          // what the server runs with today
   double wait_probability = -1;  // requests that find all slots busy (activity_curve.hpp); < 0: unknown
   double waited = -1;            // requests that wait for a slot, simulated (event_sim.hpp); < 0: unknown
   double delay_p99_s = -1;       // of slots and loads, simulated; < 0: unknown
@@ -136,6 +140,14 @@ struct AdvisoryRow {
   bool too_many_wait = false;       // more than max_wait_probability of the requests, simulated
   bool meets_target = false;        // of disk loads, in the grid
   std::optional<MonthlyCost> cost;  // if there are prices
+};
+
+/// What the server runs with today, judged like any other pair. The choice does not depend on it.
+struct CurrentSetting {
+  bool known = false;
+  std::uint32_t max_loras = 0;      // as given
+  std::uint32_t max_cpu_loras = 0;  // as given
+  AdvisoryRow row;                  // its cell counts no more slots and adapters than the trace has adapters
 };
 
 /// One policy ruling one tier of the chosen size alone.
@@ -202,6 +214,12 @@ struct Certainty {
   Interval misses;              // share of uses that do not hit a slot
   Interval disk_loads;          // share of uses, beyond first uses
   Interval waited;              // share of requests, simulated
+};
+
+/// What the chosen pair did in a stretch of the trace (stretches.hpp), simulated if it was.
+struct ServedStretch {
+  double begin = 0;  // seconds from the first arrival, or index of the request
+  StretchCounts counts;
 };
 
 struct PolicyCurve {
@@ -292,10 +310,13 @@ struct Plan {
   std::vector<AdvisoryRow> by_host;   // at the chosen max_loras
   PlanMemory memory;                  // beside that of slots and adapters above
   PlanCosts costs;
+  CurrentSetting current;
   std::vector<WhatIf> what_ifs;  // the first: nothing changes; empty where durations are not known
 
   // the evidence
   Certainty certainty;
+  std::vector<ServedStretch>
+      served;  // at `chosen`, at most kServedMax; empty where there are too few requests
   Grid grid;
   GridCell vllm;  // vLLM's own caches, defects included, at the chosen sizes
   std::vector<PolicyRow> policies;
@@ -311,10 +332,14 @@ struct Plan {
   std::vector<DistanceBin> distances;
   double window = 0;  // of the working set: seconds, or uses where there are no times
   std::vector<WorkingSetPoint> working_set;
+  bool is_short = false;              // a target stands on fewer than ten requests or uses
   std::vector<std::string> cautions;  // why this trace may not carry the advice; mostly empty
   std::vector<std::string> assumptions;
   std::vector<std::string> limits;  // when the advice is wrong
 };
+
+/// Stretches of a plan's `served`.
+inline constexpr std::size_t kServedMax = 200;
 
 [[nodiscard]] Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor& executor);
 

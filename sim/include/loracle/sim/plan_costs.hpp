@@ -39,8 +39,6 @@ struct CostOptions {
   double gpu_utilization = 0.9;                            // vLLM's --gpu-memory-utilization
   Bytes model_weights{};                                   // 0: as the model's layers say, 2 bytes an element
   std::string kv_dtype = "auto";
-  std::uint32_t today_max_loras = 0;  // as the server runs now; 0: not told
-  std::uint32_t today_max_cpu_loras = 0;
   std::vector<std::string> engines;  // whose settings text and page show; empty: all
 };
 
@@ -117,7 +115,7 @@ struct TodayCost {
 
 struct PlanCosts {
   MonthlyCost chosen;                      // meaningless without prices
-  std::optional<TodayCost> today;          // if the sizes were told
+  std::optional<TodayCost> today;          // if today's sizes were given
   std::vector<Sensitivity> sensitivities;  // of the two prices that the largest parts of the total hang on
   CostChoice choice;
 };

@@ -1,0 +1,107 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+
+#include "loracle/core/parse_bytes.hpp"
+#include "loracle/sim/advice.hpp"
+#include "loracle/sim/confidence.hpp"
+#include "plan_format.hpp"
+#include "plan_sentences.hpp"
+
+namespace loracle::detail {
+namespace {
+
+/// "1.2 GiB -> 640 MiB"
+std::string bytes_change(Bytes from, Bytes to) {
+  return from == to ? human_bytes(from) : fmt::format("{} -> {}", human_bytes(from), human_bytes(to));
+}
+
+const char* words_of(Advice advice) {
+  switch (advice) {
+    case Advice::kKeep:
+      return "keep today's setting; the choice ";
+    case Advice::kChange:
+      return "change advised; the choice ";
+    case Advice::kNotEnoughData:
+      return "NOT ENOUGH DATA to judge today's setting; the choice ";
+    case Advice::kNotAsked:
+    case Advice::kInfeasible:
+      break;
+  }
+  return "";
+}
+
+}  // namespace
+
+std::uint32_t slots_of(const Plan& plan, const AdvisoryRow& row) noexcept {
+  return row.current ? plan.current.max_loras : row.cell.max_loras;
+}
+
+std::string confidence_text(const Plan& plan) {
+  constexpr double kWeekS = 7 * 86400;
+  const Certainty& certainty = plan.certainty;
+  const bool is_known = certainty.blocks >= kBlocksMin && plan.active.known && !plan.is_short;
+  std::string text = fmt::format("confidence: {}", !is_known               ? "low"
+                                                   : plan.span_s >= kWeekS ? "high"
+                                                                           : "medium");
+  if (plan.span_s > 0) text += ", " + seconds_text(plan.span_s);
+  if (certainty.regimes > 0) text += ", " + counted(certainty.regimes, "regime");
+  return text + (plan.load_times_measured ? ", load times as given" : ", UNCALIBRATED");
+}
+
+std::string headline_text(const Plan& plan) {
+  return fmt::format("{}{} ({})", words_of(advice_of(plan)), verdict_text(plan), confidence_text(plan));
+}
+
+std::string change_text(const Plan& plan) {
+  if (!plan.current.known) return {};
+  const AdvisoryRow& today = plan.current.row;
+  const AdvisoryRow* const row = row_of_choice(plan);
+  const std::string pair = fmt::format("today's {} slots and {} in host memory", plan.current.max_loras,
+                                       plan.current.max_cpu_loras);
+  if (row == nullptr || row->current) return fmt::format("As {}: the choice is the same.", pair);
+  std::string text =
+      fmt::format("Against {}: slot hits {} -> {}", pair, share_text(today.served.gpu_hits, plan.uses),
+                  share_text(row->served.gpu_hits, plan.uses));
+  if (today.waited >= 0 && row->waited >= 0)
+    text +=
+        fmt::format(", requests that wait for a slot {} -> {}{}, p99 delay {} -> {}",
+                    share_text(today.waited), share_text(row->waited), interval_text(plan.certainty.waited),
+                    seconds_text(today.delay_p99_s), seconds_text(row->delay_p99_s));
+  text += fmt::format(", disk loads beyond first uses {} -> {}",
+                      share_text(excess_disk_loads(plan, today.served)),
+                      share_text(excess_disk_loads(plan, row->served)));
+  if (row->slot_memory.value > 0) text += ", GPU memory " + bytes_change(today.slot_memory, row->slot_memory);
+  if (row->host_memory.value > 0)
+    text += ", host memory " + bytes_change(today.host_memory, row->host_memory);
+  return text + ".";
+}
+
+std::string risk_text(const Plan& plan) {
+  std::string broken;
+  for (std::size_t i = 1; i < plan.what_ifs.size(); ++i) {
+    const WhatIf& row = plan.what_ifs[i];
+    if (row.fits && !row.too_many_wait && row.meets_target) continue;
+    broken += fmt::format("{}{} ({})", broken.empty() ? "" : ", ", row.change, note_text(plan, row));
+  }
+  std::string text = "Holds " + headroom_text(plan);
+  if (text.back() != '.') text += '.';
+  if (!broken.empty()) text += " Does not hold with: " + broken + ".";
+  return text;
+}
+
+std::string wrong_if_text(const Plan& plan) {
+  const std::string slots = counted(plan.chosen.max_loras, "adapter");
+  const std::string active =
+      plan.active.known
+          ? fmt::format("more than {} are in use at once for over {} of requests (here p99 is {}, p99.9 {})",
+                        slots, share_text(plan.max_wait_probability), plan.active.p99, plan.active.p999)
+          : fmt::format("more than {} are in use at once, which this trace cannot tell", slots);
+  return fmt::format(
+      "{}; or loads take longer than {} into a slot or {} from disk; or popularity moves as it never did in "
+      "this trace.",
+      active, seconds_text(plan.slot_load_s), seconds_text(plan.disk_load_s));
+}
+
+}  // namespace loracle::detail
