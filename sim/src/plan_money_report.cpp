@@ -326,7 +326,6 @@ Paragraphs money_paragraphs(const Plan& plan) {
     add(all, "", sensitivity_text(plan));
     add(all, "PRICES", prices_text(*prices));
   } else {
-    add(all, "TODAY", today_text(plan));
     add(all, "COST", "unknown without prices: --prices FILE takes yours (JSON, sim/README.md shows one).");
   }
   std::string_view label = "ENGINES";
