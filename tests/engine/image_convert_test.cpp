@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "../../engine/src/loader/convert.hpp"
+#include "../../engine/src/loader/element_type.hpp"
 #include "adapter_maker.hpp"
 
 namespace loracle {
@@ -19,17 +19,18 @@ using testing::value_of;
 
 constexpr std::array kServing = {Dtype::kF32, Dtype::kF16, Dtype::kBf16};
 
-std::string converted(const std::string& from, Dtype from_dtype, Dtype to, float scale, Simd simd) {
+std::string converted(const std::string& from, Dtype from_dtype, Dtype to, float scale, CpuPath path) {
   std::string into(from.size() / bytes_of(from_dtype) * bytes_of(to), '\0');
-  convert_elements(std::as_bytes(std::span(from)), from_dtype, std::as_writable_bytes(std::span(into)), to,
-                   scale, simd);
+  convert_elements(std::as_bytes(std::span(from)), element_type_of(from_dtype),
+                   std::as_writable_bytes(std::span(into)), element_type_of(to), scale, path);
   return into;
 }
 
 /// Equal bits, or two NaNs (whose payload IEEE 754 leaves open).
 void expect_rounded(const std::string& from, Dtype from_dtype, Dtype to, float scale) {
-  const std::string into = converted(from, from_dtype, to, scale, best_simd());
-  EXPECT_EQ(into, converted(from, from_dtype, to, scale, Simd::kPortable)) << "vectors and portable differ";
+  const std::string into = converted(from, from_dtype, to, scale, best_cpu_path());
+  for (const CpuPath path : {CpuPath::kScalar, CpuPath::kPortable, CpuPath::kAvx2})
+    EXPECT_EQ(into, converted(from, from_dtype, to, scale, path)) << name_of(path) << " differs";
   std::string expected;
   const std::size_t width = bytes_of(to);
   for (std::size_t i = 0; i * width < into.size(); ++i) {
@@ -96,10 +97,11 @@ TEST(Convert, HandlesEveryLengthAndAlignment) {
       const std::string values = testing::random_tensor(rng, "", Dtype::kF32, 1, count).bytes;
       const std::string from = std::string(shift, 'x') + values;
       std::string into(shift + count * 2 + 1, 'y');
-      convert_elements(std::as_bytes(std::span(from).subspan(shift)), Dtype::kF32,
-                       std::as_writable_bytes(std::span(into).subspan(shift, count * 2)), Dtype::kBf16, 1.5F);
+      convert_elements(std::as_bytes(std::span(from).subspan(shift)), ElementType::kF32,
+                       std::as_writable_bytes(std::span(into).subspan(shift, count * 2)), ElementType::kBf16,
+                       1.5F);
       EXPECT_EQ(into.substr(shift, count * 2),
-                converted(values, Dtype::kF32, Dtype::kBf16, 1.5F, Simd::kPortable));
+                converted(values, Dtype::kF32, Dtype::kBf16, 1.5F, CpuPath::kPortable));
       EXPECT_EQ(into.substr(0, shift), std::string(shift, 'y'));
       EXPECT_EQ(into.back(), 'y');
     }

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "convert.hpp"
+#include "element_type.hpp"
 #include "fused_modules.hpp"
 #include "loracle/core/check.hpp"
 #include "loracle/engine/image.hpp"
@@ -112,7 +112,8 @@ class ImageLoader {
       const std::size_t count = std::min(kScratchBytes / from_width, into.size() / into_width);
       const std::span<std::byte> raw(scratch_.get(), count * from_width);
       if (auto done = read(piece.from, offset, raw); !done) return done;
-      convert_elements(raw, piece.from.dtype, into.first(count * into_width), dtype_, piece.scale);
+      convert_elements(raw, element_type_of(piece.from.dtype), into.first(count * into_width),
+                       element_type_of(dtype_), piece.scale);
       offset += raw.size();
       into = into.subspan(count * into_width);
     }

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "convert.hpp"
+#include "element_type.hpp"
 #include "fused_modules.hpp"
 #include "loracle/engine/image.hpp"
 

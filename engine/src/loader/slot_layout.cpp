@@ -9,7 +9,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "convert.hpp"
+#include "element_type.hpp"
 #include "fused_modules.hpp"
 #include "loracle/engine/image.hpp"
 

@@ -1,0 +1,164 @@
+// If this fails, a GPU adds something else than the adapters' products. Exits with 77, "skipped", without a
+// device.
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "device_check.hpp"
+#include "lora_cases.hpp"
+
+namespace {
+
+using namespace loracle;           // NOLINT: a test
+using namespace loracle::testing;  // NOLINT
+
+/// A case with all its arrays on the device.
+struct Scene {
+  explicit Scene(const LoraCase& made)
+      : scene(made),
+        x(made.x),
+        y(made.y),
+        ranks(made.ranks),
+        partial(std::vector<float>(lora_partial_floats(made.layer, made.shape.tokens), NAN)),
+        segments(made),
+        order(segments.order),
+        slot(segments.slot),
+        count(segments.count),
+        start(segments.start) {
+    layer = made.layer;
+    for (std::uint32_t i = 0; i < layer.slice_count; ++i) {
+      matrices.push_back(new OnDevice<std::uint16_t>(made.a[i]));
+      layer.slices[i].a = matrices.back()->data();
+      matrices.push_back(new OnDevice<std::uint16_t>(made.b[i]));
+      layer.slices[i].b = matrices.back()->data();
+    }
+    layer.ranks = ranks.data();
+    tokens = {made.shape.tokens, segments.tokens.segments, order.data(), slot.data(), count.data(),
+              start.data()};
+  }
+  Scene(const Scene&) = delete;
+  Scene& operator=(const Scene&) = delete;
+  ~Scene() {
+    for (const OnDevice<std::uint16_t>* matrix : matrices) delete matrix;
+  }
+  void run(LoraOutput output, LoraMath math, cudaStream_t stream) const {
+    require(lora_shrink(layer, tokens, x.data(), partial.data(), math, stream), scene.name());
+    require(lora_expand(layer, tokens, partial.data(), y.data(), output, math, stream), scene.name());
+  }
+
+  const LoraCase& scene;
+  OnDevice<std::uint16_t> x;
+  OnDevice<std::uint16_t> y;
+  OnDevice<std::int32_t> ranks;
+  OnDevice<float> partial;
+  CaseSegments segments;
+  OnDevice<std::int32_t> order;
+  OnDevice<std::int32_t> slot;
+  OnDevice<std::int32_t> count;
+  OnDevice<std::int32_t> start;
+  std::vector<OnDevice<std::uint16_t>*> matrices;
+  LoraLayer layer;
+  LoraTokens tokens;
+};
+
+int check_case(const LoraCase& made, const Stream& stream) {
+  const LoraProduct product = product_by_definition(made);
+  int checked = 0;
+  for (const LoraMath math : {LoraMath::kTensorCores, LoraMath::kPlain}) {
+    for (const LoraOutput output : {LoraOutput::kAdd, LoraOutput::kOverwrite}) {
+      std::vector<std::uint16_t> first;
+      for (int run = 0; run < 2; ++run) {
+        const Scene scene(made);
+        scene.run(output, math, stream.get());
+        stream.finish(made.name());
+        const std::vector<std::uint16_t> y = scene.y.read();
+        const std::string error = first_error(made, product, output, y);
+        expect(error.empty(), error);
+        expect(run == 0 || y == first, made.name() + ": two equal runs differ");
+        first = y;
+        ++checked;
+      }
+    }
+  }
+  return checked;
+}
+
+/// A graph is captured with one batch and replayed with another that has been copied over it.
+int check_graph(const Stream& stream) {
+  const LoraCaseShape shape{64, 520, 16, 6, {128, 72}, 0, ElementType::kBf16, TokenOrder::kSorted, 77};
+  const LoraCase captured = make_lora_case(shape);
+  LoraCaseShape other = shape;
+  other.order = TokenOrder::kRandom;
+  other.seed = 78;
+  const LoraCase replayed = make_lora_case(other);
+  Scene scene(captured);
+  scene.tokens.segments = shape.slots + 1;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t ready = nullptr;
+  require(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeGlobal), "to begin a capture");
+  scene.run(LoraOutput::kAdd, LoraMath::kTensorCores, stream.get());
+  require(cudaStreamEndCapture(stream.get(), &graph), "to end a capture");
+  require(cudaGraphInstantiate(&ready, graph, 0), "to instantiate the graph");
+  const CaseSegments segments(replayed);
+  const auto put = [](auto* into, const auto& from) {
+    require(cudaMemcpy(into, from.data(), from.size() * sizeof(from[0]), cudaMemcpyHostToDevice), "a batch");
+  };
+  put(scene.x.data(), replayed.x);
+  put(scene.y.data(), replayed.y);
+  put(scene.ranks.data(), replayed.ranks);
+  put(scene.order.data(), segments.order);
+  put(scene.slot.data(), segments.slot);
+  put(scene.count.data(), segments.count);
+  put(scene.start.data(), segments.start);
+  for (std::uint32_t i = 0; i < scene.layer.slice_count; ++i) {
+    put(scene.matrices[2 * i]->data(), replayed.a[i]);
+    put(scene.matrices[2 * i + 1]->data(), replayed.b[i]);
+  }
+  require(cudaDeviceSynchronize(), "the second batch");
+  require(cudaGraphLaunch(ready, stream.get()), "to replay the graph");
+  stream.finish("the replay");
+  const std::string error =
+      first_error(replayed, product_by_definition(replayed), LoraOutput::kAdd, scene.y.read());
+  expect(error.empty(), "replayed: " + error);
+  require(cudaGraphExecDestroy(ready), "the graph");
+  require(cudaGraphDestroy(graph), "the graph");
+  return 1;
+}
+
+int check_from_host_memory() {
+  const LoraCase made = make_lora_case({33, 200, 24, 3, {64, 40}, 4, ElementType::kF16});
+  const CaseSegments segments(made);
+  const Scene there(made);
+  LoraLayer layer = there.layer;
+  layer.ranks = made.ranks.data();
+  std::vector<std::uint16_t> y = made.y;
+  require(lora_on_device(layer, segments.tokens, made.x.data(), y.data(), LoraOutput::kAdd,
+                         LoraMath::kTensorCores),
+          "from host memory");
+  const std::string error = first_error(made, product_by_definition(made), LoraOutput::kAdd, y);
+  expect(error.empty(), "from host memory: " + error);
+  return 1;
+}
+
+}  // namespace
+
+int main() {
+  const std::vector<LoraCaseShape> shapes = lora_case_shapes();
+  require_device(shapes.size() + 2);
+  const Stream stream;
+  int checked = 0;
+  for (const LoraCaseShape& shape : shapes) checked += check_case(make_lora_case(shape), stream);
+  checked += check_graph(stream);
+  checked += check_from_host_memory();
+  LoraLayer wrong;
+  wrong.type = ElementType::kF32;
+  expect(lora_shrink(wrong, {}, nullptr, nullptr, LoraMath::kPlain, stream.get()) == cudaErrorInvalidValue,
+         "float32 is refused");
+  wrong.type = ElementType::kF16;
+  wrong.slice_count = kLoraSlicesMax + 1;
+  expect(lora_expand(wrong, {}, nullptr, nullptr, LoraOutput::kAdd, LoraMath::kPlain, stream.get()) ==
+             cudaErrorInvalidValue,
+         "too many slices are refused");
+  return verdict(checked);
+}
