@@ -79,7 +79,7 @@ struct LoraCase {
   [[nodiscard]] std::string name() const {
     std::string text = std::to_string(shape.tokens) + " tokens, in " + std::to_string(shape.in) + ", rank " +
                        std::to_string(shape.max_rank) + ", " + std::to_string(shape.slots) + " slots, outs";
-    for (const std::uint32_t out : shape.outs) text += " " + std::to_string(out);
+    for (const std::uint32_t out : shape.outs) text.append(" ").append(std::to_string(out));
     return text + ", gap " + std::to_string(shape.gap) +
            (shape.type == ElementType::kF16 ? ", float16" : ", bfloat16") + ", seed " +
            std::to_string(shape.seed);
