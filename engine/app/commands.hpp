@@ -21,6 +21,7 @@ void add_engine_command(CLI::App& app, int& exit_code);
 void add_catalog_command(CLI::App& app, int& exit_code);
 void add_config_command(CLI::App& app, int& exit_code);
 void add_make_adapters_command(CLI::App& app, int& exit_code);
+void add_verify_device_command(CLI::App& app, int& exit_code);
 void add_serve_command(CLI::App& app, int& exit_code);
 
 }  // namespace loracle::app

@@ -18,6 +18,7 @@ enum ExitCode : int {
   // No failures: what `compare` says of two plans, and `plan` of today's setting.
   kExitAdviceChanges = 10,
   kExitNotAccepted = 11,  // a synthetic trace is too unlike its source
+  kExitWrongResult = 12,  // `verify-device`: what a device holds or computes is not what it should be
   kExitInfeasible = 20,
   kExitNotEnoughData = 30,
 };

@@ -89,7 +89,9 @@ int main(int argc, char** argv) {
       "unreadable or cannot be written; 4 a file's content is wrong, damaged or truncated; 5 what is asked "
       "for is\n"
       "impossible (pins that do not fit, for example); 10 `compare` finds other advice;\n"
-      "11 `trace synth --check` finds the trace too unlike its source.\n"
+      "11 `trace synth --check` finds the trace too unlike its source; 12 `verify-device` finds a "
+      "device\n"
+      "wrong.\n"
       "`plan` with --current-max-loras: 0 today's setting is fine; 10 a change is advised; 20 no setting "
       "within the\n"
       "limits will do; 30 not enough data to tell. Without it, a plan is an answer: 0.");
@@ -107,6 +109,7 @@ int main(int argc, char** argv) {
   loracle::app::add_catalog_command(app, exit_code);
   loracle::app::add_config_command(app, exit_code);
   loracle::app::add_make_adapters_command(app, exit_code);
+  loracle::app::add_verify_device_command(app, exit_code);
   loracle::app::add_serve_command(app, exit_code);
   if (const std::string message = misspelt_subcommand(app, argc, argv); !message.empty())
     return loracle::app::report({loracle::Errc::kInvalid, message, 0}, loracle::app::kExitUsage);
