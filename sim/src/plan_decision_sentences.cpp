@@ -7,6 +7,7 @@
 #include "loracle/sim/advice.hpp"
 #include "loracle/sim/confidence.hpp"
 #include "plan_format.hpp"
+#include "plan_load_times.hpp"
 #include "plan_sentences.hpp"
 
 namespace loracle::detail {
@@ -47,7 +48,7 @@ std::string confidence_text(const Plan& plan) {
                                                                            : "medium");
   if (plan.span_s > 0) text += ", " + seconds_text(plan.span_s);
   if (certainty.regimes > 0) text += ", " + counted(certainty.regimes, "regime");
-  return text + (plan.load_times_measured ? ", load times as given" : ", UNCALIBRATED");
+  return text + ", " + load_times_mark(plan);
 }
 
 std::string headline_text(const Plan& plan) {

@@ -117,17 +117,17 @@ LoadTimesFrom load_times_from(const Plan& plan) noexcept {
 
 std::string load_times_mark(const Plan& plan) {
   const std::string measured = plan.calibration ? calibration_name(*plan.calibration) : std::string();
-  if (load_times_from(plan) == LoadTimesFrom::kCalibrated) return fmt::format("({})", measured);
+  if (load_times_from(plan) == LoadTimesFrom::kCalibrated) return measured;
   const auto mark = [&](LoadTimesFrom from) {
     return from == LoadTimesFrom::kCalibrated ? measured
            : from == LoadTimesFrom::kGiven    ? std::string("as given")
                                               : std::string("a guess");
   };
   if (plan.slot_load_from == LoadTimesFrom::kAssumed && plan.disk_load_from == LoadTimesFrom::kAssumed)
-    return "(UNCALIBRATED)";
+    return "UNCALIBRATED";
   if (plan.slot_load_from == LoadTimesFrom::kGiven && plan.disk_load_from == LoadTimesFrom::kGiven)
-    return "(UNCALIBRATED: load times as given)";
-  return fmt::format("(UNCALIBRATED: load times into slots {}, from disk {})", mark(plan.slot_load_from),
+    return "UNCALIBRATED: load times as given";
+  return fmt::format("UNCALIBRATED: load times into slots {}, from disk {}", mark(plan.slot_load_from),
                      mark(plan.disk_load_from));
 }
 

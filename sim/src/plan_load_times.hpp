@@ -16,7 +16,7 @@ void fill_load_times(Plan& plan, const Trace& trace, std::span<const Bytes> size
 
 /// The worse of the two ways'.
 [[nodiscard]] LoadTimesFrom load_times_from(const Plan& plan) noexcept;
-/// What a verdict says of them, in brackets: "(UNCALIBRATED)", "(calibrated 2026-11-22 on NVIDIA H200)".
+/// What a verdict says of them: "UNCALIBRATED", "calibrated 2026-11-22 on NVIDIA H200".
 [[nodiscard]] std::string load_times_mark(const Plan& plan);
 /// "UNCALIBRATED: a load from host memory into a slot is taken to last 8 ms, ..."
 [[nodiscard]] std::string load_times_text(const Plan& plan);

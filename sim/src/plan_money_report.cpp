@@ -347,16 +347,19 @@ ReportTable cost_table(const Plan& plan) {
   made.title = fmt::format("Cost a month, in {}", prices->currency);
   made.note = "GPU and disk are the same in every row; loads as in the grid.";
   made.header = {"max_loras", "max_cpu_loras", "total", "KV lost", "loading", "host", "transfers", "note"};
+  bool has_today = false;
   for (const std::vector<AdvisoryRow>* table : {&plan.by_slots, &plan.by_host}) {
     for (const AdvisoryRow& row : *table) {
       if (!row.cost || (row.chosen && table == &plan.by_host)) continue;  // it is in the first
-      const std::string note = note_text(row);
+      has_today = has_today || row.current;
+      const std::string note = note_text(plan, row);
       made.lines.push_back({.cells = table_row(row.cell, *row.cost, row.chosen ? "<- " + note : note),
                             .is_chosen = row.chosen,
+                            .is_current = row.current,
                             .is_off = row.below_floor || row.over_limit});
     }
   }
-  if (plan.costs.today)
+  if (plan.costs.today && !has_today)
     made.lines.push_back(
         {.cells = table_row(plan.costs.today->cell, plan.costs.today->cost, "today"), .is_current = true});
   return made;

@@ -6,7 +6,6 @@
 
 #include "loracle/core/parse_bytes.hpp"
 #include "plan_format.hpp"
-#include "plan_load_times.hpp"
 
 namespace loracle::detail {
 
@@ -88,7 +87,9 @@ std::string unknown_waits(const Plan& plan) {
   return fmt::format("WAITS UNKNOWN: {}, and with too few slots they wait for minutes", why);
 }
 
-std::string verdict_words(const Plan& plan) {
+}  // namespace
+
+std::string verdict_text(const Plan& plan) {
   switch (plan.verdict) {
     case PlanVerdict::kMeetsTarget:
       return plan.active.known ? "meets the target" : "meets the target for loads; " + unknown_waits(plan);
@@ -102,10 +103,6 @@ std::string verdict_words(const Plan& plan) {
              ? "INFEASIBLE: too many requests wait for a slot"
              : "INFEASIBLE: fewer slots fit than requests need at once";
 }
-
-}  // namespace
-
-std::string verdict_text(const Plan& plan) { return verdict_words(plan) + " " + load_times_mark(plan); }
 
 std::string replay_note(const Plan& plan) {
   return is_simulated(plan) ? "Not simulated, requests holding nothing: " : "";
