@@ -51,10 +51,12 @@ TEST(Report, IsOneFileThatFetchesNothing) {
   // It is mailed, archived and opened on machines without a network.
   const std::string html = plan_html(some_plan());
   EXPECT_LT(html.size(), 3U << 20U);
-  for (const char* door : {"<link", "<img", "<iframe", "<script src", "@import", " src=", " href=", "url("}) {
-    const std::size_t script = html.find("<script>\n/*");
-    EXPECT_EQ(html.substr(0, script).find(door), std::string::npos) << door;
-  }
+  std::string head = html.substr(0, html.find("<script>\n/*"));
+  const std::string skip = " href=\"#decision\"";  // leads nowhere else
+  ASSERT_EQ(count_of(head, skip), 1U);
+  head.erase(head.find(skip), skip.size());
+  for (const char* door : {"<link", "<img", "<iframe", "<script src", "@import", " src=", " href=", "url("})
+    EXPECT_EQ(head.find(door), std::string::npos) << door;
   EXPECT_NE(html.find("default-src 'none'"), std::string::npos) << "the browser is told to fetch nothing";
   EXPECT_EQ(html.find("sourceMappingURL"), std::string::npos);
 }
