@@ -176,7 +176,7 @@ TEST_F(Cli, PlanJudgesTodaysSettingByItsExitCode) {
   EXPECT_EQ(run(plan + "--current-max-loras 1").exit_code, 10) << "requests wait";
   EXPECT_EQ(run(plan + "--current-max-loras 40 --current-max-cpu-loras 50").exit_code, 30)
       << "it serves, but popularity never changes in this trace";
-  const std::string tight = plan + "--model llama-3.1-8b --gpu-memory-for-loras 200MiB ";
+  const std::string tight = plan + "--model llama-3.1-8b --gpu-memory-for-loras 700MiB ";
   EXPECT_EQ(run(tight).exit_code, 0) << "infeasible is an answer";
   EXPECT_EQ(run(tight + "--current-max-loras 2").exit_code, 20);
   expect_error(plan + "--current-max-cpu-loras 4", 2, "slots too");
