@@ -81,7 +81,7 @@ TEST(PlanLoadTimes, EveryVerdictSaysWhetherItIsCalibrated) {
 
   PlanOptions measured = with_model();
   measured.calibration = calibration();
-  expect_verdict(planned(trace, measured), "(calibrated 2026-11-22 on NVIDIA H200)", "calibrated");
+  expect_verdict(planned(trace, measured), ", calibrated 2026-11-22 on NVIDIA H200)", "calibrated");
   measured.disk_load_given = true;
   measured.disk_load_s = 0.3;
   const Plan mixed = planned(trace, measured);
