@@ -145,19 +145,14 @@ std::string difference_text(Money today, Money advice, const std::string& curren
 std::string today_text(const Plan& plan) {
   if (!plan.costs.today) return "";
   const TodayCost& today = *plan.costs.today;
-  std::string text = fmt::format(
-      "max_loras {}, max_cpu_loras {}: {} of uses hit a slot{}", today.cell.max_loras,
-      today.cell.max_cpu_loras, share_text(today.cell.gpu_hits, plan.uses),
-      today.waited < 0 ? "" : fmt::format(", {} of requests wait for one", share_text(today.waited)));
-  if (today.cell.refused > 0)
-    text += fmt::format(", {} are REFUSED", share_text(today.cell.refused, plan.uses));
-  const Prices* const prices = prices_of(plan);
-  if (prices == nullptr) return text + ".";
+  const std::string sizes =
+      fmt::format("max_loras {}, max_cpu_loras {}", today.cell.max_loras, today.cell.max_cpu_loras);
   if (today.cost.impossible)
-    return text + "; what it costs cannot be said: slots or loads take all of the server.";
-  return text + fmt::format("; {} {} a month{}: {}.", money_text(today.cost.total), prices->currency,
-                            gaps_text(today.cost),
-                            difference_text(today.cost.total, plan.costs.chosen.total, prices->currency));
+    return sizes + ": what it costs cannot be said: slots or loads take all of the server.";
+  const std::string& currency = plan.cost_options.prices->currency;
+  return fmt::format("{}: {} {} a month{}: {}.", sizes, money_text(today.cost.total), currency,
+                     gaps_text(today.cost),
+                     difference_text(today.cost.total, plan.costs.chosen.total, currency));
 }
 
 std::string prices_text(const Prices& prices) {
