@@ -158,12 +158,17 @@ TEST_F(FetchAdapterTest, TheFirstErrorEndsAllParts) {
 TEST_F(FetchAdapterTest, NeitherChangesNorCutsPass) {
   FetchAdapterOptions options;
   options.part_bytes = 10'000;
-  std::atomic<int> pieces = 0;
-  provider_.on_bytes = [&](const std::string& uri, std::uint64_t) {
-    if (++pieces == 20) provider_.put(uri, std::string(100'001, 'n'));
+  std::atomic<int> parts = 0;
+  provider_.on_call = [&](std::string_view call, const std::string& uri) -> std::optional<Error> {
+    // Whoever asks for the fifth part is given the new version of it.
+    if (call == "fetch" && uri.ends_with(".safetensors") && ++parts == 5)
+      provider_.put(uri, std::string(100'001, 'n'));
+    return std::nullopt;
   };
-  EXPECT_EQ(fetch(options).error().code, Errc::kCorrupt);
-  provider_.on_bytes = nullptr;
+  const Result<Unit> mixed = fetch(options);
+  ASSERT_FALSE(mixed);
+  EXPECT_EQ(mixed.error().code, Errc::kCorrupt);
+  provider_.on_call = nullptr;
   EXPECT_TRUE(fetch(options));
   provider_.shorten = [](std::uint64_t length) { return length - 1; };
   EXPECT_EQ(fetch(options).error().code, Errc::kCorrupt);
