@@ -3,10 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <list>
+#include <map>
+#include <numeric>
 #include <set>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "loracle/core/rng.hpp"
@@ -103,6 +107,122 @@ TEST(ActivityCurve, EqualsTheDirectSimulationAtEverySize) {
       ASSERT_EQ(curve->misses(slots), direct.misses) << "seed " << seed << ", " << slots << " slots";
       ASSERT_EQ(curve->waits(slots), direct.waits) << "seed " << seed << ", " << slots << " slots";
     }
+  }
+}
+
+/// All sizes at once, end by end: those in use, and the idle ones in the order of their last ends.
+ActivityCurve by_every_end(const Trace& trace) {
+  ActivityCurve curve;
+  std::set<std::pair<double, std::uint64_t>> ends;
+  std::map<Row, int> holders;
+  std::list<Row> idle;  // the one that ended last in front
+  std::vector<std::uint64_t> hits_at(trace.uses.size() + 2, 0);
+  std::vector<std::uint64_t> needs_idle(trace.uses.size() + 2, 0);
+  curve.arrivals_at.assign(trace.uses.size() + 2, 0);
+  for (std::uint64_t i = 0; i < trace.requests; ++i) {
+    const std::vector<Row> batch = distinct_of(trace.batch(i));
+    if (batch.empty()) continue;
+    for (; !ends.empty() && ends.begin()->first <= trace.arrival_s[i]; ends.erase(ends.begin()))
+      for (const Row row : distinct_of(trace.batch(ends.begin()->second)))
+        if (--holders[row] == 0) {
+          holders.erase(row);
+          idle.push_front(row);
+        }
+    bool needs = false;
+    for (const Row row : batch) {
+      ++curve.uses;
+      if (holders.count(row) > 0) {
+        ++hits_at[1];
+        continue;
+      }
+      needs = true;
+      const auto found = std::find(idle.begin(), idle.end(), row);
+      if (found == idle.end())
+        ++curve.compulsory_misses;
+      else
+        ++hits_at[holders.size() + static_cast<std::size_t>(std::distance(idle.begin(), found)) + 1];
+    }
+    for (const Row row : batch) {
+      ++holders[row];
+      idle.remove(row);
+    }
+    ++curve.requests;
+    ++curve.arrivals_at[holders.size()];
+    needs_idle[holders.size()] += needs ? 1U : 0U;
+    const double held_s = trace.duration_s[i] > 0 ? static_cast<double>(trace.duration_s[i]) : 0.0;
+    ends.insert({trace.arrival_s[i] + held_s, i});
+  }
+  while (curve.arrivals_at.back() == 0) curve.arrivals_at.pop_back();
+  std::uint64_t misses = curve.uses;
+  for (std::size_t slots = 0; slots <= curve.compulsory_misses; ++slots)
+    curve.misses_at.push_back(misses -= hits_at[slots]);
+  std::uint64_t waits = std::accumulate(needs_idle.begin(), needs_idle.end(), std::uint64_t{0});
+  for (std::size_t slots = 0; slots < curve.arrivals_at.size(); ++slots)
+    curve.waits_at.push_back(waits -= needs_idle[slots]);
+  return curve;
+}
+
+void expect_equal(const ActivityCurve& curve, const ActivityCurve& twin) {
+  EXPECT_EQ(curve.requests, twin.requests);
+  EXPECT_EQ(curve.uses, twin.uses);
+  EXPECT_EQ(curve.compulsory_misses, twin.compulsory_misses);
+  EXPECT_EQ(curve.misses_at, twin.misses_at);
+  EXPECT_EQ(curve.waits_at, twin.waits_at);
+  EXPECT_EQ(curve.arrivals_at, twin.arrivals_at);
+}
+
+/// Many times a block, with everything that ends and arrivals can do to one another.
+struct Crowds {
+  const char* name;
+  std::uint32_t several;  // of ten requests, how many name more than one adapter
+  double burst;           // share of arrivals that come at the time of the one before
+  double pause;           // share that come a hundred times later
+  double held_s;          // on average; one a second arrives
+  double whole_s;         // durations are multiples of it; 0: any
+  std::uint32_t requests = 20'000;
+};
+
+Trace crowded(const Crowds& crowds, std::uint64_t seed) {
+  constexpr std::uint32_t kAdapters = 300;
+  Rng rng(seed);
+  const auto share = [&rng] { return rng.below(1'000'000) / 1e6; };
+  std::vector<std::vector<std::uint32_t>> requests;
+  std::vector<double> arrival_s;
+  std::vector<float> held_s;
+  double now_s = 0;
+  for (std::uint32_t i = 0; i < crowds.requests; ++i) {
+    requests.push_back({rng.below(1 + rng.below(kAdapters))});
+    if (rng.below(10) < crowds.several)
+      for (std::uint32_t more = rng.below(4); more-- > 0;) requests.back().push_back(rng.below(kAdapters));
+    if (share() >= crowds.burst) now_s += 2 * share() * (share() < crowds.pause ? 100 : 1);
+    arrival_s.push_back(now_s);
+    double held = -crowds.held_s * std::log(1 - share());
+    if (crowds.whole_s > 0) held = crowds.whole_s * std::floor(held / crowds.whole_s);
+    held_s.push_back(static_cast<float>(share() < 0.001 ? 1000 * held : held));
+  }
+  Trace trace = trace_of(requests);
+  trace.arrival_s = Column<double>(std::move(arrival_s));
+  trace.duration_s = Column<float>(std::move(held_s));
+  return trace;
+}
+
+// If this failed, a trace longer than a block of arrivals would get another curve: one in which those who run
+// from one block into the next are lost, or ends at the same time are in another order.
+TEST(ActivityCurve, BlocksOfArrivalsAreNotSeen) {
+  for (const Crowds& crowds :
+       {Crowds{"steady", 0, 0, 0, 50, 0}, Crowds{"several adapters", 5, 0, 0, 50, 0},
+        Crowds{"whole seconds", 3, 0.5, 0, 20, 1}, Crowds{"mostly nothing held", 3, 0.9, 0, 0.5, 1},
+        Crowds{"pauses", 0, 0.2, 0.01, 50, 0}, Crowds{"all at a few moments", 3, 0.999, 0, 2, 0},
+        Crowds{"thousands run", 2, 0, 0, 4000, 0}, Crowds{"nobody ever ends", 1, 0.1, 0, 1e9, 0},
+        Crowds{"more end in a block than places last for", 3, 0, 0, 40e3, 0, 150'000}}) {
+    SCOPED_TRACE(crowds.name);
+    const Trace trace = crowded(crowds, 7);
+    const auto stream = make_batch_stream(trace);
+    ASSERT_TRUE(stream);
+    const ActivityCurve twin = by_every_end(trace);
+    for (const Simd simd : {Simd::kPortable, Simd::kAvx2, Simd::kAvx512})
+      expect_equal(*activity_curve(trace, *stream, 1, simd), twin);
+    EXPECT_EQ(active_at_arrival(trace, *stream)->arrivals_at, twin.arrivals_at);
   }
 }
 

@@ -12,14 +12,15 @@
 /// wait"); where requests hold nothing, equals the plain LRU curve. Waiting makes requests hold their slots
 /// later, and so others wait more: true waits are at least these, and close to them while they are rare.
 /// A request whose duration is not known (0 or missing) counts as holding nothing.
-/// Cost: O(uses x (log32(rows) + log(in use))). Memory: 15 to 17 bytes a row and 8 more for the curve, 16 a
-/// running request, 20 bytes an adapter in use at most. Threads: none.
+/// Cost: O(uses x log32(rows)). Memory: 21 to 23 bytes a row and 8 more for the curve; 250 KB, or 150 bytes
+/// a running request where that is more. Threads: none.
 /// Source: own; see Mattson et al., IBM Systems Journal 9(2), 1970, for the plain stack.
 
 #include <cstdint>
 #include <vector>
 
 #include "loracle/core/result.hpp"
+#include "loracle/sim/curves.hpp"
 #include "loracle/sim/tier_replay.hpp"
 #include "loracle/traces/trace.hpp"
 
@@ -56,9 +57,10 @@ struct ActivityCurve : ActiveAtArrival {
 /// after one another. An adapter that a request names twice is one use. Errors: kInvalid (no arrival times or
 /// durations; no request names an adapter; traffic not above 0), those of make_batch_stream.
 [[nodiscard]] Result<ActivityCurve> activity_curve(const Trace& trace, double traffic = 1);
-/// The same for a stream prepared once. REQUIRES: it was made from this trace.
+/// The same for a stream prepared once. A `simd` the processor lacks counts as the best it has.
+/// REQUIRES: the stream was made from this trace.
 [[nodiscard]] Result<ActivityCurve> activity_curve(const Trace& trace, const BatchStream& stream,
-                                                   double traffic = 1);
+                                                   double traffic = 1, Simd simd = best_simd());
 /// Only the adapters in use: what asks for slots, without their misses, in a fraction of the time.
 [[nodiscard]] Result<ActiveAtArrival> active_at_arrival(const Trace& trace, const BatchStream& stream,
                                                         double traffic = 1);
