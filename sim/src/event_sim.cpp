@@ -21,6 +21,8 @@ class Server {
       : trace_(trace),
         stream_(stream),
         options_(options),
+        one_each_(stream.batch_max == 1),
+        none_left_out_(stream.requests() == trace.requests),
         watch_(sink),
         lacked_seat_(stream.requests(), false),
         waiting_(stream.uses.rows, stream.requests(), stream.batch_max) {
@@ -50,7 +52,7 @@ class Server {
 
   void arrivals() {
     for (std::uint64_t batch = 0; batch < stream_.requests(); ++batch) {
-      const double now_s = trace_.arrival_s[stream_.origin[batch]];
+      const double now_s = trace_.arrival_s[origin_of(batch)];
       while (!running_.empty() && end_of(running_.first()) <= now_s) end_first();
       arrive(batch, now_s);
     }
@@ -61,7 +63,7 @@ class Server {
 
   void arrive(std::uint64_t batch, double now_s) {
     ++outcome_.requests;
-    const std::span<const Row> rows = stream_.batch(batch);
+    const std::span<const Row> rows = rows_of(batch);
     if (StretchCounts* const stretch = stretch_of_batch(batch); stretch != nullptr) {
       ++stretch->requests;
       stretch->uses += rows.size();
@@ -86,14 +88,14 @@ class Server {
 
   /// `now_s`: when there are slots and a seat for it. A server that stands still then loads for others first.
   void start(std::uint64_t batch, double now_s) {
-    const std::span<const Row> rows = stream_.batch(batch);
+    const std::span<const Row> rows = rows_of(batch);
     const Verdict verdict = stack_->tiers->request(rows, Tick{tick_});
     LORACLE_CHECK(verdict == Verdict::kServed);
     tick_ += rows.size();
     stack_->tiers->lease(rows);
     for (const Row row : rows)
       if (holders_->hold(row)) waiting_.taken(row);
-    const std::uint64_t request = stream_.origin[batch];
+    const std::uint64_t request = origin_of(batch);
     const double waited_s = now_s - trace_.arrival_s[request];
     StretchCounts* const stretch = stretch_of_batch(batch);
     if (stretch != nullptr) {
@@ -146,11 +148,36 @@ class Server {
 
   void end_first() {
     const double now_s = end_of(running_.first());
-    const std::span<const Row> rows = stream_.batch(running_.end_first().request);
+    const std::span<const Row> rows = rows_of(running_.end_first().request);
+    if (!running_.empty()) prefetch_rows(running_.first().request);
     stack_->tiers->give_back(rows);
     for (const Row row : rows)
       if (holders_->let_go(row)) waiting_.freed(row);
     if (!waiting_.empty()) start_waiting(now_s);
+  }
+
+  // Who has waited or run for long is no longer in the cache when its turn comes. So what says where to look
+  // is not looked at where it says nothing, and what is looked at is asked for before.
+  [[nodiscard]] std::span<const Row> rows_of(std::uint64_t batch) const noexcept {
+    return one_each_ ? stream_.uses.uses.view().subspan(batch, 1) : stream_.batch(batch);
+  }
+  [[nodiscard]] std::uint64_t origin_of(std::uint64_t batch) const noexcept {
+    return none_left_out_ ? batch : stream_.origin[batch];
+  }
+  void prefetch_rows(std::uint64_t batch) const noexcept {
+    if (one_each_)
+      __builtin_prefetch(&stream_.uses.uses.view()[batch]);
+    else
+      __builtin_prefetch(&stream_.begin[batch]);
+  }
+  void prefetch(std::uint64_t batch) const noexcept {
+    prefetch_rows(batch);
+    if (none_left_out_) {
+      __builtin_prefetch(&trace_.arrival_s[batch]);
+      __builtin_prefetch(&trace_.duration_s[batch]);
+    } else {
+      __builtin_prefetch(&stream_.origin[batch]);
+    }
   }
 
   /// Those that can start now, in the order of arrival. One that starts takes as many free slots as it can
@@ -160,11 +187,12 @@ class Server {
     while (running_.size() < options_.max_num_seqs) {
       const std::uint64_t batch = waiting_.first(holders_->free_slots());
       if (batch == detail::WaitingLanes::kNone) break;
-      if (bytes_decide && stack_->tiers->would_serve(stream_.batch(batch)) != Verdict::kServed) {
+      if (bytes_decide && stack_->tiers->would_serve(rows_of(batch)) != Verdict::kServed) {
         waiting_.put_aside();
         continue;
       }
-      waiting_.leave();
+      const std::uint64_t behind = waiting_.leave();
+      if (behind != detail::WaitingLanes::kNone) prefetch(behind);
       start(batch, now_s);
     }
     waiting_.restore();
@@ -186,6 +214,8 @@ class Server {
   const Trace& trace_;
   const BatchStream& stream_;
   const EventOptions& options_;
+  bool one_each_;       // no request has several adapters, and so batch i the use i alone
+  bool none_left_out_;  // every request has an adapter, and so batch i is request i
   detail::LoadWatch watch_;
   std::unique_ptr<detail::TierStack> stack_;
   std::optional<detail::SlotHolders> holders_;  // from here on made with the stack

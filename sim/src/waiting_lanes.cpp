@@ -1,6 +1,7 @@
 #include "waiting_lanes.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "loracle/core/check.hpp"
 
@@ -43,18 +44,20 @@ std::uint64_t WaitingLanes::first(std::uint32_t free_slots) noexcept {
   return named_ == kNoLane ? kNone : lanes_[named_].head;
 }
 
-void WaitingLanes::leave() {
+std::uint64_t WaitingLanes::leave() {
   LORACLE_CHECK(named_ != kNoLane);
-  Lane& lane = lanes_[named_];
+  const std::uint32_t left = std::exchange(named_, kNoLane);
+  Lane& lane = lanes_[left];
   --waiting_;
   lane.head = next_[lane.head];
   if (lane.head == kNoFollower) {
-    erase(named_);
-    unlink(named_);
-  } else {  // a later head: it can only sink
-    sift_down(by_need_[lane.need], lane.place, named_);
+    erase(left);
+    unlink(left);
+    return kNone;
   }
-  named_ = kNoLane;
+  __builtin_prefetch(&next_[lane.head]);
+  sift_down(by_need_[lane.need], lane.place, left);  // a later head: it can only sink
+  return lane.head;
 }
 
 void WaitingLanes::put_aside() {

@@ -42,7 +42,8 @@ class WaitingLanes {
   /// The earliest head that needs at most `free_slots` and is not put aside; kNone if there is none.
   [[nodiscard]] std::uint64_t first(std::uint32_t free_slots) noexcept;
   /// Takes out the request that `first` has just named. Its rows are taken after that.
-  void leave();
+  /// Which request heads its lane now, kNone if none does: it often goes next, and is not in the cache.
+  std::uint64_t leave();
   /// Leaves out the lane of the request that `first` has just named, until `restore`.
   void put_aside();
   void restore();
