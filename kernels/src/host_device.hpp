@@ -17,8 +17,9 @@
 
 namespace loracle {
 
-/// 16 bytes that are moved at once.
-struct alignas(16) Word16 {
+/// 16 bytes that are moved at once, whatever lies in them: it may alias, or a compiler could move a read of
+/// the elements before the word that holds them.
+struct [[gnu::may_alias]] alignas(16) Word16 {
   std::uint32_t parts[4];
 };
 

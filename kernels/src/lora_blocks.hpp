@@ -215,6 +215,7 @@ LORACLE_HOST_DEVICE void shrink_block(const ShrinkArguments& work, const LoraBlo
   const std::uint32_t rank = rank_of(layer, at.slice, shared.slot);
   if (n0 >= rank) return;
   const std::uint32_t live_ranks = rank - n0 < Tile::kN ? rank - n0 : Tile::kN;
+  const std::uint32_t staged_ranks = (live_ranks + kFragment - 1) / kFragment * kFragment;
 
   using Sums = typename Math::template Sums<Element, Tile::kRowsOfWarp, Tile::kN>;
   typename Team::template Own<Sums> sums;
@@ -243,7 +244,7 @@ LORACLE_HOST_DEVICE void shrink_block(const ShrinkArguments& work, const LoraBlo
         stage_word(shared.staged.x + row * Tile::kRow, source, i % kWords, token < 0 ? 0 : live_depth,
                    whole_words);
       }
-      for (unsigned i = thread; i < Tile::kN * kWords; i += kLoraThreads) {
+      for (unsigned i = thread; i < staged_ranks * kWords; i += kLoraThreads) {
         const unsigned row = i / kWords;
         const bool live = row < live_ranks;
         stage_word(shared.staged.a + row * Tile::kRow, a + std::size_t{live ? row : 0} * layer.in + k0,
