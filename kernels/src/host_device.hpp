@@ -81,6 +81,8 @@ LORACLE_HOST_DEVICE float float_of(std::uint32_t bits) {
 
 /// bfloat16, stored as its bits.
 struct Bf16 {
+  /// What rounding leaves of a number is stored times this.
+  static constexpr float kRestScale = 1;
 #ifdef __CUDACC__
   using Native = __nv_bfloat16;
 #endif
@@ -96,6 +98,7 @@ struct Bf16 {
 
 /// float16, stored as its bits.
 struct F16 {
+  static constexpr float kRestScale = 2048;  // it ends at 2^-24, above what is left of a number below 2^-9
 #ifdef __CUDACC__
   using Native = __half;
 #endif

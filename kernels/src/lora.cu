@@ -52,6 +52,20 @@ struct TensorCoreMath {
 #endif
     }
 
+    /// Fragments of one type hold the same elements in the same places.
+    __host__ __device__ __forceinline__ void add_times(const Sums& others, float factor) {
+#ifdef __CUDA_ARCH__
+#pragma unroll
+      for (unsigned m = 0; m < kDown; ++m)
+#pragma unroll
+        for (unsigned n = 0; n < kAcross; ++n)
+#pragma unroll
+          for (int i = 0; i < of[m][n].num_elements; ++i) of[m][n].x[i] += others.of[m][n].x[i] * factor;
+#else
+      static_cast<void>(others), static_cast<void>(factor);
+#endif
+    }
+
     __host__ __device__ __forceinline__ void store(float* into, unsigned row_length, unsigned) const {
 #ifdef __CUDA_ARCH__
 #pragma unroll

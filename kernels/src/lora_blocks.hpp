@@ -69,7 +69,7 @@ struct ExpandTile {
 
   struct Staged {
     std::uint16_t high[kM * kRow];  // the intermediate, rounded,
-    std::uint16_t low[kM * kRow];   // and what rounding left
+    std::uint16_t low[kM * kRow];   // and what rounding left, times Element::kRestScale
     std::uint16_t b[kN * kRow];
   };
   struct alignas(128) Shared {
@@ -192,6 +192,9 @@ struct PlainMath {
               Element::widen(rows[row * row_length + k]) * Element::widen(columns[column * row_length + k]);
         this->of[i] = sum;
       }
+    }
+    LORACLE_HOST_DEVICE void add_times(const Sums& others, float factor) {
+      for (unsigned i = 0; i < kRows * kColumns / kLanes; ++i) this->of[i] += others.of[i] * factor;
     }
     LORACLE_HOST_DEVICE void store(float* into, unsigned row_length, unsigned lane) const {
       for (unsigned i = 0; i < kRows * kColumns / kLanes; ++i) {
@@ -330,11 +333,14 @@ LORACLE_HOST_DEVICE void expand_block(const ExpandArguments& work, const LoraBlo
   if (rank == 0 && !work.overwrite) return;
 
   using Sums = typename Math::template Sums<Element, Tile::kM, Tile::kColumnsOfWarp>;
+  constexpr bool kRestsApart = Element::kRestScale != 1;
   typename Team::template Own<Sums> sums;
+  [[maybe_unused]] typename Team::template Own<Sums> rests;
   team.each([&](unsigned thread) {
     if (thread < Tile::kM)
       shared.token[thread] = thread < shared.live ? work.tokens.order[shared.first + thread] : -1;
     sums[thread].clear();
+    if constexpr (kRestsApart) rests[thread].clear();
   });
 
   const std::size_t slot = shared.slot < 0 ? 0 : static_cast<std::size_t>(shared.slot);
@@ -352,7 +358,7 @@ LORACLE_HOST_DEVICE void expand_block(const ExpandArguments& work, const LoraBlo
         if (token >= 0 && r < live_ranks)
           value = intermediate(work, at.slice, static_cast<std::uint32_t>(token), r0 + r);
         const std::uint16_t high = Element::narrow(value);
-        const float rest = value - Element::widen(high);
+        const float rest = (value - Element::widen(high)) * Element::kRestScale;
         shared.staged.high[row * Tile::kRow + r] = high;
         // Nothing is left of what is no number: infinity less infinity would be none either.
         shared.staged.low[row * Tile::kRow + r] = rest - rest == 0 ? Element::narrow(rest) : std::uint16_t{0};
@@ -370,11 +376,13 @@ LORACLE_HOST_DEVICE void expand_block(const ExpandArguments& work, const LoraBlo
       for (unsigned k = 0; k < depth; k += kFragment) {
         const std::uint16_t* const columns = shared.staged.b + column * Tile::kRow + k;
         sums[thread].add(shared.staged.high + k, columns, Tile::kRow, Tile::kColumnsOfWarp, thread % kLanes);
-        sums[thread].add(shared.staged.low + k, columns, Tile::kRow, Tile::kColumnsOfWarp, thread % kLanes);
+        Sums& low = kRestsApart ? rests[thread] : sums[thread];
+        low.add(shared.staged.low + k, columns, Tile::kRow, Tile::kColumnsOfWarp, thread % kLanes);
       }
     });
   }
   team.each([&](unsigned thread) {
+    if constexpr (kRestsApart) sums[thread].add_times(rests[thread], 1 / Element::kRestScale);
     sums[thread].store(shared.sums + thread / kLanes * Tile::kColumnsOfWarp, Tile::kN, thread % kLanes);
   });
   const bool y_words = layer.y_columns % 8 == 0 && slice.y_column % 8 == 0 && is_aligned16(work.y);

@@ -43,10 +43,10 @@ inline double element_value(ElementType type, std::uint16_t stored) {
 constexpr std::uint16_t kNan16 = 0x7FFF;  // of float16 and of bfloat16
 constexpr std::uint16_t kMark16 = 0x1234;
 
-/// A number of magnitude 2^-4 to 2, of either sign.
-inline std::uint16_t random_element(ElementType type, CaseRandom& random) {
+/// A number of magnitude 2^-4 to 2, of either sign, times 2^shift.
+inline std::uint16_t random_element(ElementType type, CaseRandom& random, std::int32_t shift = 0) {
   const bool half = type == ElementType::kF16;
-  const std::uint32_t exponent = (half ? 15U : 127U) - random.below(5);
+  const std::uint32_t exponent = (half ? 15U : 127U) + static_cast<std::uint32_t>(shift) - random.below(5);
   const std::uint32_t mantissa_bits = half ? 10 : 7;
   return static_cast<std::uint16_t>(random.below(2) << 15U | exponent << mantissa_bits |
                                     random.below(1U << mantissa_bits));
@@ -64,6 +64,11 @@ struct LoraCaseShape {
   ElementType type = ElementType::kBf16;
   TokenOrder order = TokenOrder::kRandom;
   std::uint64_t seed = 1;
+  bool is_faint = false;  // x and A are small and B is large: the intermediate is near 2^-18, y is not
+
+  [[nodiscard]] std::int32_t x_shift() const { return is_faint ? -6 : 0; }
+  [[nodiscard]] std::int32_t a_shift() const { return is_faint ? -10 : 0; }
+  [[nodiscard]] std::int32_t b_shift() const { return is_faint ? 9 : 0; }
 };
 
 struct LoraCase {
@@ -81,8 +86,8 @@ struct LoraCase {
                        std::to_string(shape.max_rank) + ", " + std::to_string(shape.slots) + " slots, outs";
     for (const std::uint32_t out : shape.outs) text.append(" ").append(std::to_string(out));
     return text + ", gap " + std::to_string(shape.gap) +
-           (shape.type == ElementType::kF16 ? ", float16" : ", bfloat16") + ", seed " +
-           std::to_string(shape.seed);
+           (shape.type == ElementType::kF16 ? ", float16" : ", bfloat16") +
+           (shape.is_faint ? ", faint" : "") + ", seed " + std::to_string(shape.seed);
   }
 };
 
@@ -119,7 +124,7 @@ inline LoraCase make_lora_case(const LoraCaseShape& shape) {
     made.slot_of_token.push_back(slot);
   }
   for (std::uint64_t i = 0; i < std::uint64_t{shape.tokens} * shape.in; ++i)
-    made.x.push_back(random_element(shape.type, random));
+    made.x.push_back(random_element(shape.type, random, shape.x_shift()));
   for (std::uint32_t i = 0; i < layer.slice_count; ++i) {
     made.a.emplace_back(std::size_t{shape.slots} * shape.max_rank * shape.in, kNan16);
     made.b.emplace_back(std::size_t{shape.slots} * shape.outs[i] * shape.max_rank, kNan16);
@@ -128,10 +133,10 @@ inline LoraCase make_lora_case(const LoraCaseShape& shape) {
       for (std::uint32_t r = 0; r < rank; ++r) {
         for (std::uint32_t k = 0; k < shape.in; ++k)
           made.a[i][(std::size_t{slot} * shape.max_rank + r) * shape.in + k] =
-              random_element(shape.type, random);
+              random_element(shape.type, random, shape.a_shift());
         for (std::uint32_t o = 0; o < shape.outs[i]; ++o)
           made.b[i][(std::size_t{slot} * shape.outs[i] + o) * shape.max_rank + r] =
-              random_element(shape.type, random);
+              random_element(shape.type, random, shape.b_shift());
       }
     }
   }
@@ -184,11 +189,13 @@ inline LoraProduct product_by_definition(const LoraCase& scene) {
 }
 
 /// Where y is not what the product says, or an empty string. The bound: half a unit in y's last place, sums
-/// of binary32, and 16 bits of the intermediate.
+/// of binary32, and 16 bits of the intermediate, in float16 down to 2^-36.
 inline std::string first_error(const LoraCase& scene, const LoraProduct& product, LoraOutput output,
                                const std::vector<std::uint16_t>& y) {
   const LoraLayer& layer = scene.layer;
-  const double last_place = layer.type == ElementType::kF16 ? 0x1p-11 : 0x1p-8;
+  const bool half = layer.type == ElementType::kF16;
+  const double last_place = half ? 0x1p-11 : 0x1p-8;
+  const double below = half ? layer.max_rank * std::ldexp(0x1p-35, scene.shape.b_shift()) : 0;
   std::vector<bool> in_slice(layer.y_columns, false);
   for (std::uint32_t i = 0; i < layer.slice_count; ++i)
     for (std::uint32_t o = 0; o < layer.slices[i].out; ++o) in_slice[layer.slices[i].y_column + o] = true;
@@ -207,7 +214,7 @@ inline std::string first_error(const LoraCase& scene, const LoraProduct& product
     const double expected = before + product.delta[at];
     const double sums = product.magnitude[at] * (0x1p-16 + (layer.in + layer.max_rank + 64) * 0x1p-24);
     const double bound =
-        std::fabs(expected) * last_place + (sums + std::fabs(before) * 0x1p-23) * 1.01 + 1e-7;
+        std::fabs(expected) * last_place + (sums + std::fabs(before) * 0x1p-23) * 1.01 + below + 1e-7;
     const double found = element_value(layer.type, y[at]);
     if (!(std::fabs(found - expected) <= bound))
       return where + " is " + std::to_string(found) + ", not " + std::to_string(expected) + " +- " +
@@ -238,6 +245,9 @@ inline std::vector<LoraCaseShape> lora_case_shapes() {
   add({520, 136, 8, 9, {72}, 8, kBf16, TokenOrder::kOneSlot});
   add({40, 48, 16, 2, {24}, 0, kBf16, TokenOrder::kNone});
   add({400, 8, 4, 2, {24}, 0, kF16, TokenOrder::kNone});
+  add({2048, 72, 16, 5, {64, 24}, 0, kBf16});
+  add({20, 4, 16, 2, {48}, 0, kF16, TokenOrder::kRandom, 0, true});
+  add({270, 3, 72, 2, {40}, 0, kF16, TokenOrder::kRandom, 0, true});
   CaseRandom random{2026};
   while (shapes.size() < 60) {
     LoraCaseShape shape;

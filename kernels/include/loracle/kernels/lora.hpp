@@ -11,7 +11,7 @@
 ///   y        (tokens, y_columns)                   of x's type, row-major
 /// What lies beyond an adapter's rank in a slot is neither read nor paid for. Sums are binary32; the
 /// intermediate keeps 16 bits of mantissa or more; y is rounded once, to nearest even, when it is written.
-/// With float16 an intermediate above 65504 becomes infinite.
+/// With float16 an intermediate above 65504 becomes infinite, and one below 2^-20 is kept to within 2^-36.
 ///
 /// Invariants: 1. A token of slot -1 (or of rank 0) keeps its y under kAdd and gets zeros under kOverwrite.
 /// 2. Equal calls give equal bits: partial sums are added in one order, there are no atomics. 3. The device
@@ -19,7 +19,7 @@
 /// be captured in a CUDA graph and replayed after the arrays' contents have changed.
 /// Shapes: any in, out, rank and token count; widths and addresses that are multiples of 16 bytes are faster.
 /// Threads: pure, but for what they write. Errors of the device forms: cudaErrorInvalidValue for a shape
-/// outside the limits below, and those of a launch.
+/// outside the limits below or a workspace that is too small, and those of a launch.
 /// Checked against lora_reference (binary64, Eigen) in tests/kernels/lora_host_test.cpp, and on a device
 /// in tests/kernels/lora_test.cu. Source: SGMV of Punica (Chen et al., MLSys 2024); the layouts are vLLM's
 /// (vllm/lora/ops/triton_ops).
