@@ -196,8 +196,8 @@ Result<Unit> multiply(const DeviceMemory& device, const LoraLayer& layer, const 
 #endif
   }
   std::vector<float> partial(lora_partial_floats(layer, tokens.tokens), NAN);
-  lora_shrink_on_host(layer, tokens, x.data(), partial.data());
-  lora_expand_on_host(layer, tokens, partial.data(), y.data(), LoraOutput::kOverwrite);
+  lora_shrink_on_host(layer, tokens, x.data(), partial);
+  lora_expand_on_host(layer, tokens, partial, y.data(), LoraOutput::kOverwrite);
   return Unit{};
 }
 

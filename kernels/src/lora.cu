@@ -159,22 +159,24 @@ bool is_empty(const LoraLayer& layer, const LoraTokens& tokens) {
 
 }  // namespace
 
-int lora_shrink(const LoraLayer& layer, const LoraTokens& tokens, const void* x, float* partial,
+int lora_shrink(const LoraLayer& layer, const LoraTokens& tokens, const void* x, std::span<float> partial,
                 LoraMath math, CUstream_st* stream) noexcept {
   if (!is_served(layer)) return cudaErrorInvalidValue;
   if (is_empty(layer, tokens) || layer.max_rank == 0) return cudaSuccess;
-  const ShrinkArguments work{layer, tokens, static_cast<const std::uint16_t*>(x), partial,
+  if (partial.size() < lora_partial_floats(layer, tokens.tokens)) return cudaErrorInvalidValue;
+  const ShrinkArguments work{layer, tokens, static_cast<const std::uint16_t*>(x), partial.data(),
                              lora_splits(layer, tokens.tokens)};
   return launch(work, math, stream);
 }
 
-int lora_expand(const LoraLayer& layer, const LoraTokens& tokens, const float* partial, void* y,
+int lora_expand(const LoraLayer& layer, const LoraTokens& tokens, std::span<const float> partial, void* y,
                 LoraOutput output, LoraMath math, CUstream_st* stream) noexcept {
   if (!is_served(layer)) return cudaErrorInvalidValue;
   if (is_empty(layer, tokens) || widest_slice(layer) == 0) return cudaSuccess;
+  if (partial.size() < lora_partial_floats(layer, tokens.tokens)) return cudaErrorInvalidValue;
   const ExpandArguments work{layer,
                              tokens,
-                             partial,
+                             partial.data(),
                              static_cast<std::uint16_t*>(y),
                              lora_splits(layer, tokens.tokens),
                              output == LoraOutput::kOverwrite};

@@ -48,8 +48,8 @@ void expand(const ExpandArguments& work) noexcept {
 }  // namespace
 
 void lora_shrink_on_host(const LoraLayer& layer, const LoraTokens& tokens, const void* x,
-                         float* partial) noexcept {
-  const ShrinkArguments work{layer, tokens, static_cast<const std::uint16_t*>(x), partial,
+                         std::span<float> partial) noexcept {
+  const ShrinkArguments work{layer, tokens, static_cast<const std::uint16_t*>(x), partial.data(),
                              lora_splits(layer, tokens.tokens)};
   if (layer.type == ElementType::kF16)
     shrink<F16>(work);
@@ -57,11 +57,11 @@ void lora_shrink_on_host(const LoraLayer& layer, const LoraTokens& tokens, const
     shrink<Bf16>(work);
 }
 
-void lora_expand_on_host(const LoraLayer& layer, const LoraTokens& tokens, const float* partial, void* y,
-                         LoraOutput output) noexcept {
+void lora_expand_on_host(const LoraLayer& layer, const LoraTokens& tokens, std::span<const float> partial,
+                         void* y, LoraOutput output) noexcept {
   const ExpandArguments work{layer,
                              tokens,
-                             partial,
+                             partial.data(),
                              static_cast<std::uint16_t*>(y),
                              lora_splits(layer, tokens.tokens),
                              output == LoraOutput::kOverwrite};

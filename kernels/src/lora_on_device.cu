@@ -57,7 +57,8 @@ int lora_on_device(const LoraLayer& layer, const LoraTokens& tokens, const void*
   LoraTokens batch = tokens;
   const std::byte* const x_there = blocks.copy(static_cast<const std::byte*>(x), x_bytes);
   std::byte* const y_there = blocks.copy(static_cast<const std::byte*>(y), y_bytes);
-  void* const partial = blocks.allocate(lora_partial_floats(layer, tokens.tokens) * sizeof(float));
+  const std::uint64_t floats = lora_partial_floats(layer, tokens.tokens);
+  const std::span<float> partial(static_cast<float*>(blocks.allocate(floats * sizeof(float))), floats);
   if (layer.ranks != nullptr)
     there.ranks = blocks.copy(layer.ranks, std::size_t{layer.slice_count} * layer.slots);
   batch.order = blocks.copy(tokens.order, tokens.tokens);
@@ -68,11 +69,9 @@ int lora_on_device(const LoraLayer& layer, const LoraTokens& tokens, const void*
   // A stream waits for nothing that copies from pageable memory have left undone; the device does.
   blocks.note(cudaDeviceSynchronize());
   if (blocks.error() == cudaSuccess)
-    blocks.note(static_cast<cudaError_t>(
-        lora_shrink(there, batch, x_there, static_cast<float*>(partial), math, nullptr)));
+    blocks.note(static_cast<cudaError_t>(lora_shrink(there, batch, x_there, partial, math, nullptr)));
   if (blocks.error() == cudaSuccess)
-    blocks.note(static_cast<cudaError_t>(
-        lora_expand(there, batch, static_cast<const float*>(partial), y_there, output, math, nullptr)));
+    blocks.note(static_cast<cudaError_t>(lora_expand(there, batch, partial, y_there, output, math, nullptr)));
   blocks.note(cudaDeviceSynchronize());
   if (blocks.error() == cudaSuccess && y_bytes != 0)
     blocks.note(cudaMemcpy(y, y_there, y_bytes, cudaMemcpyDeviceToHost));

@@ -60,4 +60,12 @@ std::uint64_t lora_partial_floats(const LoraLayer& layer, std::uint32_t tokens) 
   return std::uint64_t{layer.slice_count} * lora_splits(layer, tokens) * tokens * layer.max_rank;
 }
 
+std::uint64_t lora_partial_floats_up_to(const LoraLayer& layer, std::uint32_t tokens_max) noexcept {
+  std::uint64_t most = lora_partial_floats(layer, tokens_max);
+  // Where nothing is split, more tokens need more; below, each number of tokens is looked at.
+  for (std::uint32_t tokens = 1; tokens < tokens_max && !is_prefill(tokens); ++tokens)
+    most = std::max(most, lora_partial_floats(layer, tokens));
+  return most;
+}
+
 }  // namespace loracle

@@ -10,6 +10,8 @@
 namespace loracle::testing {
 namespace {
 
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
 LoraLayer placed(const LoraCase& scene) {
   LoraLayer layer = scene.layer;
   for (std::uint32_t i = 0; i < layer.slice_count; ++i) {
@@ -20,14 +22,31 @@ LoraLayer placed(const LoraCase& scene) {
   return layer;
 }
 
-std::vector<std::uint16_t> on_host(const LoraCase& scene, const LoraTokens& tokens, LoraOutput output) {
+std::vector<std::uint16_t> on_host(const LoraCase& scene, const LoraTokens& tokens, LoraOutput output,
+                                   std::span<float> partial) {
   const LoraLayer layer = placed(scene);
-  std::vector<float> partial(lora_partial_floats(layer, scene.shape.tokens),
-                             std::numeric_limits<float>::quiet_NaN());
   std::vector<std::uint16_t> y = scene.y;
-  lora_shrink_on_host(layer, tokens, scene.x.data(), partial.data());
-  lora_expand_on_host(layer, tokens, partial.data(), y.data(), output);
+  lora_shrink_on_host(layer, tokens, scene.x.data(), partial);
+  lora_expand_on_host(layer, tokens, partial, y.data(), output);
   return y;
+}
+
+std::vector<std::uint16_t> on_host(const LoraCase& scene, const LoraTokens& tokens, LoraOutput output) {
+  std::vector<float> partial(lora_partial_floats(scene.layer, scene.shape.tokens), kNan);
+  return on_host(scene, tokens, output, partial);
+}
+
+LoraProduct reference_of(const LoraCase& scene) {
+  LoraProduct product{std::vector<double>(scene.y.size()), std::vector<double>(scene.y.size())};
+  lora_reference(placed(scene), scene.slot_of_token, scene.x.data(), product.delta, product.magnitude);
+  return product;
+}
+
+/// One element further on: an address that no word of 16 bytes begins at.
+std::vector<std::uint16_t> moved_on(const std::vector<std::uint16_t>& from) {
+  std::vector<std::uint16_t> moved = {kMark16};
+  moved.insert(moved.end(), from.begin(), from.end());
+  return moved;
 }
 
 // If this failed, every other form would be compared with something wrong.
@@ -51,14 +70,81 @@ TEST(LoraBlocks, MakeTheProductForEveryShape) {
   for (const LoraCaseShape& shape : lora_case_shapes()) {
     const LoraCase scene = make_lora_case(shape);
     const CaseSegments segments(scene);
-    LoraProduct product{std::vector<double>(scene.y.size()), std::vector<double>(scene.y.size())};
-    lora_reference(placed(scene), scene.slot_of_token, scene.x.data(), product.delta, product.magnitude);
+    const LoraProduct product = reference_of(scene);
     for (const LoraOutput output : {LoraOutput::kAdd, LoraOutput::kOverwrite}) {
       ASSERT_EQ(first_error(scene, product, output, on_host(scene, segments.tokens, output)), "");
       ++checked;
     }
   }
   EXPECT_EQ(checked, 120);
+}
+
+// If this failed, tensors that begin inside somebody else's would be read by words that are not there.
+TEST(LoraBlocks, TakeAnyAddressOfAnElement) {
+  for (const std::uint32_t tokens : {9U, 300U}) {
+    const LoraCase scene = make_lora_case({tokens, 264, 24, 3, {72, 40}, 8, ElementType::kBf16});
+    const CaseSegments segments(scene);
+    for (const LoraOutput output : {LoraOutput::kAdd, LoraOutput::kOverwrite}) {
+      const std::vector<std::uint16_t> expected = on_host(scene, segments.tokens, output);
+      for (std::uint32_t which = 1; which < 16; ++which) {  // a bit for each of x, a, b and y
+        LoraLayer layer = placed(scene);
+        std::vector<std::vector<std::uint16_t>> moved;
+        for (std::uint32_t i = 0; i < layer.slice_count; ++i) {
+          moved.push_back(moved_on(scene.a[i]));
+          if ((which & 2U) != 0) layer.slices[i].a = moved.back().data() + 1;
+          moved.push_back(moved_on(scene.b[i]));
+          if ((which & 4U) != 0) layer.slices[i].b = moved.back().data() + 1;
+        }
+        const std::vector<std::uint16_t> x = moved_on(scene.x);
+        const std::size_t y_shift = (which & 8U) != 0 ? 1 : 0;
+        std::vector<std::uint16_t> y = y_shift != 0 ? moved_on(scene.y) : scene.y;
+        std::vector<float> partial(lora_partial_floats(layer, tokens), kNan);
+        lora_shrink_on_host(layer, segments.tokens, (which & 1U) != 0 ? x.data() + 1 : scene.x.data(),
+                            partial);
+        lora_expand_on_host(layer, segments.tokens, partial, y.data() + y_shift, output);
+        y.erase(y.begin(), y.begin() + static_cast<std::ptrdiff_t>(y_shift));
+        EXPECT_EQ(y, expected) << tokens << " tokens, moved " << which;
+      }
+    }
+  }
+}
+
+// If this failed, a server whose workspace is made for its largest batch would write past its end.
+TEST(LoraWorkspace, OfTheLargestBatchServesEverySmallerOne) {
+  LoraLayer layer;
+  for (const std::uint32_t slices : {1U, 3U}) {
+    for (const std::uint32_t in : {64U, 4096U, 14336U}) {
+      layer.slice_count = slices;
+      layer.in = in;
+      layer.max_rank = 64;
+      for (const std::uint32_t tokens_max : {0U, 1U, 8U, 255U, 256U, 257U, 1024U, 8192U}) {
+        const std::uint64_t floats = lora_partial_floats_up_to(layer, tokens_max);
+        std::uint64_t most = 0;
+        for (std::uint32_t tokens = 0; tokens <= tokens_max; ++tokens)
+          most = std::max(most, lora_partial_floats(layer, tokens));
+        EXPECT_EQ(floats, most) << slices << " slices, in " << in << ", up to " << tokens_max << " tokens";
+      }
+    }
+  }
+}
+
+// If this failed, what one batch left in the workspace would take part in the next.
+TEST(LoraWorkspace, IsUsedAgainByBatchesOfOtherSizes) {
+  constexpr std::uint32_t kTokensMax = 300;
+  constexpr std::size_t kBehind = 64;
+  LoraLayer layer;
+  layer.slice_count = 1;
+  layer.in = 2080;
+  layer.max_rank = 8;
+  std::vector<float> all(lora_partial_floats_up_to(layer, kTokensMax) + kBehind, 7.0F);
+  const std::span<float> partial = std::span(all).first(all.size() - kBehind);
+  for (const std::uint32_t tokens : {kTokensMax, 256U, 5U, 128U, kTokensMax}) {
+    const LoraCase scene = make_lora_case({tokens, layer.in, layer.max_rank, 3, {40}, 0, ElementType::kBf16});
+    const std::vector<std::uint16_t> y =
+        on_host(scene, CaseSegments(scene).tokens, LoraOutput::kAdd, partial);
+    EXPECT_EQ(first_error(scene, reference_of(scene), LoraOutput::kAdd, y), "");
+  }
+  EXPECT_TRUE(std::all_of(all.end() - kBehind, all.end(), [](float mark) { return mark == 7.0F; }));
 }
 
 // If this failed, a captured graph, which runs over the most segments there can be, would differ.

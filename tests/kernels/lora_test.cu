@@ -3,6 +3,8 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <span>
 #include <vector>
 
 #include "device_check.hpp"
@@ -20,13 +22,14 @@ struct Scene {
         x(made.x),
         y(made.y),
         ranks(made.ranks),
-        partial(std::vector<float>(lora_partial_floats(made.layer, made.shape.tokens), NAN)),
+        workspace(std::vector<float>(lora_partial_floats(made.layer, made.shape.tokens), NAN)),
         segments(made),
         order(segments.order),
         slot(segments.slot),
         count(segments.count),
         start(segments.start) {
     layer = made.layer;
+    partial = {workspace.data(), lora_partial_floats(made.layer, made.shape.tokens)};
     for (std::uint32_t i = 0; i < layer.slice_count; ++i) {
       matrices.push_back(new OnDevice<std::uint16_t>(made.a[i]));
       layer.slices[i].a = matrices.back()->data();
@@ -43,15 +46,16 @@ struct Scene {
     for (const OnDevice<std::uint16_t>* matrix : matrices) delete matrix;
   }
   void run(LoraOutput output, LoraMath math, cudaStream_t stream) const {
-    require(lora_shrink(layer, tokens, x.data(), partial.data(), math, stream), scene.name());
-    require(lora_expand(layer, tokens, partial.data(), y.data(), output, math, stream), scene.name());
+    require(lora_shrink(layer, tokens, x.data(), partial, math, stream), scene.name());
+    require(lora_expand(layer, tokens, partial, y.data(), output, math, stream), scene.name());
   }
 
   const LoraCase& scene;
   OnDevice<std::uint16_t> x;
   OnDevice<std::uint16_t> y;
   OnDevice<std::int32_t> ranks;
-  OnDevice<float> partial;
+  OnDevice<float> workspace;
+  std::span<float> partial;  // of the workspace: device memory
   CaseSegments segments;
   OnDevice<std::int32_t> order;
   OnDevice<std::int32_t> slot;
@@ -141,9 +145,41 @@ int check_from_host_memory() {
   return 1;
 }
 
+/// These need no device.
+void check_refusals() {
+  LoraLayer wrong;
+  wrong.type = ElementType::kF32;
+  expect(lora_shrink(wrong, {}, nullptr, {}, LoraMath::kPlain, nullptr) == cudaErrorInvalidValue,
+         "float32 is refused");
+  wrong.type = ElementType::kF16;
+  wrong.slice_count = kLoraSlicesMax + 1;
+  expect(lora_expand(wrong, {}, {}, nullptr, LoraOutput::kAdd, LoraMath::kPlain, nullptr) ==
+             cudaErrorInvalidValue,
+         "too many slices are refused");
+  // 256 tokens in eight splits need more than 1,024 in one.
+  LoraLayer layer;
+  layer.slice_count = 1;
+  layer.slots = 1;
+  layer.max_rank = 64;
+  layer.in = 4096;
+  layer.slices[0].out = layer.y_columns = 64;
+  LoraTokens tokens;
+  tokens.tokens = 256;
+  tokens.segments = 1;
+  float* const not_touched = nullptr;
+  const std::span<float> small(not_touched, lora_partial_floats(layer, 1024));
+  expect(lora_shrink(layer, tokens, nullptr, small, LoraMath::kTensorCores, nullptr) == cudaErrorInvalidValue,
+         "a shrink into a workspace that is too small is refused");
+  expect(lora_expand(layer, tokens, small, nullptr, LoraOutput::kAdd, LoraMath::kTensorCores, nullptr) ==
+             cudaErrorInvalidValue,
+         "an expand from a workspace that is too small is refused");
+  if (failures != 0) std::exit(1);
+}
+
 }  // namespace
 
 int main() {
+  check_refusals();
   const std::vector<LoraCaseShape> shapes = lora_case_shapes();
   require_device(shapes.size() + 2);
   const Stream stream;
@@ -151,14 +187,5 @@ int main() {
   for (const LoraCaseShape& shape : shapes) checked += check_case(make_lora_case(shape), stream);
   checked += check_graph(stream);
   checked += check_from_host_memory();
-  LoraLayer wrong;
-  wrong.type = ElementType::kF32;
-  expect(lora_shrink(wrong, {}, nullptr, nullptr, LoraMath::kPlain, stream.get()) == cudaErrorInvalidValue,
-         "float32 is refused");
-  wrong.type = ElementType::kF16;
-  wrong.slice_count = kLoraSlicesMax + 1;
-  expect(lora_expand(wrong, {}, nullptr, nullptr, LoraOutput::kAdd, LoraMath::kPlain, stream.get()) ==
-             cudaErrorInvalidValue,
-         "too many slices are refused");
   return verdict(checked);
 }

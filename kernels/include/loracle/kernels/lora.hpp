@@ -88,26 +88,33 @@ struct LoraTokenArrays {
 /// How many partial sums a shrink leaves for the expand to add up: a function of the shape alone. 1 is the
 /// layout of vLLM's intermediate.
 [[nodiscard]] std::uint32_t lora_splits(const LoraLayer& layer, std::uint32_t tokens) noexcept;
-/// Floats of `partial`.
+/// Floats of `partial` for a batch of so many tokens. Not monotonic: few tokens are split more often than
+/// many, and may need more.
 [[nodiscard]] std::uint64_t lora_partial_floats(const LoraLayer& layer, std::uint32_t tokens) noexcept;
+/// Floats of a workspace that serves every batch of up to so many tokens: what a server allocates once.
+[[nodiscard]] std::uint64_t lora_partial_floats_up_to(const LoraLayer& layer,
+                                                      std::uint32_t tokens_max) noexcept;
 
 /// By the same tiles, in the same order, on this thread: every pointer is into memory of this machine.
+/// REQUIRES: `partial` holds lora_partial_floats.
 void lora_shrink_on_host(const LoraLayer& layer, const LoraTokens& tokens, const void* x,
-                         float* partial) noexcept;
-void lora_expand_on_host(const LoraLayer& layer, const LoraTokens& tokens, const float* partial, void* y,
-                         LoraOutput output) noexcept;
+                         std::span<float> partial) noexcept;
+void lora_expand_on_host(const LoraLayer& layer, const LoraTokens& tokens, std::span<const float> partial,
+                         void* y, LoraOutput output) noexcept;
 
 /// What is added to y, in binary64, and the sum of the magnitudes of its terms, by which to judge an error.
 /// Both (tokens, y_columns); zero where no slice lies. On this machine.
 void lora_reference(const LoraLayer& layer, std::span<const std::int32_t> slot_of_token, const void* x,
                     std::span<double> delta, std::span<double> magnitude);
 
-/// On a device: every pointer is a device pointer, that of `ranks` and of the segments too. Return a
-/// cudaError_t. Only in builds with CUDA. kTensorCores needs sm_80 or later, and is plain arithmetic before.
-[[nodiscard]] int lora_shrink(const LoraLayer& layer, const LoraTokens& tokens, const void* x, float* partial,
-                              LoraMath math, CUstream_st* stream) noexcept;
-[[nodiscard]] int lora_expand(const LoraLayer& layer, const LoraTokens& tokens, const float* partial, void* y,
-                              LoraOutput output, LoraMath math, CUstream_st* stream) noexcept;
+/// On a device: every pointer is a device pointer, that of `ranks`, of the segments and of `partial` too,
+/// which is refused if it holds fewer than lora_partial_floats. Return a cudaError_t. Only in builds with
+/// CUDA. kTensorCores needs sm_80 or later, and is plain arithmetic before.
+[[nodiscard]] int lora_shrink(const LoraLayer& layer, const LoraTokens& tokens, const void* x,
+                              std::span<float> partial, LoraMath math, CUstream_st* stream) noexcept;
+[[nodiscard]] int lora_expand(const LoraLayer& layer, const LoraTokens& tokens,
+                              std::span<const float> partial, void* y, LoraOutput output, LoraMath math,
+                              CUstream_st* stream) noexcept;
 
 /// For checks: x, ranks, segments and y in memory of this machine, a and b on the current device. Allocates
 /// what it needs there, runs both steps, waits. Returns a cudaError_t. Only in builds with CUDA.
