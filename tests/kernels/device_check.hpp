@@ -40,30 +40,37 @@ inline void require_device(std::size_t cases) {
   std::exit(kSkipped);
 }
 
-/// An array on the device: a copy of one here.
+/// An array on the device: a copy of one here, `shift` elements after an aligned address.
 template <class T>
 class OnDevice {
  public:
-  explicit OnDevice(const std::vector<T>& from) : count_(from.size()) {
-    require(cudaMalloc(&data_, (count_ + 1) * sizeof(T)), "cudaMalloc");
-    if (count_ != 0)
-      require(cudaMemcpy(data_, from.data(), count_ * sizeof(T), cudaMemcpyHostToDevice), "to the device");
-    require(cudaDeviceSynchronize(), "a copy to the device");
+  explicit OnDevice(const std::vector<T>& from, std::size_t shift = 0) : count_(from.size()), shift_(shift) {
+    require(cudaMalloc(&block_, (count_ + shift_ + 1) * sizeof(T)), "cudaMalloc");
+    write(from);
   }
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;
-  ~OnDevice() { static_cast<void>(cudaFree(data_)); }
-  [[nodiscard]] T* data() const { return static_cast<T*>(data_); }
+  ~OnDevice() { static_cast<void>(cudaFree(block_)); }
+  [[nodiscard]] T* data() const { return static_cast<T*>(block_) + shift_; }
+  /// Other content of the same length, at the same address.
+  void write(const std::vector<T>& from) const {
+    expect(from.size() == count_, "an array is replaced by one of its length");
+    if (count_ != 0)
+      require(cudaMemcpy(data(), from.data(), count_ * sizeof(T), cudaMemcpyHostToDevice), "to the device");
+    require(cudaDeviceSynchronize(), "a copy to the device");
+  }
   [[nodiscard]] std::vector<T> read() const {
     std::vector<T> found(count_);
     if (count_ != 0)
-      require(cudaMemcpy(found.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost), "from the device");
+      require(cudaMemcpy(found.data(), data(), count_ * sizeof(T), cudaMemcpyDeviceToHost),
+              "from the device");
     return found;
   }
 
  private:
-  void* data_ = nullptr;
+  void* block_ = nullptr;
   std::size_t count_ = 0;
+  std::size_t shift_ = 0;
 };
 
 class Stream {
@@ -78,6 +85,23 @@ class Stream {
  private:
   cudaStream_t stream_ = nullptr;
 };
+
+/// Captures what `launch(stream)` puts on the stream as a graph, runs `change()`, which may put other content
+/// into the arrays, and replays the graph.
+template <class Launch, class Change>
+void replay_after(const Stream& stream, const Launch& launch, const Change& change) {
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t ready = nullptr;
+  require(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeGlobal), "to begin a capture");
+  launch(stream.get());
+  require(cudaStreamEndCapture(stream.get(), &graph), "to end a capture");
+  require(cudaGraphInstantiate(&ready, graph, 0), "to instantiate the graph");
+  change();
+  require(cudaGraphLaunch(ready, stream.get()), "to replay the graph");
+  stream.finish("the replay");
+  require(cudaGraphExecDestroy(ready), "the graph");
+  require(cudaGraphDestroy(graph), "the graph");
+}
 
 /// The program's last line and exit code.
 inline int verdict(int checked) {

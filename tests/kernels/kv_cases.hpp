@@ -114,4 +114,7 @@ inline std::vector<KvCase> kv_cases() {
   return cases;
 }
 
+/// More planes than one launch of a kernel can take: 65,535 and some, of a few bytes.
+inline KvCase kv_case_of_many_planes() { return {{KvLayout::kLatent, 2, 1, 1, 4, 1}, 66'000, {1}}; }
+
 }  // namespace loracle::testing

@@ -1,6 +1,7 @@
 // If this fails, a GPU adds something else than the adapters' products. Exits with 77, "skipped", without a
 // device.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -15,12 +16,12 @@ namespace {
 using namespace loracle;           // NOLINT: a test
 using namespace loracle::testing;  // NOLINT
 
-/// A case with all its arrays on the device.
+/// A case with all its arrays on the device; x, A, B and y `shift` elements after an aligned address.
 struct Scene {
-  explicit Scene(const LoraCase& made)
+  explicit Scene(const LoraCase& made, std::size_t shift = 0)
       : scene(made),
-        x(made.x),
-        y(made.y),
+        x(made.x, shift),
+        y(made.y, shift),
         ranks(made.ranks),
         workspace(std::vector<float>(lora_partial_floats(made.layer, made.shape.tokens), NAN)),
         segments(made),
@@ -31,9 +32,9 @@ struct Scene {
     layer = made.layer;
     partial = {workspace.data(), lora_partial_floats(made.layer, made.shape.tokens)};
     for (std::uint32_t i = 0; i < layer.slice_count; ++i) {
-      matrices.push_back(new OnDevice<std::uint16_t>(made.a[i]));
+      matrices.push_back(new OnDevice<std::uint16_t>(made.a[i], shift));
       layer.slices[i].a = matrices.back()->data();
-      matrices.push_back(new OnDevice<std::uint16_t>(made.b[i]));
+      matrices.push_back(new OnDevice<std::uint16_t>(made.b[i], shift));
       layer.slices[i].b = matrices.back()->data();
     }
     layer.ranks = ranks.data();
@@ -88,46 +89,83 @@ int check_case(const LoraCase& made, const Stream& stream) {
   return checked;
 }
 
-/// A graph is captured with one batch and replayed with another that has been copied over it.
-int check_graph(const Stream& stream) {
-  const LoraCaseShape shape{64, 520, 16, 6, {128, 72}, 0, ElementType::kBf16, TokenOrder::kSorted, 77};
+/// A graph is captured with one batch and replayed with another that has been copied over it, with the
+/// segments that are not there as vLLM pads them: their starts are 0.
+int check_graph(const Stream& stream, const LoraCaseShape& shape, LoraOutput output) {
   const LoraCase captured = make_lora_case(shape);
   LoraCaseShape other = shape;
   other.order = TokenOrder::kRandom;
-  other.seed = 78;
+  other.seed = shape.seed + 1;
   const LoraCase replayed = make_lora_case(other);
   Scene scene(captured);
   scene.tokens.segments = shape.slots + 1;
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t ready = nullptr;
-  require(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeGlobal), "to begin a capture");
-  scene.run(LoraOutput::kAdd, LoraMath::kTensorCores, stream.get());
-  require(cudaStreamEndCapture(stream.get(), &graph), "to end a capture");
-  require(cudaGraphInstantiate(&ready, graph, 0), "to instantiate the graph");
-  const CaseSegments segments(replayed);
-  const auto put = [](auto* into, const auto& from) {
-    require(cudaMemcpy(into, from.data(), from.size() * sizeof(from[0]), cudaMemcpyHostToDevice), "a batch");
-  };
-  put(scene.x.data(), replayed.x);
-  put(scene.y.data(), replayed.y);
-  put(scene.ranks.data(), replayed.ranks);
-  put(scene.order.data(), segments.order);
-  put(scene.slot.data(), segments.slot);
-  put(scene.count.data(), segments.count);
-  put(scene.start.data(), segments.start);
-  for (std::uint32_t i = 0; i < scene.layer.slice_count; ++i) {
-    put(scene.matrices[2 * i]->data(), replayed.a[i]);
-    put(scene.matrices[2 * i + 1]->data(), replayed.b[i]);
-  }
-  require(cudaDeviceSynchronize(), "the second batch");
-  require(cudaGraphLaunch(ready, stream.get()), "to replay the graph");
-  stream.finish("the replay");
-  const std::string error =
-      first_error(replayed, product_by_definition(replayed), LoraOutput::kAdd, scene.y.read());
+  replay_after(
+      stream, [&](cudaStream_t capturing) { scene.run(output, LoraMath::kTensorCores, capturing); },
+      [&] {
+        CaseSegments segments(replayed);
+        std::fill(segments.start.begin() + segments.tokens.segments, segments.start.end(), 0);
+        scene.x.write(replayed.x);
+        scene.y.write(replayed.y);
+        scene.ranks.write(replayed.ranks);
+        scene.order.write(segments.order);
+        scene.slot.write(segments.slot);
+        scene.count.write(segments.count);
+        scene.start.write(segments.start);
+        for (std::uint32_t i = 0; i < scene.layer.slice_count; ++i) {
+          scene.matrices[2 * i]->write(replayed.a[i]);
+          scene.matrices[2 * i + 1]->write(replayed.b[i]);
+        }
+      });
+  const std::string error = first_error(replayed, product_by_definition(replayed), output, scene.y.read());
   expect(error.empty(), "replayed: " + error);
-  require(cudaGraphExecDestroy(ready), "the graph");
-  require(cudaGraphDestroy(graph), "the graph");
   return 1;
+}
+
+int check_graphs(const Stream& stream) {
+  int checked = 0;
+  for (const std::uint32_t tokens : {64U, 300U})
+    for (const LoraOutput output : {LoraOutput::kAdd, LoraOutput::kOverwrite})
+      checked += check_graph(
+          stream, {tokens, 520, 16, 6, {128, 72}, 0, ElementType::kBf16, TokenOrder::kSorted, 77}, output);
+  return checked;
+}
+
+/// Widths that words of 16 bytes would fit, at addresses where none begins.
+int check_odd_addresses(const Stream& stream) {
+  int checked = 0;
+  for (const std::uint32_t tokens : {9U, 300U}) {
+    const LoraCase made = make_lora_case({tokens, 264, 24, 3, {72, 40}, 8, ElementType::kBf16});
+    const LoraProduct product = product_by_definition(made);
+    for (const LoraOutput output : {LoraOutput::kAdd, LoraOutput::kOverwrite}) {
+      const Scene scene(made, 1);
+      scene.run(output, LoraMath::kTensorCores, stream.get());
+      stream.finish(made.name());
+      const std::string error = first_error(made, product, output, scene.y.read());
+      expect(error.empty(), "at odd addresses: " + error);
+      ++checked;
+    }
+  }
+  return checked;
+}
+
+/// One workspace, not cleared in between, for batches of other sizes.
+int check_workspace(const Stream& stream) {
+  int checked = 0;
+  LoraLayer layer = make_lora_case({1, 2080, 8, 3, {40}}).layer;
+  const std::uint64_t floats = lora_partial_floats_up_to(layer, 300);
+  const OnDevice<float> workspace(std::vector<float>(floats, NAN));
+  for (const std::uint32_t tokens : {300U, 256U, 5U, 300U}) {
+    const LoraCase made = make_lora_case({tokens, 2080, 8, 3, {40}});
+    Scene scene(made);
+    scene.partial = {workspace.data(), floats};
+    scene.run(LoraOutput::kAdd, LoraMath::kTensorCores, stream.get());
+    stream.finish(made.name());
+    const std::string error =
+        first_error(made, product_by_definition(made), LoraOutput::kAdd, scene.y.read());
+    expect(error.empty(), "in a workspace of 300 tokens: " + error);
+    ++checked;
+  }
+  return checked;
 }
 
 int check_from_host_memory() {
@@ -178,14 +216,18 @@ void check_refusals() {
 
 }  // namespace
 
-int main() {
+/// lora_gpu_test [SHAPES]: so many of the shapes; all if not given.
+int main(int argc, char** argv) {
   check_refusals();
-  const std::vector<LoraCaseShape> shapes = lora_case_shapes();
-  require_device(shapes.size() + 2);
+  std::vector<LoraCaseShape> shapes = lora_case_shapes();
+  if (argc > 1) shapes.resize(std::min(shapes.size(), static_cast<std::size_t>(std::atoi(argv[1]))));
+  require_device(shapes.size() + 13);
   const Stream stream;
   int checked = 0;
   for (const LoraCaseShape& shape : shapes) checked += check_case(make_lora_case(shape), stream);
-  checked += check_graph(stream);
+  checked += check_graphs(stream);
+  checked += check_odd_addresses(stream);
+  checked += check_workspace(stream);
   checked += check_from_host_memory();
   return verdict(checked);
 }

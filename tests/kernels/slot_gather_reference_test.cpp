@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::byte kUntouched{0xA5};
 
-// If this failed, `loracle verify-device` would approve of slots that do not hold their adapter.
+// If this failed, the check that a slot holds its adapter would approve of slots that do not.
 TEST(SlotGatherReference, GivesBackWhatWasScattered) {
   for (const ScatterCase& scene : scatter_cases()) {
     std::vector<std::byte> slot(scene.slot_bytes, kUntouched);
@@ -22,6 +22,17 @@ TEST(SlotGatherReference, GivesBackWhatWasScattered) {
     ASSERT_EQ(slot_gather_reference(parts, found, scene.shape.element_bytes), 0U) << scene.name();
     ASSERT_TRUE(std::equal(found.begin(), found.end(), scene.source().begin())) << scene.name();
   }
+}
+
+// If this failed, an adapter of very many matrices would be gathered in part.
+TEST(SlotGatherReference, TakesMorePartsThanOneLaunchCan) {
+  const ScatterCase scene = many_small_parts();
+  std::vector<std::byte> slot(scene.slot_bytes, kUntouched);
+  const std::vector<ScatterPart> parts = scene.placed_at(slot.data());
+  slot_scatter_reference(parts, scene.source(), 2);
+  std::vector<std::byte> found(scene.source().size(), kUntouched);
+  EXPECT_EQ(slot_gather_reference(parts, found, 2), 0U);
+  EXPECT_TRUE(std::equal(found.begin(), found.end(), scene.source().begin()));
 }
 
 // If this failed, what an earlier adapter left beyond the rank would not be noticed.
