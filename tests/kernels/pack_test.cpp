@@ -22,6 +22,15 @@ std::vector<CpuPath> paths_here() {
   return paths;
 }
 
+// Skipped, so that it shows, where this processor lacks a path: the tests below leave it out.
+TEST(CpuPath, AllAreTestedOnThisMachine) {
+#if defined(__x86_64__)
+  if (best_cpu_path() < CpuPath::kAvx512)
+    GTEST_SKIP() << "this processor's best path is " << name_of(best_cpu_path()) << ": those after it, up to "
+                 << name_of(CpuPath::kAvx512) << ", are compiled and not tested here";
+#endif
+}
+
 std::vector<std::byte> random_bytes(std::size_t count, CaseRandom& random) {
   std::vector<std::byte> made(count);
   for (std::byte& byte : made) byte = static_cast<std::byte>(random.next());
