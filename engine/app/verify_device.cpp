@@ -39,9 +39,10 @@ struct VerifyFlags {
 
 /// What was found, one line a step.
 struct Report {
-  std::string device;       // "cuda" or "host"
-  std::string why_no_cuda;  // empty where CUDA was used or not asked for
-  std::uint64_t matrices = 0;
+  std::string device;          // "cuda" or "host"
+  std::string why_no_cuda;     // empty where CUDA was used or not asked for
+  std::uint64_t loaded = 0;    // matrices of images, compared with what the files hold
+  std::uint64_t matrices = 0;  // matrices of slots
   std::uint64_t products = 0;
   double worst = 0;  // of the errors, as a share of what rounding allows
   std::vector<std::string> wrong;
@@ -68,6 +69,7 @@ class Scratch {
 };
 
 struct Loaded {
+  AdapterFiles files;
   ImageManifest manifest;
   std::vector<std::byte> image;
 };
@@ -102,7 +104,7 @@ Result<Adapters> load_adapters(const std::string& directory, Dtype dtype, const 
   for (const AdapterFiles& file : files) {
     Result<ImageManifest> manifest = plan_image(file, adapters.layout);
     if (!manifest) return fail(std::move(manifest.error()));
-    Loaded loaded{std::move(*manifest), {}};
+    Loaded loaded{file, std::move(*manifest), {}};
     loaded.image.resize(loaded.manifest.elements * bytes_of(dtype));
     if (auto read = load_image(posix_files(), file, adapters.layout, loaded.manifest, loaded.image); !read)
       return fail(std::move(read.error()));
@@ -111,36 +113,81 @@ Result<Adapters> load_adapters(const std::string& directory, Dtype dtype, const 
   return adapters;
 }
 
-/// The stacked buffers as they should be, by plain loops over the images: what the device is compared with.
+/// The stacked buffers as they should be, by plain loops over the files: what the device is compared with.
 struct Expected {
   std::vector<std::vector<std::uint16_t>> a;  // [slices]  (slots, max_rank, in)
   std::vector<std::vector<std::uint16_t>> b;  // [slices]  (slots, out, max_rank)
   std::vector<std::int32_t> ranks;            // (slices, slots)
 };
 
-Expected expected_buffers(const Adapters& adapters) {
+/// One matrix of a file, cast element by element as the formats' definitions have it.
+Result<std::vector<std::uint16_t>> cast_from_file(OpenFile& file, const std::string& path,
+                                                  const StoredTensor& stored, std::size_t count,
+                                                  ElementType to, double scale) {
+  std::vector<std::byte> raw(count * bytes_of(stored.dtype));
+  if (auto read = read_exactly(file, path, stored.offset, raw); !read) return fail(std::move(read.error()));
+  std::vector<std::uint16_t> cast(count);
+  convert_elements(raw, static_cast<ElementType>(stored.dtype), std::as_writable_bytes(std::span(cast)), to,
+                   static_cast<float>(scale), CpuPath::kScalar);
+  return cast;
+}
+
+/// Places a slot's adapter in `expected`, from its file, and compares the image that was loaded with it.
+Result<Unit> expect_adapter(const Adapters& adapters, std::size_t slot, Expected& expected, Report& report) {
+  const Loaded& loaded = adapters.loaded[slot];
+  const std::string& path = loaded.files.weights_path;
+  const auto type = static_cast<ElementType>(adapters.layout.dtype);
+  Result<std::unique_ptr<OpenFile>> file = posix_files().open(path);
+  if (!file) return fail(std::move(file.error()));
+  const std::span image(reinterpret_cast<const std::uint16_t*>(loaded.image.data()),
+                        loaded.manifest.elements);
+  const auto compare = [&](const std::vector<std::uint16_t>& right, std::uint64_t offset, SlotSide side,
+                           const std::string& module) {
+    ++report.loaded;
+    if (!std::equal(right.begin(), right.end(), image.begin() + static_cast<std::ptrdiff_t>(offset)))
+      report.wrong.push_back(fmt::format("the image of '{}', {} of '{}' as {}: not what its file holds", path,
+                                         side == SlotSide::kA ? "A" : "B", module,
+                                         name_of(adapters.layout.dtype)));
+  };
+  std::size_t found = 0;
+  for (const ImageTensor& tensor : loaded.manifest.tensors) {
+    const SlotSlice& slice = adapters.layout.slices[tensor.slice];
+    expected.ranks[tensor.slice * kSlots + slot] = static_cast<std::int32_t>(tensor.rank);
+    for (const LoraModule& module : loaded.files.modules) {
+      if (module.name != slice.module) continue;
+      ++found;
+      const std::size_t rank = tensor.rank;
+      const auto a = cast_from_file(**file, path, module.a, rank * slice.in, type, 1);
+      if (!a) return fail(a.error());
+      const auto b = cast_from_file(**file, path, module.b, slice.out * rank, type, module.scaling);
+      if (!b) return fail(b.error());
+      compare(*a, tensor.a_offset, SlotSide::kA, slice.module);
+      compare(*b, tensor.b_offset, SlotSide::kB, slice.module);
+      for (std::size_t r = 0; r < rank; ++r) {
+        for (std::size_t k = 0; k < slice.in; ++k)
+          expected.a[tensor.slice][(slot * kMaxRank + r) * slice.in + k] = (*a)[r * slice.in + k];
+        for (std::size_t o = 0; o < slice.out; ++o)
+          expected.b[tensor.slice][(slot * slice.out + o) * kMaxRank + r] = (*b)[o * rank + r];
+      }
+    }
+  }
+  if (found != loaded.files.modules.size() || found != loaded.manifest.tensors.size())
+    report.wrong.push_back(fmt::format("the image of '{}': {} of its {} modules have a place in it, of {}",
+                                       path, found, loaded.files.modules.size(),
+                                       loaded.manifest.tensors.size()));
+  return Unit{};
+}
+
+Result<Expected> expected_buffers(const Adapters& adapters, Report& report) {
   Expected expected;
   expected.ranks.assign(adapters.layout.slices.size() * kSlots, 0);
   for (const SlotSlice& slice : adapters.layout.slices) {
     expected.a.emplace_back(std::size_t{kSlots} * kMaxRank * slice.in);
     expected.b.emplace_back(std::size_t{kSlots} * kMaxRank * slice.out);
   }
-  for (std::size_t slot = 0; slot < kSlots; ++slot) {
-    const Loaded& loaded = adapters.loaded[slot];
-    const auto* const image = reinterpret_cast<const std::uint16_t*>(loaded.image.data());
-    for (const ImageTensor& tensor : loaded.manifest.tensors) {
-      const SlotSlice& slice = adapters.layout.slices[tensor.slice];
-      expected.ranks[tensor.slice * kSlots + slot] = static_cast<std::int32_t>(tensor.rank);
-      for (std::size_t r = 0; r < tensor.rank; ++r) {
-        for (std::size_t k = 0; k < slice.in; ++k)
-          expected.a[tensor.slice][(slot * kMaxRank + r) * slice.in + k] =
-              image[tensor.a_offset + r * slice.in + k];
-        for (std::size_t o = 0; o < slice.out; ++o)
-          expected.b[tensor.slice][(slot * slice.out + o) * kMaxRank + r] =
-              image[tensor.b_offset + o * tensor.rank + r];
-      }
-    }
-  }
+  for (std::size_t slot = 0; slot < kSlots; ++slot)
+    if (auto done = expect_adapter(adapters, slot, expected, report); !done)
+      return fail(std::move(done.error()));
   return expected;
 }
 
@@ -163,7 +210,7 @@ Result<Unit> verify_slots(DeviceMemory& device, const Adapters& adapters, const 
           return read;
         ++report.matrices;
         if (!std::equal(found.begin(), found.end(), right.begin()))
-          report.wrong.push_back(fmt::format("slot {}, {} of '{}': not what the image holds", slot,
+          report.wrong.push_back(fmt::format("slot {}, {} of '{}': not what the adapter's file holds", slot,
                                              side == SlotSide::kA ? "A" : "B",
                                              adapters.layout.slices[slice].module));
       }
@@ -181,14 +228,23 @@ std::vector<std::uint16_t> random_values(Rng& rng, std::size_t count, ElementTyp
   return stored;
 }
 
+/// One way to multiply.
+struct Way {
+  LoraMath math;
+  LoraOutput output;
+  [[nodiscard]] std::string_view name() const {
+    if (output == LoraOutput::kOverwrite)
+      return math == LoraMath::kPlain ? "written by plain arithmetic" : "written by tensor cores";
+    return math == LoraMath::kPlain ? "added by plain arithmetic" : "added by tensor cores";
+  }
+};
+
 /// Multiplies where the slots are. `layer` has the device's addresses, everything else is here.
 Result<Unit> multiply(const DeviceMemory& device, const LoraLayer& layer, const LoraTokens& tokens,
-                      const std::vector<std::uint16_t>& x, std::vector<std::uint16_t>& y) {
+                      const Way& way, const std::vector<std::uint16_t>& x, std::vector<std::uint16_t>& y) {
   if (device.kind() == "cuda") {
 #ifdef LORACLE_HAVE_CUDA
-    if (const int error =
-            lora_on_device(layer, tokens, x.data(), y.data(), LoraOutput::kOverwrite, LoraMath::kTensorCores);
-        error != 0)
+    if (const int error = lora_on_device(layer, tokens, x.data(), y.data(), way.output, way.math); error != 0)
       return fail(Errc::kIo, fmt::format("the LoRA product on the device: CUDA error {}", error), error);
     return Unit{};
 #else
@@ -197,7 +253,7 @@ Result<Unit> multiply(const DeviceMemory& device, const LoraLayer& layer, const 
   }
   std::vector<float> partial(lora_partial_floats(layer, tokens.tokens), NAN);
   lora_shrink_on_host(layer, tokens, x.data(), partial);
-  lora_expand_on_host(layer, tokens, partial, y.data(), LoraOutput::kOverwrite);
+  lora_expand_on_host(layer, tokens, partial, y.data(), way.output);
   return Unit{};
 }
 
@@ -220,22 +276,40 @@ LoraLayer layer_of(const Adapters& adapters, std::uint32_t first, std::uint32_t 
   return layer;
 }
 
+std::vector<float> widened(const std::vector<std::uint16_t>& stored, ElementType type) {
+  std::vector<float> values(stored.size());
+  convert_elements(std::as_bytes(std::span(stored)), type, std::as_writable_bytes(std::span(values)),
+                   ElementType::kF32, 1.0F, CpuPath::kScalar);
+  return values;
+}
+
 /// The error of y as a share of what rounding allows: sums of binary32, 16 bits of the intermediate, and half
-/// a unit in the last place of y. Infinite where y is no number.
-double error_share(const LoraLayer& layer, const std::vector<std::uint16_t>& y, std::span<const double> delta,
-                   std::span<const double> magnitude) {
-  std::vector<float> found(y.size());
-  convert_elements(std::as_bytes(std::span(y)), layer.type, std::as_writable_bytes(std::span(found)),
-                   ElementType::kF32, 1.0F);
+/// a unit in the last place of y. Infinite where y is no number. `before` is what was added to.
+double error_share(const LoraLayer& layer, const std::vector<float>& before, const std::vector<float>& found,
+                   std::span<const double> delta, std::span<const double> magnitude) {
   const double last_place = layer.type == ElementType::kF16 ? 0x1p-11 : 0x1p-8;
   double worst = 0;
-  for (std::size_t at = 0; at < y.size(); ++at) {
+  for (std::size_t at = 0; at < found.size(); ++at) {
     const double sums = magnitude[at] * (0x1p-16 + (layer.in + layer.max_rank + 64) * 0x1p-24);
-    const double allowed = std::fabs(delta[at]) * last_place + sums * 1.01 + 1e-7;
-    const double share = std::fabs(static_cast<double>(found[at]) - delta[at]) / allowed;
+    const double expected = static_cast<double>(before[at]) + delta[at];
+    const double allowed =
+        std::fabs(expected) * last_place + (sums + std::fabs(before[at]) * 0x1p-23) * 1.01 + 1e-7;
+    const double share = std::fabs(static_cast<double>(found[at]) - expected) / allowed;
     worst = std::max(worst, std::isnan(share) ? HUGE_VAL : share);
   }
   return worst;
+}
+
+constexpr std::uint16_t kNan = 0x7FFF;  // of float16 and of bfloat16
+
+/// This machine has one arithmetic, a GPU two.
+std::vector<Way> ways_of(const DeviceMemory& device) {
+  std::vector<Way> ways = {{LoraMath::kPlain, LoraOutput::kOverwrite}, {LoraMath::kPlain, LoraOutput::kAdd}};
+  if (device.kind() == "cuda") {
+    ways.push_back({LoraMath::kTensorCores, LoraOutput::kOverwrite});
+    ways.push_back({LoraMath::kTensorCores, LoraOutput::kAdd});
+  }
+  return ways;
 }
 
 Result<Unit> verify_products(DeviceMemory& device, const Adapters& adapters, Expected& expected,
@@ -260,18 +334,25 @@ Result<Unit> verify_products(DeviceMemory& device, const Adapters& adapters, Exp
       std::vector<std::int32_t> order(tokens), slot(kSlots + 1), counts(kSlots + 1), start(kSlots + 1);
       const LoraTokens batch = sort_tokens_by_slot(slot_of_token, kSlots, {order, slot, counts, start});
       const std::vector<std::uint16_t> x = random_values(rng, std::size_t{tokens} * here.in, here.type);
-      std::vector<std::uint16_t> y(std::size_t{tokens} * here.y_columns, 0x7FFF);  // NaN, to be overwritten
-      if (auto done = multiply(device, there, batch, x, y); !done) return done;
-      std::vector<double> delta(y.size());
-      std::vector<double> magnitude(y.size());
+      const std::size_t outputs = std::size_t{tokens} * here.y_columns;
+      std::vector<double> delta(outputs);
+      std::vector<double> magnitude(outputs);
       lora_reference(here, slot_of_token, x.data(), delta, magnitude);
-      const double share = error_share(here, y, delta, magnitude);
-      report.worst = std::max(report.worst, share);
-      ++report.products;
-      if (share > 1)
-        report.wrong.push_back(
-            fmt::format("{} tokens through '{}' as {}: off by {:.3g} times what rounding allows", tokens,
-                        adapters.layout.slices[first].module, name_of(adapters.layout.dtype), share));
+      const std::vector<std::uint16_t> before = random_values(rng, outputs, here.type);
+      for (const Way& way : ways_of(device)) {
+        const bool adds = way.output == LoraOutput::kAdd;
+        std::vector<std::uint16_t> y = adds ? before : std::vector<std::uint16_t>(outputs, kNan);
+        if (auto done = multiply(device, there, batch, way, x, y); !done) return done;
+        const double share =
+            error_share(here, adds ? widened(before, here.type) : std::vector<float>(outputs),
+                        widened(y, here.type), delta, magnitude);
+        report.worst = std::max(report.worst, share);
+        ++report.products;
+        if (share > 1)
+          report.wrong.push_back(fmt::format(
+              "{} tokens through '{}' as {}, {}: off by {:.3g} times what rounding allows", tokens,
+              adapters.layout.slices[first].module, name_of(adapters.layout.dtype), way.name(), share));
+      }
     }
     first += count;
   }
@@ -288,10 +369,11 @@ Result<Unit> verify(const VerifyFlags& flags, Report& report) {
     report.device = (*device)->kind();
     Result<Adapters> adapters = load_adapters(scratch.path(), dtype, flags);
     if (!adapters) return fail(std::move(adapters.error()));
-    Expected expected = expected_buffers(*adapters);
+    Result<Expected> expected = expected_buffers(*adapters, report);
+    if (!expected) return fail(std::move(expected.error()));
     if (auto done = (*device)->allocate(adapters->layout, kSlots); !done) return done;
-    if (auto done = verify_slots(**device, *adapters, expected, report); !done) return done;
-    if (auto done = verify_products(**device, *adapters, expected, flags.seed, report); !done) return done;
+    if (auto done = verify_slots(**device, *adapters, *expected, report); !done) return done;
+    if (auto done = verify_products(**device, *adapters, *expected, flags.seed, report); !done) return done;
   }
   return Unit{};
 }
@@ -301,8 +383,10 @@ std::string as_text(const Report& report) {
   if (report.device == "host" && !report.why_no_cuda.empty())
     text +=
         fmt::format("no GPU was verified, only the path on this machine's memory: {}\n", report.why_no_cuda);
-  text +=
-      fmt::format("device: {}\nslots: {} matrices read back and compared\n", report.device, report.matrices);
+  text += fmt::format(
+      "device: {}\nimages: {} matrices compared with the float32 files they were loaded from\n"
+      "slots: {} matrices read back and compared\n",
+      report.device, report.loaded, report.matrices);
   text += fmt::format("LoRA products: {} against binary64, the worst at {:.1f} % of what rounding allows\n",
                       report.products, report.worst * 100);
   for (const std::string& wrong : report.wrong) text += "WRONG: " + wrong + "\n";
@@ -312,6 +396,7 @@ std::string as_text(const Report& report) {
 std::string as_json(const Report& report) {
   const nlohmann::ordered_json json = {{"device", report.device},
                                        {"why_no_cuda", report.why_no_cuda},
+                                       {"matrices_loaded", report.loaded},
                                        {"matrices_compared", report.matrices},
                                        {"products_compared", report.products},
                                        {"worst_error_share", report.worst},

@@ -26,6 +26,7 @@ TEST(VerifyDevice, FindsHostMemoryRight) {
   const nlohmann::json found = nlohmann::json::parse(outcome.out, nullptr, false);
   EXPECT_EQ(found.at("device"), "host");
   EXPECT_TRUE(found.at("wrong").empty());
+  EXPECT_GT(found.at("matrices_loaded"), 0);
   EXPECT_GT(found.at("matrices_compared"), 0);
   EXPECT_GT(found.at("products_compared"), 0);
   EXPECT_GT(found.at("worst_error_share"), 0) << "nothing was rounded: nothing was multiplied";
