@@ -13,18 +13,10 @@
 namespace loracle {
 namespace {
 
-constexpr std::size_t kByteValues = 256;
-
-/// A byte has 256 values: each is converted once, then looked up. Faster than arithmetic on any processor.
-template <class Stored>
-void convert_bytes(const std::byte* from, std::byte* into, std::size_t count, Convert convert,
-                   float scale) noexcept {
-  std::array<std::byte, kByteValues> values{};
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<std::byte>(i);
-  std::array<Stored, kByteValues> table{};
-  convert(values.data(), reinterpret_cast<std::byte*>(table.data()), values.size(), scale);
+template <std::size_t kWidth>
+void look_up(const std::byte* table, const std::byte* from, std::byte* into, std::size_t count) noexcept {
   for (std::size_t i = 0; i < count; ++i)
-    std::memcpy(into + i * sizeof(Stored), &table[std::to_integer<std::size_t>(from[i])], sizeof(Stored));
+    std::memcpy(into + i * kWidth, table + std::to_integer<std::size_t>(from[i]) * kWidth, kWidth);
 }
 
 Convert conversion_of(CpuPath path, ElementType from, ElementType to) noexcept {
@@ -78,19 +70,32 @@ std::string_view name_of(CpuPath path) noexcept {
   return "unknown";
 }
 
+// NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init): the table is large, and most need none
+Converter::Converter(ElementType from, ElementType to, float scale, CpuPath path) noexcept
+    : scale_(scale), width_(bytes_of(to)) {
+  const CpuPath usable = std::min(path, best_cpu_path());
+  if (bytes_of(from) != 1 || usable == CpuPath::kScalar) {
+    convert_ = conversion_of(usable, from, to);
+    return;
+  }
+  std::array<std::byte, kByteValues> values{};
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<std::byte>(i);
+  scalar_conversion(from, to)(values.data(), table_.data(), values.size(), scale);
+}
+
+void Converter::operator()(const std::byte* from, std::byte* into, std::size_t count) const noexcept {
+  if (convert_ != nullptr)
+    convert_(from, into, count, scale_);
+  else if (width_ == 4)
+    look_up<4>(table_.data(), from, into, count);
+  else
+    look_up<2>(table_.data(), from, into, count);
+}
+
 void convert_elements(std::span<const std::byte> from, ElementType from_type, std::span<std::byte> into,
                       ElementType to, float scale, CpuPath path) noexcept {
   const std::size_t count = std::min(from.size() / bytes_of(from_type), into.size() / bytes_of(to));
-  const CpuPath usable = std::min(path, best_cpu_path());
-  if (bytes_of(from_type) == 1 && usable != CpuPath::kScalar) {
-    const Convert convert = scalar_conversion(from_type, to);
-    if (to == ElementType::kF32)
-      convert_bytes<std::uint32_t>(from.data(), into.data(), count, convert, scale);
-    else
-      convert_bytes<std::uint16_t>(from.data(), into.data(), count, convert, scale);
-    return;
-  }
-  conversion_of(usable, from_type, to)(from.data(), into.data(), count, scale);
+  Converter(from_type, to, scale, path)(from.data(), into.data(), count);
 }
 
 }  // namespace loracle

@@ -4,13 +4,15 @@
 #include <array>
 #include <cstring>
 
+#include "convert_paths.hpp"
+
 namespace loracle {
 namespace {
 
 struct Packer {
   const PackMatrix& matrix;
   ElementType to;
-  CpuPath path;
+  Converter converter;
 
   [[nodiscard]] const std::byte* row(std::uint64_t index) const noexcept {
     const std::uint64_t pitch = matrix.source_pitch == 0 ? matrix.columns : matrix.source_pitch;
@@ -18,13 +20,10 @@ struct Packer {
   }
 
   void convert(const std::byte* from, std::byte* into, std::uint64_t count) const noexcept {
-    const std::size_t into_bytes = count * bytes_of(to);
-    if (matrix.from == to && matrix.scale == 1.0F) {
-      std::memcpy(into, from, into_bytes);
-      return;
-    }
-    convert_elements({from, count * bytes_of(matrix.from)}, matrix.from, {into, into_bytes}, to, matrix.scale,
-                     path);
+    if (matrix.from == to && matrix.scale == 1.0F)
+      std::memcpy(into, from, count * bytes_of(to));
+    else
+      converter(from, into, count);
   }
 
   void rows_as_they_are() const noexcept {
@@ -75,7 +74,7 @@ struct Packer {
 
 void pack_matrices(std::span<const PackMatrix> matrices, ElementType to, CpuPath path) noexcept {
   for (const PackMatrix& matrix : matrices) {
-    const Packer packer{matrix, to, path};
+    const Packer packer{matrix, to, Converter(matrix.from, to, matrix.scale, path)};
     const std::uint32_t filled_rows = matrix.transposed ? matrix.columns : matrix.rows;
     if (!matrix.transposed)
       packer.rows_as_they_are();
