@@ -131,6 +131,26 @@ TEST(CudaDeviceOverFake, KeepsToItsDeviceAndLeavesTheCallersCurrent) {
   }
 }
 
+// If this failed, a server that captures a graph while adapters load would lose the capture.
+TEST(CudaDeviceOverFake, LeavesTheCapturesOfOtherThreadsAlone) {
+  const SlotLayout layout = mixed_layout(8, Dtype::kBf16);
+  const MadeImage image = make_image(layout, 8, 1);
+  const std::uint64_t unsafe = fake_cuda_calls_unsafe_in_captures();
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeThreadLocal;
+  ASSERT_EQ(cudaThreadExchangeStreamCaptureMode(&mode), cudaSuccess);
+  {
+    const std::unique_ptr<DeviceMemory> device = make_fake_device();
+    ASSERT_TRUE(device->allocate(layout, 2));
+    ASSERT_TRUE(device->allocate_host(64));
+    ASSERT_TRUE(device->write_slot(0, image.manifest, image.bytes));
+    ASSERT_TRUE(device->wait_for_slot(0, nullptr));
+    EXPECT_TRUE(holds(*device, layout, 0, image));
+  }
+  EXPECT_EQ(fake_cuda_calls_unsafe_in_captures(), unsafe);
+  ASSERT_EQ(cudaThreadExchangeStreamCaptureMode(&mode), cudaSuccess);
+  EXPECT_EQ(mode, cudaStreamCaptureModeThreadLocal) << "the caller's mode is the caller's again";
+}
+
 // If this failed, a number that is no device's would reach the driver.
 TEST(CudaDeviceOverFake, NamesADeviceThatIsNotThere) {
   for (const int ordinal : {-1, 2}) {

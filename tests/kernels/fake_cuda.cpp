@@ -123,6 +123,8 @@ std::atomic<std::int64_t> live{0};
 std::array<std::atomic<bool>, kDevices> contexts{};
 thread_local int current = 0;
 thread_local cudaError_t last_error = cudaSuccess;
+thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
+std::atomic<std::uint64_t> unsafe_calls{0};
 
 cudaError_t answer(cudaError_t error) noexcept {
   if (error != cudaSuccess) last_error = error;
@@ -142,6 +144,7 @@ cudaError_t begin(cudaError_t failure = cudaErrorUnknown) noexcept {
 /// For calls that need a context on the current device.
 cudaError_t begin_in_context(cudaError_t failure = cudaErrorUnknown) noexcept {
   contexts[static_cast<std::size_t>(current)] = true;
+  if (capture_mode != cudaStreamCaptureModeRelaxed) ++unsafe_calls;
   return begin(failure);
 }
 
@@ -156,6 +159,7 @@ cudaError_t allocate(void** into, std::size_t bytes) noexcept {
 }
 
 cudaError_t release(void* pointer) noexcept {
+  if (capture_mode != cudaStreamCaptureModeRelaxed) ++unsafe_calls;
   if (pointer != nullptr) --live;
   std::free(pointer);
   return cudaSuccess;
@@ -187,6 +191,7 @@ void fake_cuda_forget_contexts() noexcept {
   for (std::atomic<bool>& context : contexts) context = false;
   current = 0;
 }
+std::uint64_t fake_cuda_calls_unsafe_in_captures() noexcept { return unsafe_calls; }
 int fake_cuda_current() noexcept { return current; }
 void fake_cuda_use(int device) noexcept {
   current = device;
@@ -205,6 +210,10 @@ const char* cudaGetErrorString(cudaError_t error) {
 }
 const char* cudaGetErrorName(cudaError_t error) {
   return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaErrorUnknown";
+}
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {  // it never fails
+  std::swap(*mode, capture_mode);
+  return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
   *device = current;

@@ -28,6 +28,8 @@ void fake_cuda_go_on() noexcept;
 /// Whether a context was made on the device: by cudaSetDevice, or by a call that needs one.
 [[nodiscard]] bool fake_cuda_has_context(int device) noexcept;
 void fake_cuda_forget_contexts() noexcept;
+/// Calls that would have ended another thread's capture of a graph: those made in a mode that is not relaxed.
+[[nodiscard]] std::uint64_t fake_cuda_calls_unsafe_in_captures() noexcept;
 /// This thread's current device, and what it does when it begins to use one.
 [[nodiscard]] int fake_cuda_current() noexcept;
 void fake_cuda_use(int device) noexcept;

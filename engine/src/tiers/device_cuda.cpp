@@ -78,11 +78,28 @@ bool has_context(int ordinal) noexcept {
   return state(ordinal, &flags, &active) == CUDA_SUCCESS && active != 0;
 }
 
+/// While it lives, this thread's calls do not end the capture of a graph that another thread has begun in
+/// global mode, as an allocation or a wait would: nothing that is captured is touched here.
+class CapturesGoOn {
+ public:
+  CapturesGoOn() noexcept : error_(cudaThreadExchangeStreamCaptureMode(&mode_)) {}
+  CapturesGoOn(const CapturesGoOn&) = delete;
+  CapturesGoOn& operator=(const CapturesGoOn&) = delete;
+  ~CapturesGoOn() {
+    if (error_ == cudaSuccess) static_cast<void>(cudaThreadExchangeStreamCaptureMode(&mode_));
+  }
+  [[nodiscard]] cudaError_t error() const noexcept { return error_; }
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;  // then what it was before
+  cudaError_t error_;
+};
+
 /// Makes a device current on this thread while it lives.
 class CurrentDevice {
  public:
-  explicit CurrentDevice(int ordinal) noexcept {
-    error_ = cudaGetDevice(&before_);
+  explicit CurrentDevice(int ordinal) noexcept : error_(captures_.error()) {
+    if (error_ == cudaSuccess) error_ = cudaGetDevice(&before_);
     if (error_ != cudaSuccess || before_ == ordinal) return;
     restore_ = has_context(before_);
     error_ = cudaSetDevice(ordinal);
@@ -95,9 +112,10 @@ class CurrentDevice {
   [[nodiscard]] cudaError_t error() const noexcept { return error_; }
 
  private:
+  CapturesGoOn captures_;  // the first to begin and the last to end
   int before_ = 0;
   bool restore_ = false;
-  cudaError_t error_ = cudaSuccess;
+  cudaError_t error_;
 };
 
 Result<DeviceBytes> device_bytes(std::uint64_t bytes, std::string_view what) {
@@ -327,6 +345,7 @@ Result<Unit> CudaDevice::read_slot(std::uint32_t slot, std::uint32_t slice, Slot
 }  // namespace
 
 Result<std::unique_ptr<DeviceMemory>> make_cuda_device(int ordinal) {
+  const CapturesGoOn captures;
   std::vector<DeviceInfo> devices;
   const cudaError_t listed = list_devices(devices);
   if (means_no_device(listed))

@@ -8,7 +8,7 @@
 /// A GPU is written by one copy of the image and one kernel that spreads it (kernels/slot_scatter.hpp), on
 /// streams of its own. Two writes run at once there, more wait for their turn; for them it holds two images
 /// of the largest rank beside the slots. A thread's current CUDA device stays what it was; one that has
-/// not used any yet may be left on this one.
+/// not used any yet may be left on this one. Another thread may capture a CUDA graph meanwhile, in any mode.
 /// Whoever reads a slot must be done with it before it is written again: leases see to that.
 /// Threads: `write_slot` may run on several threads at once, for different slots; `wait_for_slot` on any; the
 /// rest on one.
