@@ -49,8 +49,9 @@ class DeviceMemory {
                                                 std::span<const std::byte> image) = 0;
 
   /// Lets whatever is put on `stream` (a cudaStream_t) from now on wait for the last write of the slot that
-  /// the device has been given, without holding up the caller: for those who queue work while `write_slot`
-  /// still runs on another thread. In host memory there is nothing to wait for.
+  /// has been put on its way, without holding up the caller. That is every write whose `write_slot` has
+  /// returned, and one that still runs on another thread once it has got its turn on the device: who has to
+  /// be sure of that one waits for its return. In host memory there is nothing to wait for.
   [[nodiscard]] virtual Result<Unit> wait_for_slot(std::uint32_t slot, void* stream) = 0;
 
   /// Reads one matrix of a slot back, at the layout's padded shape. For tests and checks.
