@@ -1,22 +1,17 @@
 // The kernels as a shared library of C functions, for bench/kernels_against_triton.py: every pointer is a
 // device pointer, every call is asynchronous on `stream`, and answers a cudaError_t. Built by bench/gpu.sh
-// with nvcc alone. With LORACLE_BENCH_CUBLAS also a grouped cuBLAS product, the closest that cuBLAS has to a
-// batch of LoRA.
+// with nvcc alone.
 
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <span>
 
 #include "loracle/kernels/kv_blocks.hpp"
 #include "loracle/kernels/lora.hpp"
 #include "loracle/kernels/slot_scatter.hpp"
-#ifdef LORACLE_BENCH_CUBLAS
-#include <cublas_v2.h>
-#endif
 
 namespace {
-
-constexpr int kBf16 = 3;  // as ElementType has it
 
 loracle::LoraLayer make_layer(int type, std::uint32_t slice_count, const void* const* a, const void* const* b,
                               const std::uint32_t* outs, std::uint32_t slots, std::uint32_t max_rank,
@@ -39,12 +34,31 @@ loracle::LoraLayer make_layer(int type, std::uint32_t slice_count, const void* c
 
 extern "C" {
 
+/// Versions as CUDA writes them: 13000 for 13.0; 0 where it does not say.
+int cuda_driver_version() {
+  int version = 0;
+  return cudaDriverGetVersion(&version) == cudaSuccess ? version : 0;
+}
+int cuda_runtime_version() {
+  int version = 0;
+  return cudaRuntimeGetVersion(&version) == cudaSuccess ? version : 0;
+}
+int nvcc_version() { return __CUDACC_VER_MAJOR__ * 1000 + __CUDACC_VER_MINOR__ * 10; }
+std::uint64_t l2_bytes() {
+  int device = 0;
+  int bytes = 0;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&bytes, cudaDevAttrL2CacheSize, device) != cudaSuccess)
+    return 0;
+  return static_cast<std::uint64_t>(bytes);
+}
+
 /// Everything of one LoRA product but its pointers, and the pointers; made once and used again and again.
 struct LoraCall {
   loracle::LoraLayer layer;
   loracle::LoraTokens tokens;
   const void* x;
-  float* partial;
+  std::span<float> partial;
   void* y;
 };
 
@@ -52,11 +66,11 @@ LoraCall* lora_call(int type, std::uint32_t slice_count, const void* const* a, c
                     const std::uint32_t* outs, std::uint32_t slots, std::uint32_t max_rank, std::uint32_t in,
                     const std::int32_t* ranks, std::uint32_t token_count, std::uint32_t segments,
                     const std::int32_t* order, const std::int32_t* slot, const std::int32_t* count,
-                    const std::int32_t* start, const void* x, float* partial, void* y) {
+                    const std::int32_t* start, const void* x, float* partial, std::uint64_t floats, void* y) {
   return new LoraCall{make_layer(type, slice_count, a, b, outs, slots, max_rank, in, ranks),
                       {token_count, segments, order, slot, count, start},
                       x,
-                      partial,
+                      {partial, floats},
                       y};
 }
 void lora_call_end(LoraCall* call) { delete call; }
@@ -70,20 +84,26 @@ std::uint64_t lora_floats(std::uint32_t slices, std::uint32_t max_rank, std::uin
   return loracle::lora_partial_floats(layer, tokens);
 }
 
-int lora_run(const LoraCall* call, int plain, int steps, cudaStream_t stream) {
+/// Step 1 is the shrink, step 2 the expand, 3 both.
+int lora_run(const LoraCall* call, int plain, int steps, int overwrite, cudaStream_t stream) {
+  const auto output = overwrite != 0 ? loracle::LoraOutput::kOverwrite : loracle::LoraOutput::kAdd;
   const auto math = plain != 0 ? loracle::LoraMath::kPlain : loracle::LoraMath::kTensorCores;
   int error = cudaSuccess;
   if ((steps & 1) != 0)
     error = loracle::lora_shrink(call->layer, call->tokens, call->x, call->partial, math, stream);
   if (error == cudaSuccess && (steps & 2) != 0)
-    error = loracle::lora_expand(call->layer, call->tokens, call->partial, call->y, loracle::LoraOutput::kAdd,
-                                 math, stream);
+    error = loracle::lora_expand(call->layer, call->tokens, call->partial, call->y, output, math, stream);
   return error;
 }
 
 int scatter_run(const void* parts, std::uint32_t count, const void* image, cudaStream_t stream) {
   return loracle::slot_scatter(static_cast<const loracle::ScatterPart*>(parts), count,
                                static_cast<const std::byte*>(image), 2, stream);
+}
+int scatter_batch_run(const void* parts, std::uint32_t parts_per_slot, const void* images,
+                      std::uint32_t slots, cudaStream_t stream) {
+  return loracle::slot_scatter_batch(static_cast<const loracle::ScatterPart*>(parts), parts_per_slot,
+                                     static_cast<const std::byte* const*>(images), slots, 2, stream);
 }
 int gather_run(const void* parts, std::uint32_t count, void* image, cudaStream_t stream) {
   return loracle::slot_gather(static_cast<const loracle::ScatterPart*>(parts), count,
@@ -104,23 +124,5 @@ int kv_run(const void* planes, std::uint32_t plane_count, const std::int32_t* bl
   return gather != 0 ? loracle::kv_gather(work, static_cast<std::byte*>(staging), stream)
                      : loracle::kv_scatter(work, static_cast<const std::byte*>(staging), stream);
 }
-
-#ifdef LORACLE_BENCH_CUBLAS
-/// count products c_i (m, n) = a_i (m, k) b_i (n, k)^T, all row-major, of bfloat16 (type 3) or float16; sums
-/// of binary32. `a`, `b` and `c` are device arrays of device pointers.
-int cublas_batched(int type, int m, int n, int k, const void* const* a, const void* const* b, void* const* c,
-                   float beta, int count, cudaStream_t stream) {
-  static cublasHandle_t handle = nullptr;
-  if (handle == nullptr && cublasCreate(&handle) != CUBLAS_STATUS_SUCCESS) return -1;
-  if (cublasSetStream(handle, stream) != CUBLAS_STATUS_SUCCESS) return -1;
-  const float alpha = 1;
-  const cudaDataType_t element = type == kBf16 ? CUDA_R_16BF : CUDA_R_16F;
-  // Column-major: c^T (n, m) = b (k, n)^T x a^T (k, m).
-  const cublasStatus_t status =
-      cublasGemmBatchedEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, n, m, k, &alpha, b, element, k, a, element, k,
-                          &beta, c, element, n, count, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
-  return status == CUBLAS_STATUS_SUCCESS ? 0 : -1;
-}
-#endif
 
 }  // extern "C"
