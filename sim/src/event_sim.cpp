@@ -106,6 +106,8 @@ class Server {
     const double loading_s = ready_s - now_s;
     slot_wait_.push_back(static_cast<float>(waited_s));
     load_wait_.push_back(static_cast<float>(loading_s));
+    if (options_.starts != nullptr) tell_start(batch, waited_s, now_s, loading_s);
+    watch_.loads.clear();
     if (waited_s > 0) ++(lacked_seat_[batch] ? outcome_.waited_for_seat : outcome_.waited_for_slot);
     if (loading_s > 0) ++outcome_.waited_for_load;
     if (waited_s + loading_s > options_.late_s) {
@@ -142,8 +144,22 @@ class Server {
     } else {
       ready_s = loading_->beside(watch_.loads, rows, now_s);
     }
-    watch_.loads.clear();
     return ready_s;
+  }
+
+  void tell_start(std::uint64_t batch, double waited_s, double now_s, double loading_s) {
+    started_.clear();
+    for (const Row row : stream_.batch(batch)) {
+      StartedUse use{row, Place::kDevice, options_.loads_stall ? loading_s : loading_->left_s(row, now_s)};
+      for (const Decision& decision : watch_.loads) {
+        if (decision.row != row) continue;
+        const detail::Ways ways = detail::ways_of(decision);
+        if (ways.disk) use.found = Place::kDisk;
+        if (ways.slot && !ways.disk && use.found == Place::kDevice) use.found = Place::kHost;
+      }
+      started_.push_back(use);
+    }
+    options_.starts->on_start({batch, waited_s, loading_s, started_});
   }
 
   void end_first() {
@@ -228,6 +244,7 @@ class Server {
   std::uint64_t tick_ = 0;
   std::vector<float> slot_wait_;
   std::vector<float> load_wait_;
+  std::vector<StartedUse> started_;  // scratch
   EventOutcome outcome_;
 };
 

@@ -101,6 +101,11 @@ class Loading {
     return ready_s;
   }
 
+  /// How long until the row's last load that `beside` began is done.
+  [[nodiscard]] double left_s(Row row, double now_s) const noexcept {
+    return std::max(0.0, there_s_[index_of(row)] - now_s);
+  }
+
   /// Uses that joined a load which was under way.
   [[nodiscard]] std::uint64_t shared() const noexcept { return shared_; }
 

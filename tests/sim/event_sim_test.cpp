@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <utility>
@@ -94,6 +95,66 @@ TEST(EventSim, LoadsTakeTimeAndAreShared) {
   ASSERT_TRUE(stalled);
   EXPECT_DOUBLE_EQ(stalled->stalled_s, 4);
   EXPECT_DOUBLE_EQ(stalled->delay.max, 4);
+}
+
+class Starts final : public StartWatch {
+ public:
+  void on_start(const StartedRequest& request) noexcept override {
+    ++requests;
+    slot_wait_s += request.slot_wait_s;
+    load_wait_s += request.load_wait_s;
+    for (const StartedUse& use : request.uses) uses.push_back(use);
+  }
+  std::uint64_t requests = 0;
+  double slot_wait_s = 0;
+  double load_wait_s = 0;
+  std::vector<StartedUse> uses;
+};
+
+// If this failed, looking on would change what happens, or tell of something else.
+TEST(EventSim, TellsWhereAdaptersWereFound) {
+  // a from disk (2 s, then 1 s into its slot), again while that lasts; b from disk takes its slot; a from
+  // host memory.
+  const Trace trace = timed(trace_of({{0}, {0}, {1}, {0}}), {0, 1, 10, 20}, {1, 1, 1, 1});
+  Starts starts;
+  EventOptions options = options_of("lru", 1, 2);
+  options.disk.latency_s = 2;
+  options.slot.latency_s = 1;
+  options.starts = &starts;
+  ASSERT_TRUE(simulate_events(trace, options));
+  ASSERT_EQ(starts.uses.size(), 4U);
+  const std::vector<std::pair<Place, double>> wanted = {
+      {Place::kDisk, 3}, {Place::kDevice, 2}, {Place::kDisk, 3}, {Place::kHost, 1}};
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    EXPECT_EQ(starts.uses[i].found, wanted[i].first) << i;
+    EXPECT_DOUBLE_EQ(starts.uses[i].load_s, wanted[i].second) << i;
+  }
+  for (const char* tiers : {"lru", "sieve/gdsf"}) {
+    for (const bool stall : {false, true}) {
+      const Trace busy = skewed_trace(5, 40, 3000, 4);
+      EventOptions plain = options_of(tiers, 6, 12);
+      plain.disk.latency_s = 0.5;
+      plain.slot.latency_s = 0.1;
+      plain.loads_stall = stall;
+      Starts told;
+      EventOptions watched = plain;
+      watched.starts = &told;
+      const auto one = simulate_events(busy, plain);
+      const auto two = simulate_events(busy, watched);
+      ASSERT_TRUE(one && two);
+      EXPECT_EQ(*one, *two);
+      EXPECT_EQ(told.requests, one->requests - one->refused);
+      EXPECT_NEAR(told.slot_wait_s / static_cast<double>(told.requests), one->slot_wait.mean, 1e-4);
+      EXPECT_NEAR(told.load_wait_s / static_cast<double>(told.requests), one->load_wait.mean, 1e-4);
+      const auto found = [&told](Place place) {
+        return static_cast<std::uint64_t>(
+            std::count_if(told.uses.begin(), told.uses.end(),
+                          [place](const StartedUse& use) { return use.found == place; }));
+      };
+      EXPECT_EQ(found(Place::kDevice), one->counts.gpu_hits);
+      EXPECT_EQ(found(Place::kDisk), one->counts.disk_loads);
+    }
+  }
 }
 
 // If this failed, tiers that exclude one another would pay for what costs nothing, and not for what does.

@@ -23,6 +23,8 @@
 /// several replicas, priorities and prefetch: batch_sim.hpp.
 
 #include <cstdint>
+#include <limits>
+#include <span>
 #include <vector>
 
 #include "loracle/core/result.hpp"
@@ -34,6 +36,25 @@
 
 namespace loracle {
 
+/// One adapter of a request that has got its slots.
+struct StartedUse {
+  Row row = kNoRow;
+  Place found = Place::kDevice;  // kDevice: it had a slot, be it one that is still filled; kHost; kDisk
+  double load_s = 0;             // until it is in its slot; all the same for a batch where loads stall
+};
+struct StartedRequest {
+  std::uint64_t batch = 0;  // of the stream
+  double slot_wait_s = 0;   // for slots and seats
+  double load_wait_s = 0;
+  std::span<const StartedUse> uses;  // in the order of the batch; gone after the call
+};
+/// Told of every request that is served, when it starts.
+class StartWatch {
+ public:
+  virtual ~StartWatch() = default;
+  virtual void on_start(const StartedRequest& request) noexcept = 0;
+};
+
 struct EventOptions {
   TierOptions tiers;
   LoadChannel disk;  // into host memory
@@ -41,6 +62,7 @@ struct EventOptions {
   bool loads_stall = false;
   std::uint32_t max_num_seqs = 256;                         // requests that run at once
   double late_s = std::numeric_limits<double>::infinity();  // requests delayed for longer are counted
+  StartWatch* starts = nullptr;                             // nobody is told
 };
 
 /// Of all requests that were served, in seconds.
