@@ -11,6 +11,7 @@
 #include <optional>
 #include <utility>
 
+#include "chart_data.hpp"
 #include "loracle/core/parse_bytes.hpp"
 #include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/advice.hpp"
@@ -778,6 +779,10 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   plan.distances = detail::distance_bins(lru);
   const auto windows = detail::fill_working_set(plan, trace, stream->uses);
   if (!windows) return fail(windows.error());
+  if (const auto filled =
+          detail::fill_chart_data(plan, trace, *stream, adapter_sizes(plan, trace, stream->uses), executor);
+      !filled)
+    return fail(filled.error());
   detail::fill_caveats(plan);
   return plan;
 }

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "chart_data.hpp"
 #include "loracle/sim/advice.hpp"
 #include "loracle/sim/plan.hpp"
 #include "plan_load_times.hpp"
@@ -205,7 +206,9 @@ Json grid_json(const Grid& grid) {
 Json curves_json(const Plan& plan) {
   Json misses = Json::object();
   for (const PolicyCurve& curve : plan.curves) misses[curve.policy] = curve.misses;
-  return Json{{"entries", plan.curve_entries}, {"misses", std::move(misses)}};
+  return Json{{"entries", plan.curve_entries},
+              {"misses", std::move(misses)},
+              {"knee_max_loras", plan.charts.knee == 0 ? Json() : Json(plan.charts.knee)}};
 }
 
 template <class T, class Fields>
@@ -253,6 +256,7 @@ std::string plan_json(const Plan& plan) {
                 {"host_bytes", optional_bytes(row.host_bytes)}};
   });
   Json money = Json::parse(detail::money_json(plan), nullptr, false);
+  Json drawn = Json::parse(detail::chart_data_json(plan), nullptr, false);
   const Json whole = {
       {"schema", "loracle.plan/1"},
       {"reproduce", plan.reproduce},
@@ -290,19 +294,24 @@ std::string plan_json(const Plan& plan) {
                    {"compulsory_misses", plan.adapters},
                    {"compulsory", detail::first_uses_text(plan)}}},
       {"served", served_json(plan)},
+      {"delays", std::move(drawn["delays"])},
+      {"worst", std::move(drawn["worst"])},
       {"grid", grid_json(plan.grid)},
       {"curves", curves_json(plan)},
+      {"byte_curve", std::move(drawn["byte_curve"])},
       {"popularity", Json{{"columns", {"rank", "uses"}},
                           {"rows", rows_json(plan.popularity,
                                              [](const RankCount& r) {
                                                return Json::array({r.rank, r.uses});
-                                             })}}},
+                                             })},
+                          {"zipf", std::move(drawn["zipf"])}}},
       {"reuse_distances", Json{{"columns", {"low", "high", "uses"}},
                                {"first_uses", plan.adapters},
                                {"rows", rows_json(plan.distances,
                                                   [](const DistanceBin& b) {
                                                     return Json::array({b.low, b.high, b.uses});
                                                   })}}},
+      {"distances_over_time", std::move(drawn["distances_over_time"])},
       {"working_set", Json{{"window", plan.window},
                            {"unit", plan.span_s > 0 ? "s" : "uses"},
                            {"columns", {"begin", "distinct", "uses"}},

@@ -46,6 +46,7 @@
 #include "loracle/sim/executor.hpp"
 #include "loracle/sim/grid.hpp"
 #include "loracle/sim/model_geometry.hpp"
+#include "loracle/sim/plan_charts.hpp"
 #include "loracle/sim/plan_costs.hpp"
 #include "loracle/sim/service_model.hpp"
 #include "loracle/sim/stretches.hpp"
@@ -332,6 +333,7 @@ struct Plan {
   std::vector<DistanceBin> distances;
   double window = 0;  // of the working set: seconds, or uses where there are no times
   std::vector<WorkingSetPoint> working_set;
+  PlanCharts charts;                  // what is drawn beside the tables
   bool is_short = false;              // a target stands on fewer than ten requests or uses
   std::vector<std::string> cautions;  // why this trace may not carry the advice; mostly empty
   std::vector<std::string> assumptions;
