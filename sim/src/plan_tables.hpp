@@ -30,6 +30,9 @@ struct ReportTable {
 [[nodiscard]] ReportTable host_table(const Plan& plan);
 /// Without lines where nothing was simulated.
 [[nodiscard]] ReportTable what_if_table(const Plan& plan);
+/// Without lines where nothing was simulated, or there are no two to compare.
+[[nodiscard]] ReportTable worst_adapters_table(const Plan& plan);
+[[nodiscard]] ReportTable worst_tenants_table(const Plan& plan);
 [[nodiscard]] ReportTable policies_table(const Plan& plan);
 /// Without lines where sizes are unknown or equal.
 [[nodiscard]] ReportTable policies_by_bytes_table(const Plan& plan);

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <tuple>
 #include <utility>
 
 #include "plan_format.hpp"
@@ -51,10 +52,35 @@ void add_choice(std::vector<ReportChart>& charts, const Plan& plan) {
        "memory and no more time.",
        tradeoff_chart(plan)});
   charts.push_back(
+      {"pareto", ChartGroup::kChoice, "What money buys", pareto_caption(plan), pareto_chart(plan)});
+  charts.push_back(
       {"what-if", ChartGroup::kChoice, "What breaks it",
        "The p99 delay from slots and loads at the chosen sizes, from today's traffic (the dotted line) "
        "to the changed one.",
        what_if_chart(plan)});
+}
+
+void add_delays(std::vector<ReportChart>& charts, const Plan& plan) {
+  charts.push_back(
+      {"delays", ChartGroup::kDelays, "Where the time goes", delays_caption(plan), delays_chart(plan)});
+  charts.push_back({"load-times", ChartGroup::kDelays, "How long adapters take", load_times_caption(plan),
+                    load_times_chart(plan)});
+  for (const auto& [id, title, served] :
+       {std::tuple("worst-adapters", "Adapters that wait longest", &plan.charts.adapters),
+        std::tuple("worst-tenants", "Tenants that wait longest", &plan.charts.tenants)})
+    charts.push_back(
+        {id, ChartGroup::kDelays, title, worst_caption(plan, *served), worst_chart(plan, *served)});
+}
+
+void add_policies(std::vector<ReportChart>& charts, const Plan& plan) {
+  charts.push_back(
+      {"curves", ChartGroup::kPolicy, "Misses by policy and size", curves_caption(plan), curves_chart(plan)});
+  charts.push_back(
+      {"gap", ChartGroup::kPolicy, "What another policy would close",
+       "Of the gap from LRU's misses to Belady's, at the chosen sizes. Left of zero: worse than LRU.",
+       gap_chart(plan)});
+  charts.push_back(
+      {"bytes", ChartGroup::kPolicy, "Bytes loaded by host memory", bytes_caption(plan), bytes_chart(plan)});
 }
 
 void add_traffic(std::vector<ReportChart>& charts, const Plan& plan) {
@@ -74,18 +100,15 @@ void add_traffic(std::vector<ReportChart>& charts, const Plan& plan) {
                    "shown.",
                    share_text(plan.adapters, plan.uses)),
        distances_chart(plan)});
+  charts.push_back({"distance-map", ChartGroup::kTraffic, "Reuse distances over time",
+                    distance_map_caption(plan), distance_map_chart(plan)});
   charts.push_back(
       {"working-set", ChartGroup::kTraffic, "Working set over time",
        (plan.span_s > 0 ? "Distinct adapters used in each window of time." + regimes_caption(plan)
                         : "Distinct adapters in each stretch of uses; the trace has no times."),
        working_set_chart(plan)});
-  const std::uint64_t top = plan.popularity.empty() ? 0 : plan.popularity.front().uses;
   charts.push_back(
-      {"popularity", ChartGroup::kTraffic, "Popularity",
-       fmt::format("Uses of each adapter, the most used first; both axes logarithmic. The first has {} "
-                   "of all uses.",
-                   share_text(top, plan.uses)),
-       popularity_chart(plan)});
+      {"popularity", ChartGroup::kTraffic, "Popularity", popularity_caption(plan), popularity_chart(plan)});
 }
 
 }  // namespace
@@ -93,17 +116,11 @@ void add_traffic(std::vector<ReportChart>& charts, const Plan& plan) {
 std::vector<ReportChart> report_charts(const Plan& plan) {
   std::vector<ReportChart> charts;
   add_choice(charts, plan);
-  charts.push_back(
-      {"curves", ChartGroup::kPolicy, "Misses by policy and size",
-       "Each policy ruling one cache alone. Dashed is Belady, which knows the future: no policy that "
-       "takes in every adapter can be below it. Where the curves lie together, the policy does not "
-       "matter; where they are steep, the size does.",
-       curves_chart(plan)});
-  charts.push_back(
-      {"gap", ChartGroup::kPolicy, "What another policy would close",
-       "Of the gap from LRU's misses to Belady's, at the chosen sizes. Left of zero: worse than LRU.",
-       gap_chart(plan)});
+  add_delays(charts, plan);
+  add_policies(charts, plan);
   add_traffic(charts, plan);
+  charts.push_back({"calibration", ChartGroup::kTrust, "Predicted and measured", calibration_caption(plan),
+                    calibration_chart(plan)});
   std::erase_if(charts, [](const ReportChart& chart) { return chart.spec.empty(); });
   return charts;
 }

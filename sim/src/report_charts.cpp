@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "chart_data.hpp"
 #include "plan_format.hpp"
 #include "report_spec.hpp"
 
@@ -199,89 +200,6 @@ std::string grid_chart(const Plan& plan) {
   return text_of(spec);
 }
 
-std::string curves_chart(const Plan& plan) {
-  const auto adapters = static_cast<double>(plan.adapters);
-  Json points = Json::array();
-  Json names = Json::array();
-  Json colours = Json::array();
-  std::size_t next_colour = 0;
-  // LRU and Belady are what the others are compared with: drawn last, so on top.
-  std::vector<PolicyCurve> curves = plan.curves;
-  std::stable_partition(curves.begin(), curves.end(),
-                        [](const PolicyCurve& c) { return c.policy != "lru" && c.policy != "belady"; });
-  for (const PolicyCurve& curve : curves) {
-    names.push_back(curve.policy);
-    if (curve.policy == "lru") {
-      colours.push_back(signal("blue"));
-    } else if (curve.policy == "belady") {
-      colours.push_back(signal("ink"));
-    } else {
-      colours.push_back(kColours[std::min(next_colour++, kColours.size() - 1)]);
-    }
-    for (std::size_t i = 0; i < plan.curve_entries.size(); ++i) {
-      points.push_back(
-          Json{{"p", curve.policy},
-               {"n", plan.curve_entries[i]},
-               {"m", rounded(per_use(plan, curve.misses[i]))},
-               {"t", fmt::format("{}, {} adapters: {} misses", curve.policy, plan.curve_entries[i],
-                                 share_text(curve.misses[i], plan.uses))}});
-    }
-  }
-  Json spec = base(400);
-  spec["data"].push_back(Json{{"name", "points"}, {"values", std::move(points)}});
-  spec["scales"] = Json::array(
-      {Json{{"name", "x"}, {"type", "log"}, {"domain", {1, std::max(2.0, adapters)}}, {"range", "width"}},
-       Json{{"name", "y"}, {"type", "linear"}, {"domain", {0, 1}}, {"range", "height"}},
-       Json{{"name", "c"}, {"type", "ordinal"}, {"domain", names}, {"range", colours}}});
-  Json y_axis = {{"orient", "left"}, {"scale", "y"},   {"title", "misses, share of uses"},
-                 {"format", ".0%"},  {"tickCount", 6}, {"grid", true}};
-  spec["axes"] = Json::array(
-      {size_axis("bottom", "x", "adapters held", std::max(2.0, adapters), false), std::move(y_axis)});
-  spec["legends"] = Json::array({Json{{"stroke", "c"},
-                                      {"orient", "top"},
-                                      {"direction", "horizontal"},
-                                      {"columns", signal("width < 330 ? 3 : 5")},
-                                      {"symbolType", "stroke"},
-                                      {"symbolSize", 160}}});
-  Json& marks = spec["marks"];
-  marks.push_back(Json{{"type", "rule"},
-                       {"encode", Json{{"update", Json{{"x", value(0)},
-                                                       {"x2", signal("width")},
-                                                       {"y", at("y", per_use(plan, plan.adapters))},
-                                                       {"stroke", signal("soft")},
-                                                       {"strokeDash", value(Json::array({1, 3}))},
-                                                       {"strokeWidth", value(1.4)}}}}}});
-  marks.push_back(Json{{"type", "text"},
-                       {"encode", Json{{"update", Json{{"x", value(5)},
-                                                       {"y", at("y", per_use(plan, plan.adapters))},
-                                                       {"dy", value(-4)},
-                                                       {"text", value("first uses: no size removes them")},
-                                                       {"baseline", value("bottom")},
-                                                       {"fontSize", value(11.5)},
-                                                       {"fill", signal("soft")}}}}}});
-  add_chosen_rules(marks, plan, "x", adapters);
-  const Json line = {
-      {"type", "line"},
-      {"from", Json{{"data", "of"}}},
-      {"encode", Json{{"update", Json{{"x", scaled("x", "n")},
-                                      {"y", scaled("y", "m")},
-                                      {"stroke", scaled("c", "p")},
-                                      {"strokeWidth",
-                                       signal("datum.p === 'lru' ? 2.8 : datum.p === 'belady' ? 2.2 : 1.5")},
-                                      {"strokeDash", signal("datum.p === 'belady' ? [6, 4] : [1, 0]")}}}}}};
-  const Json dots = {{"type", "symbol"},
-                     {"from", Json{{"data", "of"}}},
-                     {"encode", Json{{"update", Json{{"x", scaled("x", "n")},
-                                                     {"y", scaled("y", "m")},
-                                                     {"fill", scaled("c", "p")},
-                                                     {"size", value(18)},
-                                                     {"tooltip", signal("datum.t")}}}}}};
-  marks.push_back(Json{{"type", "group"},
-                       {"from", Json{{"facet", Json{{"name", "of"}, {"data", "points"}, {"groupby", "p"}}}}},
-                       {"marks", Json::array({line, dots})}});
-  return text_of(spec);
-}
-
 std::string popularity_chart(const Plan& plan) {
   Json points = Json::array();
   for (const RankCount& rank : plan.popularity) {
@@ -328,7 +246,44 @@ std::string popularity_chart(const Plan& plan) {
                                                                {"fill", signal("blue")},
                                                                {"size", value(14)},
                                                                {"tooltip", signal("datum.t")}}}}}});
+  if (!plan.charts.zipf) return text_of(spec);
+  Json law = Json::array();
+  const ZipfFit& fit = *plan.charts.zipf;
+  const double first = zipf_uses(fit, 1);
+  for (const auto rank : {1.0, static_cast<double>(fit.ranks)})
+    law.push_back(Json{{"r", rank}, {"n", first * std::pow(rank, -fit.alpha)}});
+  spec["data"].push_back(data_of("law", std::move(law)));
+  Json line = mark("line", "law",
+                   Json{{"x", scaled("x", "r")},
+                        {"y", scaled("y", "n")},
+                        {"stroke", signal("ink")},
+                        {"strokeWidth", value(1.4)},
+                        {"strokeDash", value(Json::array({6, 4}))}});
+  line["clip"] = true;
+  spec["marks"].push_back(std::move(line));
   return text_of(spec);
+}
+
+std::string popularity_caption(const Plan& plan) {
+  constexpr double kAt95 = 1.96;
+  constexpr double kCloseKs = 0.05;
+  const std::uint64_t top = plan.popularity.empty() ? 0 : plan.popularity.front().uses;
+  std::string text = fmt::format(
+      "Uses of each adapter, the most used first; both axes logarithmic. The first has {} of all uses.",
+      share_text(top, plan.uses));
+  if (!plan.charts.zipf) return text;
+  const ZipfFit& fit = *plan.charts.zipf;
+  text += fmt::format(
+      " Dashed: Zipf's law by maximum likelihood, alpha {:.3f} [{:.3f}, {:.3f}] (95 %, uses drawn one by "
+      "one), "
+      "KS {:.3f}. ",
+      fit.alpha, std::max(0.0, fit.alpha - kAt95 * fit.alpha_se), fit.alpha + kAt95 * fit.alpha_se, fit.ks);
+  if (fit.ks > kCloseKs)
+    return text + "The law does not describe this trace: what a model of it says (what-if) is rough.";
+  return text + (fit.alpha > 0.5
+                     ? "The law fits, and few adapters have most uses: those are worth their slots."
+                     : "The law fits, and uses are spread evenly: a cache that is smaller than the "
+                       "set of adapters helps little.");
 }
 
 std::string distances_chart(const Plan& plan) {

@@ -3,14 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <utility>
 
-#include "loracle/core/parse_bytes.hpp"
 #include "loracle/sim/advice.hpp"
 #include "plan_format.hpp"
 #include "plan_sentences.hpp"
-#include "plan_tables.hpp"
 #include "report_charts.hpp"
 #include "report_spec.hpp"
 
@@ -72,79 +69,6 @@ std::string knee_chart(const Plan& plan) {
       Json{{"type", "group"},
            {"from", Json{{"facet", Json{{"name", "of"}, {"data", "points"}, {"groupby", "c"}}}}},
            {"marks", Json::array({line})}});
-  return text_of(spec);
-}
-
-std::string tradeoff_chart(const Plan& plan) {
-  if (plan.slot_bytes.value == 0 || !plan.active.known) return {};
-  constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
-  constexpr double kLeastS = 1e-3;  // what the log axis shows no delay as
-  constexpr std::array<std::string_view, 4> kKinds = {"chosen", "today", "best for its memory", "dominated"};
-  std::vector<const AdvisoryRow*> rows = slots_rows(plan);
-  const auto memory_of = [](const AdvisoryRow& row) {
-    return static_cast<double>(row.slot_memory.value + row.host_memory.value) / kGiB;
-  };
-  Json points = Json::array();
-  double least = std::numeric_limits<double>::max();
-  double most = 0;
-  double slowest = 0;
-  double fastest = std::numeric_limits<double>::max();
-  // Drawn last, so on top.
-  std::stable_partition(rows.begin(), rows.end(),
-                        [](const AdvisoryRow* row) { return !row->chosen && !row->current; });
-  for (const AdvisoryRow* row : rows) {
-    if (row->delay_p99_s < 0) continue;
-    const double memory = memory_of(*row);
-    const double delay = std::max(row->delay_p99_s, kLeastS);
-    const bool dominated = std::any_of(rows.begin(), rows.end(), [&](const AdvisoryRow* other) {
-      return other->delay_p99_s >= 0 && memory_of(*other) <= memory &&
-             other->delay_p99_s <= row->delay_p99_s &&
-             (memory_of(*other) < memory || other->delay_p99_s < row->delay_p99_s);
-    });
-    least = std::min(least, memory);
-    most = std::max(most, memory);
-    slowest = std::max(slowest, delay);
-    fastest = std::min(fastest, delay);
-    const std::string pair = fmt::format("{}/{}", row->cell.max_loras, row->cell.max_cpu_loras);
-    points.push_back(Json{{"x", rounded(memory)},
-                          {"y", rounded(delay)},
-                          {"c", row->chosen    ? kKinds[0]
-                                : row->current ? kKinds[1]
-                                : dominated    ? kKinds[3]
-                                               : kKinds[2]},
-                          {"l", pair},
-                          {"t", fmt::format("max_loras/max_cpu_loras {}: {}, p99 delay {}", pair,
-                                            human_bytes(row->slot_memory + row->host_memory),
-                                            seconds_text(row->delay_p99_s))}});
-  }
-  if (points.size() < 2) return {};
-  Json spec = base(260);
-  spec["data"].push_back(data_of("points", std::move(points)));
-  spec["scales"] =
-      Json::array({scale_of("x", "log", least / 1.15, most * 1.3, "width"),
-                   scale_of("y", "log", fastest / 1.6, slowest * 1.6, "height"),
-                   ordinal_colours("c", Json(kKinds),
-                                   Json::array({kGoodColour, kDiskColour, signal("blue"), signal("soft")}))});
-  spec["axes"] = Json::array({axis_of("bottom", "x", "memory of slots and host, GiB", "~r", false),
-                              axis_of("left", "y", "p99 delay, seconds (0.001: none)", "~r", true)});
-  spec["legends"] = Json::array({legend_of("fill", "c")});
-  spec["marks"].push_back(
-      mark("symbol", "points",
-           Json{{"x", scaled("x", "x")},
-                {"y", scaled("y", "y")},
-                {"fill", scaled("c", "c")},
-                {"shape", signal("datum.c === 'chosen' ? 'diamond' : datum.c === 'today' ? "
-                                 "'square' : 'circle'")},
-                {"size", value(80)},
-                {"tooltip", signal("datum.t")}}));
-  spec["marks"].push_back(mark("text", "points",
-                               Json{{"x", scaled("x", "x")},
-                                    {"y", scaled("y", "y")},
-                                    {"dx", value(6)},
-                                    {"dy", value(-6)},
-                                    {"text", signal("datum.c === 'dominated' ? '' : datum.l")},
-                                    {"fontSize", value(10.5)},
-                                    {"fill", signal("ink")}}));
   return text_of(spec);
 }
 

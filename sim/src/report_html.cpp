@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -73,6 +74,9 @@ void figure(std::string& out, const detail::ReportChart& chart) {
 }
 
 void figures(std::string& out, const std::vector<detail::ReportChart>& charts, detail::ChartGroup group) {
+  if (std::none_of(charts.begin(), charts.end(),
+                   [group](const detail::ReportChart& chart) { return chart.group == group; }))
+    return;
   out +=
       group == detail::ChartGroup::kTraffic ? "<div class=\"charts narrow\">\n" : "<div class=\"charts\">\n";
   for (const detail::ReportChart& chart : charts)
@@ -249,12 +253,20 @@ std::string plan_html(const Plan& plan) {
   table(out, detail::host_table(plan));
   money(out, plan);
   table(out, detail::what_if_table(plan));
+  if (plan.charts.delays.known) {
+    out += "<h2>Who waits, and for what</h2>\n";
+    figures(out, charts, detail::ChartGroup::kDelays);
+    table(out, detail::worst_adapters_table(plan));
+    table(out, detail::worst_tenants_table(plan));
+  }
   policies(out, plan);
   figures(out, charts, detail::ChartGroup::kPolicy);
   out += "<h2>The traffic</h2>\n";
   figures(out, charts, detail::ChartGroup::kTraffic);
   out += "<h2>How far to trust this</h2>\n";
-  out += fmt::format("<p>{}</p>\n<div class=\"two\">\n", escaped(detail::certainty_text(plan)));
+  out += fmt::format("<p>{}</p>\n", escaped(detail::certainty_text(plan)));
+  figures(out, charts, detail::ChartGroup::kTrust);
+  out += "<div class=\"two\">\n";
   list(out, "Assumed", plan.assumptions);
   list(out, "Limits", plan.limits);
   out += "</div>\n";

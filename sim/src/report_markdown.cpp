@@ -94,6 +94,8 @@ std::string plan_markdown(const Plan& plan) {
     point(out, label.empty() ? "Also" : label, text);
   table(out, detail::cost_table(plan));
   table(out, detail::what_if_table(plan));
+  table(out, detail::worst_adapters_table(plan));
+  table(out, detail::worst_tenants_table(plan));
   point(out, "Trust", detail::certainty_text(plan));
   point(out, "Memory", detail::memory_text(plan));
   point(out, "Cold", detail::first_uses_text(plan));

@@ -1,6 +1,6 @@
 #pragma once
 /// Pieces that the charts' Vega specifications are made of. Colours are the page's: the signals `ink`,
-/// `soft`, `line`, `blue` (slots, LRU) and `host`.
+/// `soft`, `line`, `blue` (slots, LRU), `host` and `back`, which is behind everything.
 
 #include <array>
 #include <nlohmann/json.hpp>

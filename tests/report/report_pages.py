@@ -111,7 +111,11 @@ CHARTS = r"""[...document.querySelectorAll("[data-chart]")].map(e => ({
 
 GENERATED = [("made by a seed",
               "trace gen zipf --rate 4 --adapters 60 --alpha 0.9 --duration-mean 2 --requests 12000 --seed 7",
-              ["--model", "llama-3.1-8b", "--current-max-loras", "8", "--current-max-cpu-loras", "16"])]
+              ["--model", "llama-3.1-8b", "--current-max-loras", "8", "--current-max-cpu-loras", "16",
+               "--gpu-memory", "80GiB", "--prices", "{work}/prices.json", "--calibration",
+               "{work}/calibration.json"])]
+PRICES = {"schema": "loracle.prices/1", "currency": "USD", "source": "made",
+          "prices": {"gpu_hour": 4, "host_gib_month": 2.5, "disk_gib_month": 0.08, "egress_gib": 0.09}}
 GENTD26 = "traces/gentd26/adapter_requests_timed_d00-11.csv.gz"
 SERVEGEN = "traces/servegen/language_m-{}_client_rates.csv.xz"
 REAL = [("gentd26", GENTD26, []),
@@ -143,7 +147,28 @@ def plan(loracle, trace, flags, folder, threads):
     return files
 
 
-def check_page(browser, page, plan_json, keep, name):
+def make_inputs(loracle, source, work):
+    """A trace with tenants, prices, and a calibration whose measurements scatter by a tenth."""
+    drawn = work / "drawn.jsonl"
+    subprocess.run([loracle, *source.split(), "-o", drawn], check=True, capture_output=True)
+    trace = work / "made.jsonl"
+    with trace.open("w") as out:
+        for i, line in enumerate(drawn.read_text().splitlines()):
+            out.write(json.dumps({**json.loads(line), "tenant": f"team {i * i % 7}"}) + "\n")
+    (work / "prices.json").write_text(json.dumps(PRICES))
+    loads = work / "loads.csv"
+    with loads.open("w") as out:
+        out.write("tier,bytes,seconds\n")
+        for i in range(60):
+            size = (10 + 15 * (i % 10)) * 1_000_000
+            for tier, latency_s, rate in (("slot", 0.001, 10e9), ("disk", 0.005, 1e9)):
+                out.write(f"{tier},{size},{(latency_s + size / rate) * (1 + (i * 7 % 11 - 5) / 50):.9f}\n")
+    subprocess.run([loracle, "calibrate", "--loads", loads, "--machine", "a made server", "--date",
+                    "2026-11-22", "--out", work / "calibration.json"], check=True, capture_output=True)
+    return trace
+
+
+def check_page(browser, page, plan_json, keep, name, charts_min):
     expect(page.stat().st_size < PAGE_BYTES_MAX, f"{page.stat().st_size} bytes")
     for width in WIDTHS:
         for dark in (False, True):
@@ -153,7 +178,7 @@ def check_page(browser, page, plan_json, keep, name):
             expect(not browser.complaints(), where + str(browser.complaints()))
             expect(not browser.fetched(), where + f"fetches {browser.fetched()}")
             charts = browser.evaluate(CHARTS)
-            expect(len(charts) >= 6, where + f"only {len(charts)} charts")
+            expect(len(charts) >= charts_min, where + f"only {len(charts)} charts")
             for chart in charts:
                 expect(chart["drawn"] and chart["marks"] > 3, where + f"chart not drawn: {chart}")
                 expect(not chart["cut"], where + f"wider than its place: {chart['name']}")
@@ -162,7 +187,8 @@ def check_page(browser, page, plan_json, keep, name):
                 expect(not wrong, where + str(wrong))
             text = browser.evaluate("document.getElementById('decision').innerText")
             advice = plan_json["recommendation"]
-            for word in (f"--max-loras {advice['max_loras']} ", "UNCALIBRATED", "Wrong if", "Risk"):
+            trusted = "UNCALIBRATED" if advice["calibration"] == "uncalibrated" else "calibrated 2026"
+            for word in (f"--max-loras {advice['max_loras']} ", trusted, "Wrong if", "Risk"):
                 expect(word.lower() in text.lower(), where + f"the decision lacks '{word}': {text}")
             if keep:
                 screenshot(browser, keep, f"{name}-{width}-{'dark' if dark else 'light'}", width)
@@ -219,7 +245,7 @@ def check_charts(loracle, trace, flags, folder, names):
     expect(nobody.returncode == 3 and "install" in nobody.stderr, f"without a browser: {nobody.stderr}")
 
 
-def check(loracle, browser, name, trace, flags, work, keep):
+def check(loracle, browser, name, trace, flags, work, keep, charts_min):
     one, two = (plan(loracle, trace, flags, work / str(threads), threads) for threads in (1, 2))
     for kind in one:
         expect(one[kind].read_bytes() == two[kind].read_bytes(), f"one thread and two differ in {kind}")
@@ -228,7 +254,7 @@ def check(loracle, browser, name, trace, flags, work, keep):
         expect(one[kind].read_bytes() == again[kind].read_bytes(), f"two runs differ in {kind}")
     plan_json = json.loads(one["json"].read_text())
     check_markdown(one["md"].read_text(), plan_json)
-    check_page(browser, one["html"], plan_json, keep, name)
+    check_page(browser, one["html"], plan_json, keep, name, charts_min)
 
 
 def main():
@@ -257,8 +283,8 @@ def main():
                 continue
             work = asked.work / name.replace(" ", "_").replace(",", "")
             if asked.real is None:
-                trace = asked.work / "made.jsonl"
-                subprocess.run([asked.loracle, *source.split(), "-o", trace], check=True, capture_output=True)
+                trace = make_inputs(asked.loracle, source, asked.work)
+                flags = [flag.format(work=asked.work) for flag in flags]
             else:
                 trace = next((root / source for root in shared if (root / source).exists()), None)
                 if trace is None:
@@ -266,7 +292,8 @@ def main():
                     continue
             opened += 1
             try:
-                check(asked.loracle, browser, name, trace, flags, work, asked.keep)
+                check(asked.loracle, browser, name, trace, flags, work, asked.keep,
+                      20 if asked.real is None else 6)
                 if asked.real is None:
                     names = browser.evaluate(CHARTS)
                     check_charts(asked.loracle, trace, flags, work, [chart["name"] for chart in names])

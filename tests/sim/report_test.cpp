@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -79,7 +80,7 @@ TEST(Report, EveryChartIsWellFormedAndTheChoiceIsStarred) {
   // A chart that does not parse is an empty box that nobody notices in a test of bytes.
   const Plan plan = some_plan();
   const std::vector<std::string> charts = charts_of(plan_html(plan));
-  ASSERT_EQ(charts.size(), 12U) << "of a trace with times and durations, and a model";
+  ASSERT_EQ(charts.size(), 16U) << "of a trace with times and durations, and a model";
   for (const std::string& chart : charts) {
     const auto spec = nlohmann::json::parse(chart, nullptr, false);
     ASSERT_TRUE(spec.is_object());
@@ -92,6 +93,94 @@ TEST(Report, EveryChartIsWellFormedAndTheChoiceIsStarred) {
   EXPECT_EQ(star["x"]["value"], plan.chosen.max_loras);
   EXPECT_EQ(star["y"]["value"], plan.chosen.max_cpu_loras);
   EXPECT_NE(plan_html(plan).find("\"p\":\"belady\""), std::string::npos);
+}
+
+/// What each chart of the page is called.
+std::vector<std::string> names_of(const std::string& html) {
+  const std::string open = "<script type=\"application/json\" id=\"";
+  std::vector<std::string> names;
+  for (std::size_t at = html.find(open); at != std::string::npos; at = html.find(open, at + 1))
+    names.push_back(html.substr(at + open.size(), html.find('"', at + open.size()) - at - open.size()));
+  return names;
+}
+
+/// Of a trace that knows everything: sizes, tenants, prices, a calibration, today's setting.
+Plan rich_plan() {
+  Trace trace = testing::skewed_trace(22, 80, 6000, 5);
+  std::vector<std::uint16_t> ranks;
+  for (std::uint32_t row = 0; row < trace.rows(); ++row)
+    ranks.push_back(static_cast<std::uint16_t>(8U << (row % 3)));
+  trace.adapters.rank = Column<std::uint16_t>(std::move(ranks));
+  std::vector<std::uint32_t> tenants(trace.requests);
+  for (std::uint64_t i = 0; i < trace.requests; ++i) tenants[i] = static_cast<std::uint32_t>(i % 3);
+  trace.tenant = Column<std::uint32_t>(std::move(tenants));
+  trace.tenant_name.begin = Column<std::uint64_t>(std::vector<std::uint64_t>{0, 1, 2, 13});
+  trace.tenant_name.text =
+      Column<char>(std::vector<char>{'a', 'b', '<', '/', 's', 'c', 'r', 'i', 'p', 't', '>', '|', '*'});
+  PlanOptions options;
+  options.model = "llama-3.1-8b";
+  options.target_disk_loads = 0.1;
+  options.current_max_loras = 4;
+  options.current_max_cpu_loras = 8;
+  options.costs.gpu_memory = Bytes{80ULL << 30U};
+  options.costs.prices = parse_prices(
+                             R"({"schema": "loracle.prices/1", "currency": "USD", "source": "list",
+                                 "prices": {"gpu_hour": 4, "host_gib_month": 2.5, "egress_gib": 0.09}})",
+                             "prices.json")
+                             .value_or(Prices{});
+  Calibration calibration;
+  calibration.date = "2026-11-22";
+  calibration.machine = "NVIDIA H200";
+  LoadFit fit;
+  fit.channel = {0.002, 20e9};
+  fit.is_rate_known = true;
+  fit.quality.count = 40;
+  fit.quality.within_10 = 0.8;
+  fit.quality.within_20 = 0.95;
+  fit.quality.groups = {{20, 40e6, 0.004, 0.0041}, {20, 160e6, 0.010, 0.0099}};
+  calibration.slot = fit;
+  calibration.disk = fit;
+  options.calibration = calibration;
+  InlineExecutor executor;
+  auto plan = make_plan(trace, options, executor);
+  EXPECT_TRUE(plan.has_value()) << (plan ? "" : plan.error().message);
+  return plan ? *plan : Plan{};
+}
+
+TEST(Report, AChartIsThereWhereItsDataIs) {
+  // A chart of nothing misleads, and one that is left out for no reason is missed.
+  const std::vector<std::string> rich = names_of(plan_html(rich_plan()));
+  for (const char* name : {"grid", "pareto", "delays", "load-times", "worst-adapters", "worst-tenants",
+                           "curves", "bytes", "distance-map", "popularity", "calibration"})
+    EXPECT_EQ(std::count(rich.begin(), rich.end(), name), 1) << name;
+  const std::vector<std::string> plain = names_of(plan_html(some_plan()));
+  for (const char* name : {"pareto", "worst-tenants", "bytes", "calibration"})
+    EXPECT_EQ(std::count(plain.begin(), plain.end(), name), 0) << name;
+  InlineExecutor executor;
+  const auto timeless = make_plan(testing::skewed_trace(23, 30, 900), PlanOptions{}, executor);
+  ASSERT_TRUE(timeless.has_value());
+  const std::string page = plan_html(*timeless);
+  EXPECT_EQ(page.find("Who waits, and for what"), std::string::npos);
+  const std::vector<std::string> bare = names_of(page);
+  for (const char* name : {"delays", "load-times", "worst-adapters", "tradeoff", "waits"})
+    EXPECT_EQ(std::count(bare.begin(), bare.end(), name), 0) << name;
+  EXPECT_EQ(std::count(bare.begin(), bare.end(), "distance-map"), 1);
+}
+
+TEST(Report, NamesTheWorstInATable) {
+  // Charts are not read by everybody; who is served badly must be said in words too.
+  const Plan plan = rich_plan();
+  ASSERT_EQ(plan.charts.adapters.worst.size(), kWorstServed);
+  const std::string html = plan_html(plan);
+  const std::string text = plan_markdown(plan);
+  EXPECT_NE(text.find("### Adapters that wait longest"), std::string::npos);
+  EXPECT_NE(text.find("### Tenants that wait longest"), std::string::npos);
+  for (const ServedGroup& group : plan.charts.adapters.worst) {
+    EXPECT_NE(html.find("<td>" + group.name + "</td>"), std::string::npos) << group.name;
+    EXPECT_NE(text.find("| " + group.name + " |"), std::string::npos) << group.name;
+  }
+  EXPECT_EQ(html.find("</script>|*"), std::string::npos) << "a tenant's name stays text";
+  EXPECT_NE(html.find("&lt;/script&gt;|*"), std::string::npos);
 }
 
 TEST(Report, TheMarkdownSaysWhatThePageSays) {
@@ -186,7 +275,7 @@ TEST(Report, EveryChartIsDrawnInABrowser) {
   // run. Where no cell of the grid is an answer the page must be one all the same: an infeasible plan, too.
   const Plan infeasible = some_plan("traces/tuesday.jsonl", 200ULL << 20U);
   ASSERT_EQ(infeasible.verdict, PlanVerdict::kInfeasible);
-  for (const Plan& plan : {some_plan(), infeasible}) {
+  for (const Plan& plan : {some_plan(), infeasible, rich_plan()}) {
     const std::string dom = drawn_in_browser(plan_html(plan));
     if (dom.empty()) GTEST_SKIP() << "no browser that runs here: set CHROMIUM to have the charts drawn";
     const std::string page = dom.substr(0, dom.find("<script>\n/*"));

@@ -10,8 +10,10 @@
 
   function colours() {
     return dark.matches && !onPaper && !exported
-      ? { ink: "#e6ebf1", soft: "#98a5b5", line: "#2b3542", blue: "#3290d6", host: "#c3e3fa" }
-      : { ink: "#16202c", soft: "#5a6675", line: "#e3e7ec", blue: "#0072b2", host: "#7cc4f0" };
+      ? { ink: "#e6ebf1", soft: "#98a5b5", line: "#2b3542", blue: "#3290d6", host: "#c3e3fa",
+          back: "#181f28" }
+      : { ink: "#16202c", soft: "#5a6675", line: "#e3e7ec", blue: "#0072b2", host: "#7cc4f0",
+          back: "#ffffff" };
   }
 
   function config(colour) {
