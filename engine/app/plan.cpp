@@ -41,6 +41,7 @@ struct PlanFlags {
   std::string html;
   std::string json;
   std::string markdown;
+  std::string csv;
   std::string svg_folder;
   std::string png_folder;
 };
@@ -134,7 +135,8 @@ Result<Unit> write_files(const PlanFlags& flags, const Plan& plan) {
   using Writer = std::string (*)(const Plan&);
   for (const auto& [path, text] : {std::pair<const std::string*, Writer>{&flags.json, plan_json},
                                    {&flags.html, plan_html},
-                                   {&flags.markdown, plan_markdown}})
+                                   {&flags.markdown, plan_markdown},
+                                   {&flags.csv, plan_csv}})
     if (!path->empty())
       if (Result<Unit> ok = write_file(*path, text(plan)); !ok) return ok;
   for (const auto& [folder, as] :
@@ -212,6 +214,9 @@ void add_plan_command(CLI::App& app, int& exit_code) {
   command->add_option("--json", flags->json, "Write the plan as JSON to this file");
   command->add_option("--markdown", flags->markdown,
                       "Write the report without its charts as Markdown to this file");
+  command->add_option(
+      "--csv", flags->csv,
+      "Write the plan as one table to this file, all that JSON has: section,row,column,value");
   command->add_option("--svg", flags->svg_folder,
                       "Write each chart as SVG into this folder (needs Chromium)");
   command->add_option("--png", flags->png_folder,
@@ -238,8 +243,8 @@ void add_plan_command(CLI::App& app, int& exit_code) {
     for (const CLI::Option* option : command->get_options()) {
       if (option->count() == 0 || option->get_positional()) continue;
       const std::string name = option->get_name();
-      static constexpr std::array<std::string_view, 7> kOutputs = {
-          "--html", "--json", "--markdown", "--svg", "--png", "--threads", "--format"};
+      static constexpr std::array<std::string_view, 8> kOutputs = {
+          "--html", "--json", "--markdown", "--csv", "--svg", "--png", "--threads", "--format"};
       if (std::find(kOutputs.begin(), kOutputs.end(), name) != kOutputs.end()) continue;
       line += " " + name;
       if (option->get_items_expected() == 0) continue;

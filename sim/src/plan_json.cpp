@@ -334,22 +334,4 @@ std::string plan_json(const Plan& plan) {
   return out + "}\n";
 }
 
-std::string plan_csv(const Plan& plan) {
-  std::string out =
-      "max_loras,max_cpu_loras,gpu_hits,host_to_device_loads,disk_loads,refused,slot_bytes,host_bytes,"
-      "chosen\n";
-  for (const GridCell& cell : plan.grid.cells) {
-    if (!cell.feasible) continue;
-    out += std::to_string(cell.max_loras) + ',' + std::to_string(cell.max_cpu_loras) + ',' +
-           std::to_string(cell.gpu_hits) + ',' + std::to_string(cell.host_to_device_loads) + ',' +
-           std::to_string(cell.disk_loads) + ',' + std::to_string(cell.refused) + ',';
-    if (plan.slot_bytes.value > 0) out += std::to_string(plan.slot_bytes.value * cell.max_loras);
-    out += ',';
-    if (plan.host_bytes_known && cell.max_cpu_loras < plan.host_bytes.size())
-      out += std::to_string(plan.host_bytes[cell.max_cpu_loras].value);
-    out += cell == plan.chosen ? ",1\n" : ",0\n";
-  }
-  return out;
-}
-
 }  // namespace loracle

@@ -356,6 +356,17 @@ TEST_F(Cli, DevicesAreWrittenToAndFullOnesReported) {
   EXPECT_EQ(shell(std::string(LORACLE_APP_PATH) + " curve " + trace + " > /dev/full").exit_code, 3);
 }
 
+// If this failed, the file would be another than what is printed, or a plan would depend on where it goes.
+TEST_F(Cli, PlanWritesTheSameCsvToAFile) {
+  const std::string trace = small_trace();
+  const std::string file = (dir_ / "plan.csv").string();
+  const Outcome printed = run("plan " + trace + " --format csv");
+  EXPECT_EQ(printed.exit_code, 0) << printed.err;
+  EXPECT_EQ(run("plan " + trace + " --csv " + file).exit_code, 0);
+  EXPECT_TRUE(printed.out.starts_with("section,row,column,value\nschema,,schema,loracle.plan/1\n"));
+  EXPECT_EQ(read_all(file), printed.out);
+}
+
 // If this failed, absurd adapter sizes would wrap around and pass for small ones.
 TEST_F(Cli, AdapterSizesThatOverflowAreRefusedNotWrapped) {
   const std::string trace =

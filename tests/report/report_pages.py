@@ -139,9 +139,9 @@ def expect(holds, what):
 def plan(loracle, trace, flags, folder, threads):
     """The files of one run. Any answer of `plan` is one, change advised or not."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {name: folder / f"plan.{name}" for name in ("html", "json", "md")}
+    files = {name: folder / f"plan.{name}" for name in ("html", "json", "md", "csv")}
     command = [loracle, "plan", trace, *flags, "--threads", str(threads), "--html", files["html"], "--json",
-               files["json"], "--markdown", files["md"]]
+               files["json"], "--markdown", files["md"], "--csv", files["csv"]]
     done = subprocess.run(command, capture_output=True, text=True)
     expect(done.returncode in (0, 10, 20, 30), f"exit code {done.returncode}: {done.stderr}")
     return files

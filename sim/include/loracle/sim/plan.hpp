@@ -355,7 +355,7 @@ inline constexpr std::size_t kServedMax = 200;
 [[nodiscard]] std::string plan_text(const Plan& plan);
 /// Schema "loracle.plan/1": see sim/README.md. One line a top-level member; the grid as columns and rows.
 [[nodiscard]] std::string plan_json(const Plan& plan);
-/// The grid, one cell a line, with a header.
+/// The same as one table, section,row,column,value: see sim/README.md.
 [[nodiscard]] std::string plan_csv(const Plan& plan);
 
 }  // namespace loracle
