@@ -107,7 +107,8 @@ CHARTS = r"""[...document.querySelectorAll("[data-chart]")].map(e => ({
   marks: e.querySelectorAll("svg path, svg rect, svg line").length, text: e.textContent.slice(0, 200),
   cut: [...e.querySelectorAll("svg")].some(s => s.getBoundingClientRect().width > e.clientWidth + 2 ||
     [...s.querySelectorAll("text")].some(t => t.textContent &&
-      t.getBoundingClientRect().right > s.getBoundingClientRect().right + 2))}))"""
+      (t.getBoundingClientRect().right > s.getBoundingClientRect().right + 2 ||
+       t.getBoundingClientRect().top < s.getBoundingClientRect().top - 2)))}))"""
 
 GENERATED = [("made by a seed",
               "trace gen zipf --rate 4 --adapters 60 --alpha 0.9 --duration-mean 2 --requests 12000 --seed 7",
@@ -181,7 +182,7 @@ def check_page(browser, page, plan_json, keep, name, charts_min):
             expect(len(charts) >= charts_min, where + f"only {len(charts)} charts")
             for chart in charts:
                 expect(chart["drawn"] and chart["marks"] > 3, where + f"chart not drawn: {chart}")
-                expect(not chart["cut"], where + f"wider than its place: {chart['name']}")
+                expect(not chart["cut"], where + f"larger than its place: {chart['name']}")
             for check in (OVERFLOW, ACCESSIBILITY, CONTRAST):
                 wrong = browser.evaluate(check)
                 expect(not wrong, where + str(wrong))

@@ -62,7 +62,9 @@
         logger: vega.logger(vega.Error, "error", function (method, level, reasons) { fail(reasons[0]); })
       });
       views.push(view);
-      view.runAsync().then(function () { place.dataset.drawn = ""; }, fail);
+      /* A legend learns its columns from the width, and the place it needs only then: laid out twice. */
+      view.runAsync().then(function () { return view.resize().runAsync(); })
+        .then(function () { place.dataset.drawn = ""; }, fail);
     } catch (error) {
       fail(error);
     }
