@@ -13,6 +13,7 @@
 
 #include "browser.hpp"
 #include "calibration_file.hpp"
+#include "change_flags.hpp"
 #include "commands.hpp"
 #include "common.hpp"
 #include "cost_flags.hpp"
@@ -38,6 +39,7 @@ struct PlanFlags {
   std::string calibration;
   std::string policies;
   CostFlags costs;
+  ChangeFlags changes;
   std::string html;
   std::string json;
   std::string markdown;
@@ -68,6 +70,9 @@ Result<PlanOptions> plan_options(const PlanFlags& flags) {
     if (!seconds) return fail(seconds.error());
     *target = *seconds;
   }
+  const Result<ChangeOptions> changes = flags.changes.options();
+  if (!changes) return fail(changes.error());
+  options.changes = *changes;
   Result<CostOptions> costs = flags.costs.options(!options.model.empty());
   if (!costs) return fail(costs.error());
   options.costs = std::move(*costs);
@@ -210,6 +215,7 @@ void add_plan_command(CLI::App& app, int& exit_code) {
   command->add_option("--policy", flags->policies,
                       "Policies to compare, comma-separated (default: the usual ones)");
   flags->costs.add_to(*command);
+  flags->changes.add_to(*command);
   command->add_option("--html", flags->html, "Write the report, one offline page, to this file");
   command->add_option("--json", flags->json, "Write the plan as JSON to this file");
   command->add_option("--markdown", flags->markdown,

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "calibration_file.hpp"
+#include "change_flags.hpp"
 #include "commands.hpp"
 #include "common.hpp"
 #include "loracle/sim/plan.hpp"
@@ -33,6 +34,7 @@ struct WhatIfFlags {
   std::string disk_load_time;
   std::string calibration;
   std::string adapter_size;
+  ChangeFlags changes;
   Format format = Format::kText;
 };
 
@@ -127,8 +129,8 @@ std::string load_times_text(const LoadTimes& times) {
                      shown(times.disk_s, times.disk_from));
 }
 
-std::string as_text(const WhatIfFlags& flags, const LoadTimes& times, const TrafficModel& today, double limit,
-                    double may_wait) {
+std::string as_text(const WhatIfFlags& flags, const LoadTimes& times, const TrafficModel& today,
+                    const ChangeOptions& options, double limit, double may_wait) {
   std::string text =
       fmt::format("{} adapters (Zipf {:g}), {:g} requests/s that hold theirs {}: a model, no trace\n",
                   flags.adapters, flags.alpha, flags.rate, flags.held);
@@ -142,27 +144,31 @@ std::string as_text(const WhatIfFlags& flags, const LoadTimes& times, const Traf
   text += load_times_text(times);
   text += fmt::format("{:>8} {:>10} {:>9} {:>8} {:>11} {:>12}  if\n", "in use", "p99 in use", "wait",
                       "GPU hit", "disk loads", "load delay");
-  const std::vector<TrafficModel> changes = what_if_changes(today);
+  const std::vector<TrafficModel> changes = what_if_changes(today, options);
   for (std::size_t i = 0; i < changes.size(); ++i) {
     const TrafficAnswer found = answer(changes[i]);
-    text += fmt::format(
-        "{:>8.1f} {:>10} {:>9} {:>6.1f} % {:>9.2f} % {:>9.1f} ms  {}\n", found.in_use_mean, found.in_use_p99,
-        found.piles_up ? "piles up" : fmt::format("{:.2f} %", found.waits * 100), found.gpu_hits * 100,
-        found.disk_loads * 100, found.load_delay_s * 1e3, kWhatIfChanges[i]);
+    text += fmt::format("{:>8.1f} {:>10} {:>9} {:>6.1f} % {:>9.2f} % {:>9.1f} ms  {}\n", found.in_use_mean,
+                        found.in_use_p99,
+                        found.piles_up ? "piles up" : fmt::format("{:.2f} %", found.waits * 100),
+                        found.gpu_hits * 100, found.disk_loads * 100, found.load_delay_s * 1e3,
+                        change_text(Change{static_cast<std::uint8_t>(i)}, options));
   }
   return text +
          "wait: arrivals that find all slots busy; they make others wait, so waits that are not rare are "
          "longer\n"
-         "twice the adapters: with the traffic of today; half as many more: with traffic of their own\n";
+         "twice the adapters: with the traffic of today; half as many more: with traffic of their own\n" +
+         fmt::format("bursts: the requests of each {:g} s within its first {:g}; from S3: {:g} s a load\n",
+                     kBurstPeriod_s, kBurstPeriod_s / kBurst, options.store_load_s);
 }
 
-nlohmann::ordered_json as_json(const LoadTimes& times, const TrafficModel& today, double limit) {
+nlohmann::ordered_json as_json(const LoadTimes& times, const TrafficModel& today,
+                               const ChangeOptions& options, double limit) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  const std::vector<TrafficModel> changes = what_if_changes(today);
+  const std::vector<TrafficModel> changes = what_if_changes(today, options);
   for (std::size_t i = 0; i < changes.size(); ++i) {
     const TrafficAnswer found = answer(changes[i]);
     rows.push_back(
-        {{"change", kWhatIfChanges[i]},
+        {{"change", change_text(Change{static_cast<std::uint8_t>(i)}, options)},
          {"in_use_mean", found.in_use_mean},
          {"in_use_p99", found.in_use_p99},
          {"piles_up", found.piles_up},
@@ -190,9 +196,11 @@ int run_what_if(const WhatIfFlags& flags) {
     return times.error().code == Errc::kInvalid ? report_usage(times.error()) : report_input(times.error());
   const Result<TrafficModel> today = model_of(flags, *times, *may_wait);
   if (!today) return report_usage(today.error());
+  const Result<ChangeOptions> changes = flags.changes.options();
+  if (!changes) return report_usage(changes.error());
   const double limit = traffic_limit(*today, *may_wait);
-  print(flags.format == Format::kJson ? dump(as_json(*times, *today, limit))
-                                      : as_text(flags, *times, *today, limit, *may_wait));
+  print(flags.format == Format::kJson ? dump(as_json(*times, *today, *changes, limit))
+                                      : as_text(flags, *times, *today, *changes, limit, *may_wait));
   return kExitOk;
 }
 
@@ -232,6 +240,7 @@ void add_what_if_command(CLI::App& app, int& exit_code) {
   command->add_option("--calibration", flags->calibration, "What `loracle calibrate` wrote: load times");
   command->add_option("--adapter-size", flags->adapter_size,
                       "With --calibration: how large an adapter is, 84MB (default: as those measured)");
+  flags->changes.add_to(*command);
   add_format_flag(*command, flags->format, kTextOrJson);
   command->footer(
       "Examples:\n"

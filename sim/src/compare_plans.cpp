@@ -41,6 +41,7 @@ constexpr Quantity kEffect[] = {
     {"disk loads beyond first uses", "/recommendation/disk_loads_beyond_first_per_use", Kind::kShare},
     {"GPU memory of the slots", "/derived/slots_bytes", Kind::kBytes},
     {"traffic it holds to", "/recommendation/traffic_limit", Kind::kTimes},
+    {"adapters it holds to", "/recommendation/adapters_limit", Kind::kTimes},
 };
 constexpr Quantity kTraffic[] = {
     {"requests", "/trace/requests", Kind::kCount},

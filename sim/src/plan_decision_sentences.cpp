@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "loracle/core/parse_bytes.hpp"
 #include "loracle/sim/advice.hpp"
@@ -80,16 +82,24 @@ std::string change_text(const Plan& plan) {
 }
 
 std::string risk_text(const Plan& plan) {
-  std::string broken;
+  std::vector<std::pair<std::string, std::string>> broken;  // what breaks, and with which changes
   for (std::size_t i = 1; i < plan.what_ifs.size(); ++i) {
     const WhatIf& row = plan.what_ifs[i];
     if (row.fits && !row.too_many_wait && row.meets_target) continue;
-    broken += fmt::format("{}{} ({})", broken.empty() ? "" : ", ", row.change, note_text(plan, row));
+    const std::string note = note_text(plan, row);
+    const auto same =
+        std::find_if(broken.begin(), broken.end(), [&note](const auto& one) { return one.first == note; });
+    if (same == broken.end())
+      broken.emplace_back(note, row.change);
+    else
+      same->second += ", " + row.change;
   }
   std::string text = "Holds " + headroom_text(plan);
   if (text.back() != '.') text += '.';
-  if (!broken.empty()) text += " Does not hold with: " + broken + ".";
-  return text;
+  for (const auto& [note, changes] : broken)
+    text += fmt::format("{}{} ({})", &note == &broken.front().first ? " Does not hold with: " : "; ", changes,
+                        note);
+  return text + (broken.empty() ? "" : ".");
 }
 
 std::string wrong_if_text(const Plan& plan) {

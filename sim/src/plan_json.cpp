@@ -237,8 +237,17 @@ Json recommendation_json(const Plan& plan) {
   made["simulated"] = simulated_json(row);
   made["slots_limit"] = plan.slots_limit;
   made["host_limit"] = plan.host_limit;
-  made["traffic_limit"] = plan.traffic_limit < 0 ? Json() : Json(plan.traffic_limit);
-  made["slots_at_twice_the_traffic"] = plan.slots_at_twice == 0 ? Json() : Json(plan.slots_at_twice);
+  for (const auto& [name, limit] :
+       {std::pair("traffic", &plan.traffic_limit), std::pair("adapters", &plan.adapters_limit)}) {
+    const bool is_known = limit->limit >= 0;
+    const std::string prefix = name;
+    made[prefix + "_limit"] = is_known ? Json(limit->limit) : Json();
+    made[prefix + "_limit_most"] = is_known ? Json(limit->most) : Json();
+    made[prefix + "_limit_by"] = !is_known || limit->limit == limit->most ? Json()
+                                 : limit->too_many_wait                   ? Json("waits")
+                                                                          : Json("disk_loads");
+    made["slots_at_twice_the_" + prefix] = limit->slots_at_twice == 0 ? Json() : Json(limit->slots_at_twice);
+  }
   return made;
 }
 
@@ -268,6 +277,8 @@ std::string plan_json(const Plan& plan) {
                        {"target_disk_loads", plan.target_disk_loads},
                        {"max_wait_probability", plan.max_wait_probability},
                        {"slot_worth_time", plan.slot_worth_time},
+                       {"replicas", plan.changes.replicas},
+                       {"store_load_s", plan.changes.store_load_s},
                        {"slot_load_s", plan.slot_load_s},
                        {"disk_load_s", plan.disk_load_s},
                        {"slot_load_from", name_of(plan.slot_load_from)},

@@ -59,10 +59,14 @@ std::string note_text(const Plan& plan, const AdvisoryRow& row) {
   return fmt::format("{}, {}", note, remark);
 }
 
-std::string what_if_note() {
-  return "twice the traffic: as if half the replicas were lost; twice the adapters: with the traffic of "
-         "today; half as "
-         "many more: with traffic of their own, as the others have";
+std::string what_if_note(const Plan& plan) {
+  return fmt::format(
+      "twice the adapters: with the traffic of today; half as many more: with traffic of their own; bursts: "
+      "the "
+      "requests of each {:g} s within its first {:g}; a replica lost: the others get its traffic; from S3: "
+      "{} a "
+      "load",
+      kBurstPeriod_s, kBurstPeriod_s / kBurst, seconds_text(plan.changes.store_load_s));
 }
 
 std::string note_text(const Plan& plan, const WhatIf& what_if) {
@@ -131,25 +135,45 @@ std::string effect_text(const Plan& plan) {
              seconds_text(plan.slot_load_s), seconds_text(plan.disk_load_s));
 }
 
+namespace {
+
+std::string adapters_text(const Plan& plan) {
+  const Breakpoint& limit = plan.adapters_limit;
+  if (limit.limit <= 0) return "";
+  if (limit.limit >= limit.most)
+    return fmt::format(" It holds with {:.3g} times the adapters and more, each with traffic of its own.",
+                       limit.most);
+  const std::string breaks = !limit.off_target      ? "too many requests wait"
+                             : !limit.too_many_wait ? "disk loads are off target"
+                                                    : "too many requests wait, and disk loads are off target";
+  return fmt::format(" It holds {} with traffic of their own; beyond, {}.",
+                     limit.limit == 1 ? "with these adapters and hardly any more"
+                                      : fmt::format("up to about {:.3g} times the adapters", limit.limit),
+                     breaks);
+}
+
+}  // namespace
+
 std::string headroom_text(const Plan& plan) {
   constexpr double kLittleMargin = 1.25;
-  if (plan.traffic_limit < 0) return "unknown without durations";
+  const Breakpoint& traffic = plan.traffic_limit;
+  if (traffic.limit < 0) return "unknown without durations";
   if (plan.slots_floor == plan.adapters || plan.chosen.max_loras == plan.adapters)
-    return "at any traffic of these adapters: every one has a slot";
+    return "at any traffic of these adapters: every one has a slot." + adapters_text(plan);
   std::string text;
-  if (plan.traffic_limit == 0)
+  if (traffic.limit == 0)
     text = "not even at a sixteenth of this traffic";
-  else if (plan.traffic_limit >= 16)
-    text = "at 16 times this traffic and more";
+  else if (traffic.limit >= traffic.most)
+    text = fmt::format("at {:g} times this traffic and more", traffic.most);
   else
-    text = fmt::format("{}, as to slots; beyond, more than {} of requests find too many adapters in use",
-                       plan.traffic_limit == 1
-                           ? "at this traffic and hardly more"
-                           : fmt::format("up to about {:.3g} times this traffic", plan.traffic_limit),
-                       share_text(plan.max_wait_probability));
-  text += fmt::format(". Twice the traffic asks for {}", counted(plan.slots_at_twice, "slot"));
-  const bool is_close = plan.traffic_limit >= 1 && plan.traffic_limit < kLittleMargin;
-  return text + (is_close ? ": the margin is small." : ".");
+    text =
+        fmt::format("{}, as to slots; beyond, more than {} of requests find too many adapters in use",
+                    traffic.limit == 1 ? "at this traffic and hardly more"
+                                       : fmt::format("up to about {:.3g} times this traffic", traffic.limit),
+                    share_text(plan.max_wait_probability));
+  text += fmt::format(". Twice the traffic asks for {}", counted(traffic.slots_at_twice, "slot"));
+  const bool is_close = traffic.limit >= 1 && traffic.limit < kLittleMargin;
+  return text + (is_close ? ": the margin is small." : ".") + adapters_text(plan);
 }
 
 std::string vllm_text(const Plan& plan) {

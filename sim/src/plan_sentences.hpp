@@ -34,7 +34,7 @@ namespace loracle::detail {
 [[nodiscard]] Interval complement_of(const Interval& interval) noexcept;
 /// What the brackets stand on, or why there are none.
 [[nodiscard]] std::string certainty_text(const Plan& plan);
-/// For how much more traffic the chosen slots are enough.
+/// For how much more traffic, and how many more adapters, the chosen pair is enough.
 [[nodiscard]] std::string headroom_text(const Plan& plan);
 [[nodiscard]] std::string memory_text(const Plan& plan);
 /// Stands before figures that are others than those beside them, which are simulated. Empty if none are.
@@ -52,13 +52,15 @@ namespace loracle::detail {
 [[nodiscard]] std::string closed_text(const ByteGap& gap, Bytes loaded);
 /// "-" where the gap is not known.
 [[nodiscard]] std::string loaded_text(const ByteGap& gap, Bytes loaded);
+/// Why the choice is what it is; plan.reason.
+[[nodiscard]] std::string reason_of(const Plan& plan);
 [[nodiscard]] std::string vllm_text(const Plan& plan);
 [[nodiscard]] std::string trace_text(const Plan& plan);
 /// "chosen" or "today", and the gravest of "REFUSES SOME", "INFEASIBLE", "below floor", "over memory",
 /// "too many wait" and "off target", both or neither.
 [[nodiscard]] std::string note_text(const Plan& plan, const AdvisoryRow& row);
 /// How the changes are to be understood.
-[[nodiscard]] std::string what_if_note();
+[[nodiscard]] std::string what_if_note(const Plan& plan);
 /// "holds", or what breaks.
 [[nodiscard]] std::string note_text(const Plan& plan, const WhatIf& what_if);
 /// What is to be known about a line of the policies; by misses or by bytes.

@@ -75,7 +75,7 @@ ReportTable host_table(const Plan& plan) {
 ReportTable what_if_table(const Plan& plan) {
   ReportTable table;
   table.title = "What if";
-  table.note = what_if_note();
+  table.note = what_if_note(plan);
   table.header = {"if", "requests that wait", "p99 delay", "GPU hit", "disk loads beyond first", "note"};
   table.names_first = true;
   for (const WhatIf& row : plan.what_ifs) {

@@ -197,7 +197,7 @@ std::string plan_text(const Plan& plan) {
     out += fmt::format("\nWhat if, with max_loras = {} and max_cpu_loras = {} (simulated{})\n{}",
                        plan.chosen.max_loras, plan.chosen.max_cpu_loras, simulated ? "" : ", as lru/lru",
                        what_ifs(plan));
-    paragraph(out, "", detail::what_if_note());
+    paragraph(out, "", detail::what_if_note(plan));
   }
   out += fmt::format("\nPolicies, each ruling one tier of that size alone{}\n",
                      simulated ? " (not simulated: use by use, holding nothing)" : "");

@@ -19,6 +19,7 @@ constexpr std::uint64_t kSeed = 1;
 struct Question {
   std::string change;
   const Trace* trace = nullptr;
+  bool same_uses = true;  // and order: the stream of today is that of the trace
   EventOptions options;
   std::uint64_t first_uses = 0;  // adapters
   bool fits = true;              // the changed adapters, as many as the sizes say
@@ -69,34 +70,47 @@ WhatIf answer_of(const Plan& plan, const Question& question, const EventOutcome&
 
 Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& stream,
                            const EventOutcome& today, Executor& executor) {
-  const Trace faster = with_traffic(trace, 2);
-  const Trace split = with_split_adapters(trace, 2, kSeed);
-  const Trace grown = with_more_adapters(trace, 0.5, kSeed);
   EventOptions unchanged = wait_options(plan);
   unchanged.tiers.max_loras = plan.chosen.max_loras;
   unchanged.tiers.max_cpu_loras = plan.chosen.max_cpu_loras;
   std::vector<Question> questions;
-  questions.reserve(kWhatIfChanges.size());
-  for (const std::string_view change : kWhatIfChanges)
-    questions.push_back({std::string(change), &trace, unchanged, plan.adapters});
-  questions[1].trace = &faster;
-  for (const auto& [at, changed] : {std::pair(std::size_t{2}, &split), {3, &grown}}) {
-    questions[at].trace = changed;
-    questions[at].first_uses = changed->rows();
+  for (std::size_t i = 0; i < kChanges; ++i)
+    questions.push_back({change_text(Change{static_cast<std::uint8_t>(i)}, plan.changes), &trace, true,
+                         unchanged, plan.adapters});
+  const auto asked = [&](Change change) -> Question& {
+    return questions[static_cast<std::size_t>(change)];
+  };
+
+  const Trace faster = with_traffic(trace, 2);
+  const Trace without_one = with_traffic(trace, traffic_without_one(plan.changes));
+  const Trace bursts = with_bursts(trace, kBurst, kBurstPeriod_s);
+  asked(Change::kTraffic).trace = &faster;
+  asked(Change::kReplica).trace = &without_one;
+  asked(Change::kBursts).trace = &bursts;
+  const Trace split = with_split_adapters(trace, 2, kSeed);
+  const Trace grown = with_more_adapters(trace, 0.5, kSeed);
+  const Trace busier = with_busiest_twice(trace);
+  for (const auto& [change, changed] :
+       {std::pair(Change::kSplit, &split), std::pair(Change::kAdapters, &grown),
+        std::pair(Change::kBusiest, &busier)}) {
+    asked(change).trace = changed;
+    asked(change).same_uses = false;
+    asked(change).first_uses = changed->rows();
   }
-  double_ranks(plan, questions[4]);
-  questions[5].options.disk.latency_s *= 4;
-  questions[5].options.disk.bytes_per_s /= 4;
+  double_ranks(plan, asked(Change::kRank));
+  asked(Change::kSlowDisk).options.disk.latency_s *= 4;
+  asked(Change::kSlowDisk).options.disk.bytes_per_s /= 4;
+  asked(Change::kObjectStore).options.disk = {plan.changes.store_load_s};
 
   std::vector<Result<EventOutcome>> outcomes(questions.size(), fail(Errc::kInvalid, "not simulated"));
   executor.run(questions.size(), [&](std::size_t i) {
     const Question& question = questions[i];
-    if (i == 0)
+    if (i == static_cast<std::size_t>(Change::kNothing))
       outcomes[i] = today;
     else if (!question.fits)
       outcomes[i] = EventOutcome{};
-    else if (question.trace == &trace)
-      outcomes[i] = simulate_events(trace, stream, question.options);
+    else if (question.same_uses)
+      outcomes[i] = simulate_events(*question.trace, stream, question.options);
     else
       outcomes[i] = simulate_events(*question.trace, question.options);
   });

@@ -1,10 +1,14 @@
 #include "loracle/sim/what_if.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <utility>
+
+#include "loracle/core/check.hpp"
 
 namespace loracle {
 namespace {
@@ -195,13 +199,48 @@ double BusySlots::waits(std::uint32_t slots) const noexcept {
   return slots < waits_at_.size() ? std::clamp(waits_at_[slots], 0.0, 1.0) : 0;
 }
 
+namespace {
+
+/// How long requests would have to be held at a steady rate for as many to be under way as there are so far
+/// into a burst.
+double held_in_burst(const TrafficModel& model, double since_s) {
+  const double burst_s = model.burst_period_s / model.burst;
+  const double left = std::exp(-(model.burst_period_s - burst_s) / model.held_s);  // of one burst at the next
+  const double whole = std::exp(-burst_s / model.held_s);
+  const double at_begin = left * (1 - whole) / (1 - left * whole);
+  const double gone = std::exp(-since_s / model.held_s);
+  return model.burst * model.held_s * (1 - gone + at_begin * gone);
+}
+
+/// What arriving requests find: the mean over a burst, by Gauss's rule of three points.
+void fill_slots(const TrafficModel& model, TrafficAnswer& found) {
+  if (!(model.burst > 1) || !(model.held_s > 0)) {
+    const BusySlots busy(model.rates, model.held_s);
+    found.in_use_mean = busy.mean();
+    found.in_use_p99 = busy.quantile(0.99);
+    found.waits = busy.waits(model.slots);
+    found.piles_up = model.slots < model.rates.size() && busy.mean() >= model.slots;
+    return;
+  }
+  constexpr double kOuter = 0.774596669241483377;  // sqrt(3 / 5)
+  constexpr std::array<std::pair<double, double>, 3> kPoints = {
+      std::pair{(1 - kOuter) / 2, 5.0 / 18}, {0.5, 8.0 / 18}, {(1 + kOuter) / 2, 5.0 / 18}};
+  for (const auto& [place, weight] : kPoints) {
+    const BusySlots busy(model.rates, held_in_burst(model, place * model.burst_period_s / model.burst));
+    found.in_use_mean += weight * busy.mean();
+    found.in_use_p99 = std::max(found.in_use_p99, busy.quantile(0.99));
+    found.waits += weight * busy.waits(model.slots);
+  }
+  double mean = 0;  // over all the time: what waits in a burst may be served after it
+  for (const double rate : model.rates) mean += -std::expm1(-rate * model.held_s);
+  found.piles_up = model.slots < model.rates.size() && mean >= model.slots;
+}
+
+}  // namespace
+
 TrafficAnswer answer(const TrafficModel& model) {
-  const BusySlots busy(model.rates, model.held_s);
   TrafficAnswer found;
-  found.in_use_mean = busy.mean();
-  found.in_use_p99 = busy.quantile(0.99);
-  found.waits = busy.waits(model.slots);
-  found.piles_up = model.slots < model.rates.size() && busy.mean() >= model.slots;
+  fill_slots(model, found);
   const CacheModel device = cache_model(model.rates, model.slots, model.slot_load_s, model.gap_scv);
   const CacheModel host = cache_model(model.rates, model.host, model.disk_load_s, model.gap_scv);
   found.gpu_hits = 1 - device.misses;
@@ -246,16 +285,59 @@ double traffic_limit(const TrafficModel& model, double may_wait) {
   return low;
 }
 
-std::vector<TrafficModel> what_if_changes(const TrafficModel& today) {
-  std::vector<TrafficModel> all(kWhatIfChanges.size(), today);
-  for (double& rate : all[1].rates) rate *= 2;
-  for (double& rate : all[2].rates) rate /= 2;
-  const std::vector<double> halves = all[2].rates;
-  all[2].rates.insert(all[2].rates.end(), halves.begin(), halves.end());
-  for (std::size_t i = 1; i < today.rates.size(); i += 2) all[3].rates.push_back(today.rates[i]);
-  all[4].slot_load_s *= 2;
-  all[4].disk_load_s *= 2;
-  all[5].disk_load_s *= 4;
+std::string change_text(Change change, const ChangeOptions& options) {
+  switch (change) {
+    case Change::kNothing:
+      return "nothing changes";
+    case Change::kTraffic:
+      return "twice the traffic";
+    case Change::kSplit:
+      return "twice the adapters";
+    case Change::kAdapters:
+      return "half as many adapters more";
+    case Change::kRank:
+      return "adapters of twice the rank";
+    case Change::kBursts:
+      return fmt::format("bursts of {:g}x the traffic", kBurst);
+    case Change::kReplica:
+      return fmt::format("one of {} replicas lost", options.replicas);
+    case Change::kBusiest:
+      return options.has_tenants ? "the busiest tenant twice" : "the busiest adapter twice";
+    case Change::kSlowDisk:
+      return "a disk four times as slow";
+    case Change::kObjectStore:
+      break;
+  }
+  return "no disk: loads from S3";
+}
+
+double traffic_without_one(const ChangeOptions& options) noexcept {
+  const double replicas = options.replicas;
+  return replicas / (replicas - 1);
+}
+
+std::vector<TrafficModel> what_if_changes(const TrafficModel& today, const ChangeOptions& options) {
+  LORACLE_CHECK(options.replicas >= 2);
+  std::vector<TrafficModel> all(kChanges, today);
+  const auto changed = [&all](Change change) -> TrafficModel& {
+    return all[static_cast<std::size_t>(change)];
+  };
+  for (double& rate : changed(Change::kTraffic).rates) rate *= 2;
+  std::vector<double>& split = changed(Change::kSplit).rates;
+  for (double& rate : split) rate /= 2;
+  const std::vector<double> halves = split;
+  split.insert(split.end(), halves.begin(), halves.end());
+  for (std::size_t i = 1; i < today.rates.size(); i += 2)
+    changed(Change::kAdapters).rates.push_back(today.rates[i]);
+  changed(Change::kRank).slot_load_s *= 2;
+  changed(Change::kRank).disk_load_s *= 2;
+  changed(Change::kBursts).burst = kBurst;
+  changed(Change::kBursts).burst_period_s = kBurstPeriod_s;
+  for (double& rate : changed(Change::kReplica).rates) rate *= traffic_without_one(options);
+  if (!today.rates.empty())
+    changed(Change::kBusiest).rates.push_back(*std::max_element(today.rates.begin(), today.rates.end()));
+  changed(Change::kSlowDisk).disk_load_s *= 4;
+  changed(Change::kObjectStore).disk_load_s = options.store_load_s;
   return all;
 }
 

@@ -229,7 +229,7 @@ TEST_F(Cli, WhatIfAnswersWithoutATrace) {
   const nlohmann::json chosen = run_json(traffic + "--max-cpu-loras 128");
   EXPECT_GE(chosen.at("max_loras"), 26);
   EXPECT_LE(chosen.at("max_loras"), 32);
-  ASSERT_EQ(chosen.at("what_if").size(), 6U);
+  ASSERT_EQ(chosen.at("what_if").size(), 10U);
   const nlohmann::json& today = chosen.at("what_if").at(0);
   EXPECT_NEAR(today.at("in_use_mean"), 18.5, 0.1);
   EXPECT_LE(today.at("waits"), 0.01);

@@ -143,7 +143,7 @@ TEST(PlanLoadTimes, ASlowDiskAndTwiceTheRankSlowTheRate) {
   options.host_memory = Bytes{40ULL * 83'886'080};
   options.slot_worth_time = 0.5;
   const Plan plan = planned(trace, options);
-  ASSERT_EQ(plan.what_ifs.size(), 6U);
+  ASSERT_EQ(plan.what_ifs.size(), kChanges);
   EXPECT_GT(plan.what_ifs[4].delay_p99_s, 1.5 * plan.what_ifs[0].delay_p99_s) << "twice the rank";
   EXPECT_GT(plan.what_ifs[5].delay_p99_s, plan.what_ifs[0].delay_p99_s) << "a slow disk";
 }

@@ -21,6 +21,7 @@ namespace {
 using testing::cyclic_trace;
 using testing::skewed_trace;
 using testing::trace_of;
+using testing::unwrapped;
 
 constexpr std::uint64_t kSlot = 83'886'080;  // llama-3.1-8b at rank 16
 
@@ -41,13 +42,6 @@ PlanOptions with_model() {
   PlanOptions options;
   options.model = "llama-3.1-8b";
   return options;
-}
-
-/// Paragraphs in one line each: where a sentence wraps is not what it says.
-std::string unwrapped(std::string text) {
-  for (std::size_t at = 0; (at = text.find("\n          ", at)) != std::string::npos;)
-    text.replace(at, 11, " ");
-  return text;
 }
 
 TEST(Plan, HoldsAllOfACycleThatFits) {
@@ -190,7 +184,7 @@ TEST(Plan, AnswersWhatIf) {
   const Trace trace = skewed_trace(4, 40, 5000, 3);
   const auto plan = planned(trace, options);
   ASSERT_TRUE(plan.has_value()) << plan.error().message;
-  ASSERT_EQ(plan->what_ifs.size(), 6U);
+  ASSERT_EQ(plan->what_ifs.size(), kChanges);
   const WhatIf& today = plan->what_ifs[0];
   EXPECT_EQ(today.waited, plan->waited);
   const auto row = std::find_if(plan->by_slots.begin(), plan->by_slots.end(),
@@ -206,6 +200,11 @@ TEST(Plan, AnswersWhatIf) {
       << "twice the rank, half the slots";
   EXPECT_EQ(plan->what_ifs[4].max_cpu_loras, 15U);
   EXPECT_GT(plan->what_ifs[5].delay_p99_s, today.delay_p99_s) << "a slow disk";
+  EXPECT_GT(plan->what_ifs[6].delay_p99_s, plan->what_ifs[5].delay_p99_s) << "object storage";
+  EXPECT_GT(plan->what_ifs[7].waited, today.waited) << "bursts";
+  EXPECT_GT(plan->what_ifs[8].waited, today.waited) << "a replica lost";
+  EXPECT_LT(plan->what_ifs[8].waited, plan->what_ifs[1].waited) << "a third more traffic, not twice as much";
+  EXPECT_GT(plan->what_ifs[9].waited, today.waited) << "the busiest adapter twice";
   const std::string text = plan_text(*plan);
   EXPECT_NE(text.find("twice the traffic"), std::string::npos) << text;
   EXPECT_NE(plan_json(*plan).find("\"what_if\": [{\"change\":\"nothing changes\""), std::string::npos);
@@ -238,13 +237,15 @@ TEST(Plan, SaysHowMuchMoreTrafficItsSlotsHold) {
   const auto plan = planned(cyclic_trace(12, 600, 2.5F), options);
   ASSERT_TRUE(plan.has_value()) << plan.error().message;
   EXPECT_EQ(plan->chosen.max_loras, 3U);
-  EXPECT_LE(plan->traffic_limit, 1.2);  // 2.5 f <= 3
-  EXPECT_GT(plan->traffic_limit, 1.2 / 1.05);
-  EXPECT_EQ(plan->slots_at_twice, 5U);
+  EXPECT_LE(plan->traffic_limit.limit, 1.2);  // 2.5 f <= 3
+  EXPECT_GT(plan->traffic_limit.limit, 1.2 / 1.05);
+  EXPECT_TRUE(plan->traffic_limit.too_many_wait);
+  EXPECT_EQ(plan->traffic_limit.slots_at_twice, 5U);
   EXPECT_NE(unwrapped(plan_text(*plan)).find("the margin is small"), std::string::npos);
   const auto unknown = planned(cyclic_trace(12, 600), with_model());
   ASSERT_TRUE(unknown.has_value());
-  EXPECT_LT(unknown->traffic_limit, 0);
+  EXPECT_LT(unknown->traffic_limit.limit, 0);
+  EXPECT_LT(unknown->adapters_limit.limit, 0);
   EXPECT_NE(plan_text(*unknown).find("unknown without durations"), std::string::npos);
 }
 

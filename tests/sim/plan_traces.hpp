@@ -68,4 +68,11 @@ inline Trace cyclic_trace(std::uint32_t adapters, std::uint32_t rounds, float du
   return trace_of(made, duration_s);
 }
 
+/// Paragraphs in one line each: where a sentence wraps is not what it says.
+inline std::string unwrapped(std::string text) {
+  for (std::size_t at = 0; (at = text.find("\n          ", at)) != std::string::npos;)
+    text.replace(at, 11, " ");
+  return text;
+}
+
 }  // namespace loracle::testing

@@ -216,5 +216,80 @@ TEST(WhatIfTraces, SomeAdaptersHaveDoublesAndOnlyWholeRequestsOfThoseComeAgain) 
   EXPECT_EQ(grown.rows() - doubles, with_more_adapters(trace, 0, 9).rows()) << "those that are used";
 }
 
+TEST(WhatIfTraces, SeveralDoublesComeEvenlySpread) {
+  const Trace trace = generated(50, 1000);
+  const Trace grown = with_more_adapters(trace, 2.5, 9);
+  const auto sound = check_trace(grown);
+  EXPECT_TRUE(sound) << sound.error().message;
+  EXPECT_GT(grown.requests, trace.requests * 31 / 10);
+  EXPECT_LT(grown.requests, trace.requests * 39 / 10);
+  for (std::uint32_t row = 0; row < trace.rows(); ++row) {
+    const std::string name(trace.adapters.name[row]);
+    const std::uint64_t uses = uses_of(trace, name, false);
+    EXPECT_EQ(uses_of(grown, name + "#1", false), uses) << name;
+    EXPECT_EQ(uses_of(grown, name + "#2", false), uses) << name;
+    const std::uint64_t third = uses_of(grown, name + "#3", false);
+    EXPECT_TRUE(third == 0 || third == uses) << name;
+  }
+}
+
+TEST(WhatIfTraces, BurstsKeepRequestsAndPeriods) {
+  const Trace trace = full_trace();  // arrives at -0.5, 0, 0.1, 0.1, 333333333.333...
+  const Trace bursts = with_bursts(trace, 4, 2);
+  EXPECT_TRUE(check_trace(bursts));
+  EXPECT_EQ(bursts.arrival_s[0], -0.5);
+  EXPECT_EQ(bursts.arrival_s[1], -0.375);
+  EXPECT_DOUBLE_EQ(bursts.arrival_s[2], -0.35);
+  EXPECT_EQ(adapters_of(bursts, 2), adapters_of(trace, 2));
+  EXPECT_EQ(bursts.duration_s[0], trace.duration_s[0]);
+  const Trace dense = generated(20, 5000);
+  const Trace dense_bursts = with_bursts(dense, 3, 60);
+  EXPECT_TRUE(check_trace(dense_bursts));
+  for (std::uint64_t i = 0; i < dense.requests; ++i) {
+    const auto since = [&](const Trace& one) { return one.arrival_s[i] - dense.arrival_s[0]; };
+    EXPECT_EQ(std::floor(since(dense) / 60), std::floor(since(dense_bursts) / 60)) << i;
+    EXPECT_LE(since(dense_bursts) - 60 * std::floor(since(dense_bursts) / 60), 20.0 + 1e-6) << i;
+  }
+  const Trace same = with_bursts(dense, 1, 60);
+  for (std::uint64_t i = 0; i < dense.requests; ++i) EXPECT_NEAR(same.arrival_s[i], dense.arrival_s[i], 1e-9);
+}
+
+TEST(WhatIfTraces, TheBusiestTenantComesASecondTimeWithAdaptersOfItsOwn) {
+  const Trace trace = full_trace();
+  ASSERT_TRUE(has_tenants(trace));
+  const Trace twice = with_busiest_twice(trace);
+  const auto sound = check_trace(twice);
+  EXPECT_TRUE(sound) << sound.error().message;
+  ASSERT_EQ(twice.tenant_name.size(), trace.tenant_name.size() + 1);
+  const auto added = static_cast<std::uint32_t>(trace.tenant_name.size());
+  const std::string name(twice.tenant_name[added]);
+  ASSERT_TRUE(name.ends_with("#1"));
+  std::uint64_t requests = 0;
+  for (std::uint64_t i = 0; i < twice.requests; ++i) {
+    if (twice.tenant[i] != added) continue;
+    ++requests;
+    for (const Row row : twice.batch(i)) EXPECT_TRUE(twice.adapters.name[index_of(row)].ends_with("#1"));
+  }
+  std::uint64_t before = 0;
+  for (std::uint64_t i = 0; i < trace.requests; ++i)
+    if (trace.tenant[i] != kNoTenant && trace.tenant_name[trace.tenant[i]] == name.substr(0, name.size() - 2))
+      before += trace.batch(i).empty() ? 0 : 1;
+  EXPECT_GT(before, 0U);
+  EXPECT_EQ(requests, before);
+  EXPECT_EQ(twice.requests, trace.requests + before);
+}
+
+TEST(WhatIfTraces, WithoutTenantsTheBusiestAdapterDoes) {
+  const Trace trace = generated(20, 2000);
+  ASSERT_FALSE(has_tenants(trace));
+  const Trace twice = with_busiest_twice(trace);
+  EXPECT_TRUE(check_trace(twice));
+  EXPECT_EQ(twice.rows(), trace.rows() + 1);
+  std::uint64_t most = 0;
+  for (std::uint32_t row = 0; row < trace.rows(); ++row)
+    most = std::max(most, uses_of(trace, std::string(trace.adapters.name[row]), false));
+  EXPECT_EQ(twice.requests, trace.requests + most);
+}
+
 }  // namespace
 }  // namespace loracle

@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
+#include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -18,14 +21,14 @@ namespace {
 struct Arrival {
   double at_s;
   std::uint64_t request;  // of the old trace
-  bool is_double;
+  std::uint32_t copy;     // 0: the old request; else for the adapters' doubles of this number
 };
 
 std::vector<Arrival> arrivals_of(const Trace& trace) {
   std::vector<Arrival> arrivals;
   arrivals.reserve(trace.requests);
   for (std::uint64_t i = 0; i < trace.requests; ++i)
-    arrivals.push_back({trace.arrival_s.empty() ? 0 : trace.arrival_s[i], i, false});
+    arrivals.push_back({trace.arrival_s.empty() ? 0 : trace.arrival_s[i], i, 0});
   return arrivals;
 }
 
@@ -104,6 +107,53 @@ Trace rebuilt(const Trace& trace, const std::vector<Arrival>& arrivals, std::uin
   return out;
 }
 
+/// Arrivals of the old requests, and of copies of some, `copies(i)` of request i, each a further part of
+/// `copies_max` + 1 of the trace's span later; past its end they go on at its beginning.
+template <class Copies>
+std::vector<Arrival> with_copies(const Trace& trace, std::uint32_t copies_max, Copies copies) {
+  LORACLE_CHECK(trace.requests == 0 || !trace.arrival_s.empty());
+  std::vector<Arrival> arrivals = arrivals_of(trace);
+  if (trace.requests == 0) return arrivals;
+  const double begin_s = trace.arrival_s[0];
+  const double span_s = trace.arrival_s[trace.requests - 1] - begin_s;
+  for (std::uint64_t i = 0; i < trace.requests; ++i) {
+    for (std::uint32_t copy = 1, count = copies(i); copy <= count; ++copy) {
+      const double later_s = span_s * copy / (copies_max + 1);
+      const double since_s = trace.arrival_s[i] - begin_s + later_s;
+      arrivals.push_back({begin_s + (since_s > span_s ? since_s - span_s : since_s), i, copy});
+    }
+  }
+  std::stable_sort(arrivals.begin(), arrivals.end(),
+                   [](const Arrival& a, const Arrival& b) { return a.at_s < b.at_s; });
+  return arrivals;
+}
+
+std::uint32_t copy_of(const Arrival& arrival) { return arrival.copy; }
+
+Row most_used(const Trace& trace) {
+  std::vector<std::uint64_t> uses(trace.rows(), 0);
+  for (const Row row : trace.uses.view()) ++uses[index_of(row)];
+  return Row{static_cast<std::uint32_t>(std::max_element(uses.begin(), uses.end()) - uses.begin())};
+}
+
+/// kNoTenant if no request with an adapter has one.
+std::uint32_t busiest_tenant(const Trace& trace) {
+  std::vector<std::uint64_t> uses(trace.tenant_name.size(), 0);
+  if (trace.tenant.empty()) return kNoTenant;
+  for (std::uint64_t i = 0; i < trace.requests; ++i)
+    if (trace.tenant[i] < uses.size()) uses[trace.tenant[i]] += trace.batch(i).size();
+  const auto most = std::max_element(uses.begin(), uses.end());
+  return most == uses.end() || *most == 0 ? kNoTenant : static_cast<std::uint32_t>(most - uses.begin());
+}
+
+NameColumn with_name(const NameColumn& names, const std::string& more) {
+  std::vector<std::uint64_t> begin(names.begin.view().begin(), names.begin.view().end());
+  std::vector<char> text(names.text.view().begin(), names.text.view().end());
+  text.insert(text.end(), more.begin(), more.end());
+  begin.push_back(text.size());
+  return {Column<std::uint64_t>(std::move(begin)), Column<char>(std::move(text))};
+}
+
 }  // namespace
 
 Trace with_traffic(const Trace& trace, double factor) {
@@ -116,6 +166,22 @@ Trace with_traffic(const Trace& trace, double factor) {
   return out;
 }
 
+Trace with_bursts(const Trace& trace, double factor, double period_s) {
+  LORACLE_CHECK(factor >= 1 && period_s > 0 && std::isfinite(period_s));
+  std::vector<double> arrival_s;
+  arrival_s.reserve(trace.arrival_s.size());
+  for (const double at : trace.arrival_s.view()) {
+    const double since_s = at - trace.arrival_s[0];
+    const double period = std::floor(since_s / period_s) * period_s;
+    const double burst_s = trace.arrival_s[0] + period + (since_s - period) / factor;
+    // Rounding must not put a request before the last one.
+    arrival_s.push_back(arrival_s.empty() ? burst_s : std::max(arrival_s.back(), burst_s));
+  }
+  Trace out = trace;
+  out.arrival_s = Column<double>(std::move(arrival_s));
+  return out;
+}
+
 Trace with_split_adapters(const Trace& trace, std::uint32_t parts, std::uint64_t seed) {
   LORACLE_CHECK(parts > 0);
   Rng rng(seed);
@@ -123,23 +189,46 @@ Trace with_split_adapters(const Trace& trace, std::uint32_t parts, std::uint64_t
 }
 
 Trace with_more_adapters(const Trace& trace, double share, std::uint64_t seed) {
-  LORACLE_CHECK(trace.requests == 0 || !trace.arrival_s.empty());
+  LORACLE_CHECK(share >= 0 && share <= 1000);
   Rng rng(seed);
-  std::vector<bool> is_doubled;
-  for (std::uint32_t row = 0; row < trace.rows(); ++row) is_doubled.push_back(rng.uniform() < share);
-  std::vector<Arrival> arrivals = arrivals_of(trace);
-  const double begin_s = trace.requests == 0 ? 0 : trace.arrival_s[0];
-  const double span_s = trace.requests == 0 ? 0 : trace.arrival_s[trace.requests - 1] - begin_s;
-  for (std::uint64_t i = 0; i < trace.requests; ++i) {
-    const std::span<const Row> batch = trace.batch(i);
-    const bool all = !batch.empty() && std::all_of(batch.begin(), batch.end(),
-                                                   [&](Row row) { return is_doubled[index_of(row)]; });
-    const double since_s = trace.arrival_s[i] - begin_s + span_s / 2;
-    if (all) arrivals.push_back({begin_s + (since_s > span_s ? since_s - span_s : since_s), i, true});
-  }
-  std::stable_sort(arrivals.begin(), arrivals.end(),
-                   [](const Arrival& a, const Arrival& b) { return a.at_s < b.at_s; });
-  return rebuilt(trace, arrivals, 2, [](const Arrival& arrival) { return arrival.is_double ? 1U : 0U; });
+  const auto whole = static_cast<std::uint32_t>(share);
+  const auto most = static_cast<std::uint32_t>(std::ceil(share));
+  std::vector<std::uint32_t> doubles;  // [rows]
+  for (std::uint32_t row = 0; row < trace.rows(); ++row)
+    doubles.push_back(whole + (rng.uniform() < share - whole ? 1 : 0));
+  const std::vector<Arrival> arrivals = with_copies(trace, most, [&](std::uint64_t request) {
+    std::uint32_t copies = trace.batch(request).empty() ? 0 : most;
+    for (const Row row : trace.batch(request)) copies = std::min(copies, doubles[index_of(row)]);
+    return copies;
+  });
+  return rebuilt(trace, arrivals, most + 1, copy_of);
+}
+
+bool has_tenants(const Trace& trace) noexcept {
+  for (std::uint64_t i = 0; i < trace.requests && !trace.tenant.empty(); ++i)
+    if (trace.tenant[i] < trace.tenant_name.size() && !trace.batch(i).empty()) return true;
+  return false;
+}
+
+Trace with_busiest_twice(const Trace& trace) {
+  if (trace.uses.empty()) return trace;
+  const std::uint32_t tenant = busiest_tenant(trace);
+  const Row adapter = most_used(trace);
+  const std::vector<Arrival> arrivals = with_copies(trace, 1, [&](std::uint64_t request) {
+    const std::span<const Row> batch = trace.batch(request);
+    const bool comes_again = tenant != kNoTenant
+                                 ? trace.tenant[request] == tenant && !batch.empty()
+                                 : std::find(batch.begin(), batch.end(), adapter) != batch.end();
+    return comes_again ? 1U : 0U;
+  });
+  Trace out = rebuilt(trace, arrivals, 2, copy_of);
+  if (tenant == kNoTenant) return out;
+  std::vector<std::uint32_t> tenants(out.tenant.view().begin(), out.tenant.view().end());
+  for (std::size_t i = 0; i < tenants.size(); ++i)
+    if (arrivals[i].copy > 0) tenants[i] = static_cast<std::uint32_t>(trace.tenant_name.size());
+  out.tenant = Column<std::uint32_t>(std::move(tenants));
+  out.tenant_name = with_name(trace.tenant_name, fmt::format("{}#1", trace.tenant_name[tenant]));
+  return out;
 }
 
 }  // namespace loracle

@@ -21,12 +21,12 @@
 ///     within the limits do, the plan is infeasible.
 /// Objective kCost (plan_costs.hpp) takes the cheapest pair that meets every constraint instead of 3 to 5.
 ///
-/// Where durations are known, the floor of rule 1 is also computed for more and for less traffic
-/// (traffic_limit, to some 4 %), and the slot counts of the advisory table are simulated too: who waits for a
-/// slot, the delay by slots and loads, and the hits and loads themselves. What it does not model: batches
-/// that slow each other down; and in the grid a slot held by a running request is evictable. What the chosen
-/// pair does has confidence intervals where the trace holds enough regimes of popularity (confidence.hpp);
-/// the choice itself takes the trace to be typical.
+/// Where durations are known, how far traffic and adapters may grow until the chosen pair no longer holds is
+/// found by bisection (Breakpoint: by the floor of rule 1 and the target of rule 3), and the slot counts of
+/// the advisory table are simulated too: who waits for a slot, the delay by slots and loads, and the hits and
+/// loads themselves. What it does not model: batches that slow each other down; and in the grid a slot held
+/// by a running request is evictable. What the chosen pair does has confidence intervals where the trace
+/// holds enough regimes of popularity (confidence.hpp); the choice itself takes the trace to be typical.
 /// Deterministic: equal inputs, equal Plan, whatever the executor. No clock. Cost: one pass for an lru/lru
 /// grid, one replay a cell for others; policies x sizes replays for the curves; where durations are known,
 /// some ten to thirty simulations and as many light passes. Threads: none but the executor's. Errors:
@@ -50,6 +50,7 @@
 #include "loracle/sim/plan_costs.hpp"
 #include "loracle/sim/service_model.hpp"
 #include "loracle/sim/stretches.hpp"
+#include "loracle/sim/what_if.hpp"
 #include "loracle/traces/trace.hpp"
 
 namespace loracle {
@@ -66,6 +67,7 @@ struct PlanOptions {
   double slot_worth_time = 0.0005;     // share of the server's time that one more slot must save
   double slot_load_s = 0.008;          // host memory into a slot; a figure of the literature for 8B models
   double disk_load_s = 0.1;            // disk into host memory: 84 MB at 840 MB/s
+  ChangeOptions changes;               // what the what-ifs take for granted; the trace says has_tenants
   bool slot_load_given = false;        // by hand: it stands, whatever a calibration says
   bool disk_load_given = false;        // likewise
   std::optional<Calibration> calibration;  // of loads; without one the plan says UNCALIBRATED
@@ -205,6 +207,16 @@ struct WhatIf {
   bool meets_target = false;  // of disk loads; and nothing is refused
 };
 
+/// How far something may grow until the chosen pair no longer holds, by bisection: to some 4 % of the
+/// traffic, 9 % of the adapters.
+struct Breakpoint {
+  double limit = -1;           // times today's; 0: not even at the least that was looked at; < 0: unknown
+  double most = 0;             // that was looked at; if that is the limit, it holds there too
+  bool too_many_wait = false;  // just beyond the limit more slots are asked for than chosen
+  bool off_target = false;     // just beyond it disk loads are off target
+  std::uint32_t slots_at_twice = 0;  // that twice as much asks for; 0: unknown
+};
+
 /// How far the chosen pair's figures can be trusted.
 struct Certainty {
   std::uint64_t regimes = 0;    // of popularity, in the trace; 0: too few requests to look for them
@@ -265,6 +277,7 @@ struct Plan {
   std::optional<Calibration> calibration;
   double slot_worth = 0;
   CostOptions cost_options;
+  ChangeOptions changes;
 
   // what the trace is
   std::uint64_t requests = 0;
@@ -305,8 +318,8 @@ struct Plan {
   std::uint32_t host_limit = 0;
   std::string flags;                  // "--enable-lora --max-loras 8 ..."
   std::string reason;                 // one sentence
-  double traffic_limit = -1;          // times the trace's up to which the slots meet the floor; < 0: unknown
-  std::uint32_t slots_at_twice = 0;   // the floor at twice the traffic; 0: unknown
+  Breakpoint traffic_limit;           // the same adapters, asked for more often
+  Breakpoint adapters_limit;          // more adapters, with traffic of their own
   std::vector<AdvisoryRow> by_slots;  // at the chosen max_cpu_loras (or the smallest allowed)
   std::vector<AdvisoryRow> by_host;   // at the chosen max_loras
   PlanMemory memory;                  // beside that of slots and adapters above

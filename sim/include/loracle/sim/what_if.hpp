@@ -28,7 +28,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string_view>
+#include <string>
 #include <vector>
 
 namespace loracle {
@@ -76,8 +76,12 @@ struct TrafficModel {
   std::uint32_t host = 1;
   double slot_load_s = 0;
   double disk_load_s = 0;  // before that
+  double burst = 1;        // of each burst_period_s, so many times the rates at its beginning, and then none
+  double burst_period_s = 60;
 };
 
+/// In bursts, slots and waits are what the arriving requests find, at exponential times held; hits and loads
+/// do not change, as the order of requests does not.
 struct TrafficAnswer {
   double in_use_mean = 0;
   std::uint32_t in_use_p99 = 0;
@@ -98,15 +102,37 @@ struct TrafficAnswer {
 /// and, for all the model knows, at any.
 [[nodiscard]] double traffic_limit(const TrafficModel& model, double may_wait);
 
-/// What a what-if asks, in this order; the plan simulates the same.
-inline constexpr std::array<std::string_view, 6> kWhatIfChanges = {"nothing changes",
-                                                                   "twice the traffic",
-                                                                   "twice the adapters",
-                                                                   "half as many adapters more",
-                                                                   "adapters of twice the rank",
-                                                                   "a disk four times as slow"};
-/// One model for each of kWhatIfChanges. Twice the adapters share the traffic of today; half as many more
-/// have traffic of their own, as every second of the others has.
-[[nodiscard]] std::vector<TrafficModel> what_if_changes(const TrafficModel& today);
+/// What a what-if asks; the plan simulates the same.
+enum class Change : std::uint8_t {
+  kNothing,
+  kTraffic,      // twice the traffic
+  kSplit,        // twice the adapters, which share the traffic of today
+  kAdapters,     // half as many more, with traffic of their own
+  kRank,         // every adapter of twice the rank
+  kSlowDisk,     // four times as slow
+  kObjectStore,  // no disk: every load is from object storage
+  kBursts,       // of each minute, three times the traffic for a third
+  kReplica,      // one of the replicas is lost; the others get its traffic
+  kBusiest,      // the busiest tenant comes a second time, with adapters of its own; else the busiest adapter
+};
+inline constexpr std::size_t kChanges = 10;
+inline constexpr double kBurst = 3;
+inline constexpr double kBurstPeriod_s = 60;
+
+/// What the changes take for granted.
+struct ChangeOptions {
+  std::uint32_t replicas = 4;  // 2 or more
+  double store_load_s = 1;     // 84 MB at 85 MB/s, what one connection to Amazon S3 is said to give
+  bool has_tenants = false;
+};
+/// "twice the traffic"; at most 26 characters.
+[[nodiscard]] std::string change_text(Change change, const ChangeOptions& options);
+/// How much traffic a replica gets when one is lost.
+[[nodiscard]] double traffic_without_one(const ChangeOptions& options) noexcept;
+
+/// One model for each Change, in their order. Of the adapters that are half as many more, each has the rate
+/// of one of today's, every second one's.
+[[nodiscard]] std::vector<TrafficModel> what_if_changes(const TrafficModel& today,
+                                                        const ChangeOptions& options = {});
 
 }  // namespace loracle

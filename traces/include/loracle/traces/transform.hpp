@@ -27,15 +27,28 @@ namespace loracle {
 /// factor is above 0.
 [[nodiscard]] Trace with_traffic(const Trace& trace, double factor);
 
+/// Of each period, counted from the first arrival, the requests come so many times as fast, at its beginning,
+/// and the rest of it is quiet: as many requests, in the same order, holding as long. REQUIRES: the factor is
+/// 1 or more, the period above 0 and finite.
+[[nodiscard]] Trace with_bursts(const Trace& trace, double factor, double period_s);
+
 // What follows makes rows anew; adapters that nobody uses are left out. O(requests log requests + uses).
 
 /// Each adapter becomes so many, and each of its uses goes to one of them by chance: the traffic stays, and
 /// less of it is shared. The further ones are called "NAME#1" and so on. REQUIRES: parts is 1 or more.
 [[nodiscard]] Trace with_split_adapters(const Trace& trace, std::uint32_t parts, std::uint64_t seed);
 
-/// This share of the adapters, drawn by chance, have a double, "NAME#1": a request for such adapters comes a
-/// second time, for the doubles, half the trace's span later (or earlier). New adapters with the popularity
-/// and the habits of the old. REQUIRES: the trace has arrival times.
+/// So many times as many adapters more: each has as many doubles, "NAME#1", "NAME#2", as `share` says, the
+/// broken part of it drawn by chance. A request for such adapters comes again for each, evenly spread over
+/// the trace's span, past its end from its beginning on. New adapters with the popularity and the habits of
+/// the old. REQUIRES: the trace has arrival times; the share is from 0 to 1000.
 [[nodiscard]] Trace with_more_adapters(const Trace& trace, double share, std::uint64_t seed);
+
+/// The tenant with the most uses comes a second time, as "NAME#1" with adapters of its own, half the trace's
+/// span later (or earlier). Where requests have no tenants, the adapter with the most uses does. The first of
+/// equals. REQUIRES: the trace has arrival times.
+[[nodiscard]] Trace with_busiest_twice(const Trace& trace);
+/// True if a request with an adapter has a tenant.
+[[nodiscard]] bool has_tenants(const Trace& trace) noexcept;
 
 }  // namespace loracle
