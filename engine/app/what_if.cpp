@@ -156,7 +156,7 @@ std::string as_text(const WhatIfFlags& flags, const LoadTimes& times, const Traf
   return text +
          "wait: arrivals that find all slots busy; they make others wait, so waits that are not rare are "
          "longer\n"
-         "twice the adapters: with the traffic of today; half as many more: with traffic of their own\n" +
+         "twice the adapters: with the traffic of today; 50 % more: each with requests of its own\n" +
          fmt::format("bursts: the requests of each {:g} s within its first {:g}; from S3: {:g} s a load\n",
                      kBurstPeriod_s, kBurstPeriod_s / kBurst, options.store_load_s);
 }

@@ -61,7 +61,7 @@ std::string note_text(const Plan& plan, const AdvisoryRow& row) {
 
 std::string what_if_note(const Plan& plan) {
   return fmt::format(
-      "twice the adapters: with the traffic of today; half as many more: with traffic of their own; bursts: "
+      "twice the adapters: with the traffic of today; 50 % more: each with requests of its own; bursts: "
       "the "
       "requests of each {:g} s within its first {:g}; a replica lost: the others get its traffic; from S3: "
       "{} a "
@@ -73,7 +73,8 @@ std::string note_text(const Plan& plan, const WhatIf& what_if) {
   if (!what_if.fits) return "does not fit";
   std::string note = what_if.too_many_wait ? "too many wait" : what_if.meets_target ? "holds" : "off target";
   if (what_if.max_loras < plan.chosen.max_loras)
-    note += fmt::format(": {} fit", counted(what_if.max_loras, "slot"));
+    note +=
+        fmt::format(": only {} fit{}", counted(what_if.max_loras, "slot"), what_if.max_loras == 1 ? "s" : "");
   else if (what_if.max_cpu_loras < plan.chosen.max_cpu_loras)
     note += fmt::format(": {} in host memory", count_text(what_if.max_cpu_loras));
   return note;
@@ -141,12 +142,12 @@ std::string adapters_text(const Plan& plan) {
   const Breakpoint& limit = plan.adapters_limit;
   if (limit.limit <= 0) return "";
   if (limit.limit >= limit.most)
-    return fmt::format(" It holds with {:.3g} times the adapters and more, each with traffic of its own.",
+    return fmt::format(" It holds with {:.3g} times the adapters and more, each with requests of its own.",
                        limit.most);
   const std::string breaks = !limit.off_target      ? "too many requests wait"
                              : !limit.too_many_wait ? "disk loads are off target"
                                                     : "too many requests wait, and disk loads are off target";
-  return fmt::format(" It holds {} with traffic of their own; beyond, {}.",
+  return fmt::format(" It holds {}, each with requests of its own; beyond, {}.",
                      limit.limit == 1 ? "with these adapters and hardly any more"
                                       : fmt::format("up to about {:.3g} times the adapters", limit.limit),
                      breaks);
@@ -166,11 +167,11 @@ std::string headroom_text(const Plan& plan) {
   else if (traffic.limit >= traffic.most)
     text = fmt::format("at {:g} times this traffic and more", traffic.most);
   else
-    text =
-        fmt::format("{}, as to slots; beyond, more than {} of requests find too many adapters in use",
-                    traffic.limit == 1 ? "at this traffic and hardly more"
-                                       : fmt::format("up to about {:.3g} times this traffic", traffic.limit),
-                    share_text(plan.max_wait_probability));
+    text = fmt::format(
+        "{}: beyond, its slots are too few, and more than {} of requests find more adapters in use",
+        traffic.limit == 1 ? "at this traffic and hardly more"
+                           : fmt::format("up to about {:.3g} times this traffic", traffic.limit),
+        share_text(plan.max_wait_probability));
   text += fmt::format(". Twice the traffic asks for {}", counted(traffic.slots_at_twice, "slot"));
   const bool is_close = traffic.limit >= 1 && traffic.limit < kLittleMargin;
   return text + (is_close ? ": the margin is small." : ".") + adapters_text(plan);

@@ -161,7 +161,10 @@ void tiles(std::string& out, const Plan& plan) {
   tile(out, share_text(served.gpu_hits, plan.uses),
        "of uses find their adapter in a slot" +
            detail::interval_text(detail::complement_of(certainty.misses)) +
-           from(share_text(today.served.gpu_hits, plan.uses)));
+           from(share_text(today.served.gpu_hits, plan.uses)) +
+           (today.too_many_wait && today.served.gpu_hits > served.gpu_hits
+                ? ", as requests for other adapters wait"
+                : ""));
   tile(out, share_text(excess_disk_loads(plan, served)),
        fmt::format("load it from disk again; target {}{}", share_text(plan.target_disk_loads),
                    from(share_text(excess_disk_loads(plan, today.served)))));

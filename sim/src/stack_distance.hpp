@@ -1,7 +1,6 @@
 #pragma once
 /// LRU stack distances where the order of touches is not simply that of the uses: members of a batch are all
-/// looked up before any of them moves, and what is in use stands outside the stack. (curves_lru.cpp counts
-/// plain uses, in one loop without calls.)
+/// looked up before any of them moves. (curves_lru.cpp counts plain uses, in one loop without calls.)
 ///
 /// Each row in the stack holds a place on an axis, its last touch; its distance is the number of places held
 /// from its own on. Places are bits, counted by a prefix tree over their words; when the axis is used up,

@@ -294,17 +294,17 @@ std::string change_text(Change change, const ChangeOptions& options) {
     case Change::kSplit:
       return "twice the adapters";
     case Change::kAdapters:
-      return "half as many adapters more";
+      return "50 % more adapters";
     case Change::kRank:
-      return "adapters of twice the rank";
+      return "twice the rank";
     case Change::kBursts:
-      return fmt::format("bursts of {:g}x the traffic", kBurst);
+      return fmt::format("bursts of {:g}x traffic", kBurst);
     case Change::kReplica:
       return fmt::format("one of {} replicas lost", options.replicas);
     case Change::kBusiest:
-      return options.has_tenants ? "the busiest tenant twice" : "the busiest adapter twice";
+      return options.has_tenants ? "busiest tenant twice" : "busiest adapter twice";
     case Change::kSlowDisk:
-      return "a disk four times as slow";
+      return "disk 4 times as slow";
     case Change::kObjectStore:
       break;
   }

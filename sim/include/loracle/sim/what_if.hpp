@@ -107,7 +107,7 @@ enum class Change : std::uint8_t {
   kNothing,
   kTraffic,      // twice the traffic
   kSplit,        // twice the adapters, which share the traffic of today
-  kAdapters,     // half as many more, with traffic of their own
+  kAdapters,     // 50 % more, with traffic of their own
   kRank,         // every adapter of twice the rank
   kSlowDisk,     // four times as slow
   kObjectStore,  // no disk: every load is from object storage
@@ -125,7 +125,7 @@ struct ChangeOptions {
   double store_load_s = 1;     // 84 MB at 85 MB/s, what one connection to Amazon S3 is said to give
   bool has_tenants = false;
 };
-/// "twice the traffic"; at most 26 characters.
+/// "twice the traffic"; at most 22 characters, up to 9 replicas.
 [[nodiscard]] std::string change_text(Change change, const ChangeOptions& options);
 /// How much traffic a replica gets when one is lost.
 [[nodiscard]] double traffic_without_one(const ChangeOptions& options) noexcept;
