@@ -141,5 +141,6 @@ case $? in
   77) echo "gpu.sh: no times: torch sees no GPU" ;;
   *) status=1 ;;
 esac
+[ -s "$json" ] || [ ! -s "$out/activation.json" ] || cp "$out/activation.json" "$json"
 [ ! -s "$json" ] || echo "gpu.sh: $json"
 exit $status

@@ -197,7 +197,12 @@ void ArrivalBlocks::count_left(std::size_t cells) {
     if (end - begin > kEndProbes)
       left = static_cast<std::uint32_t>(std::upper_bound(ends_s + begin, ends_s + end, now_s) - ends_s);
     // Who ends now and arrives no earlier has not left: the last, for equal ends are in order of arrival.
-    while (left > 0 && in_order[left - 1] >= running_before_ + x) --left;
+    const auto arriving = static_cast<std::uint32_t>(running_before_ + x);
+    if (left > 0 && in_order[left - 1] >= arriving) {
+      const auto equal = std::lower_bound(ends_s, ends_s + left, now_s) - ends_s;
+      left = static_cast<std::uint32_t>(std::lower_bound(in_order + equal, in_order + left, arriving) -
+                                        in_order);
+    }
     left_by_[x] = left;
   }
   if (arrivals_ == size_) left_by_[size_] = static_cast<std::uint32_t>(leaving_);

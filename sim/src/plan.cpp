@@ -255,8 +255,8 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   plan.distances = detail::distance_bins(lru);
   const auto windows = detail::fill_working_set(plan, trace, stream->uses);
   if (!windows) return fail(windows.error());
-  if (const auto filled = detail::fill_chart_data(
-          plan, trace, *stream, detail::adapter_sizes(plan, trace, stream->uses), executor);
+  if (const auto filled = detail::fill_chart_data(plan, trace, *stream,
+                                                  detail::adapter_sizes(plan, trace, stream->uses), executor);
       !filled)
     return fail(filled.error());
   detail::fill_caveats(plan);

@@ -27,6 +27,13 @@ struct Found {
   bool off_target = false;
 };
 
+/// What requests ask for at once, by a floor of rule 1; and as many times more as rule 5 found today.
+std::uint32_t slots_asked(const Plan& plan, std::uint32_t floor) {
+  if (plan.floor_from != SlotsBound::kSimulation) return floor;
+  const std::uint64_t today = floor_of(plan, plan.activity).slots;
+  return static_cast<std::uint32_t>((std::uint64_t{floor} * plan.slots_floor + today - 1) / today);
+}
+
 /// Looks at places, several at a time, and remembers what it found. Deterministic.
 class Places {
  public:
@@ -37,7 +44,8 @@ class Places {
   [[nodiscard]] Result<Unit> look_at(const std::vector<double>& places) {
     std::vector<double> fresh;
     for (const double place : places)
-      if (!found_.contains(place)) fresh.push_back(place);
+      if (!found_.contains(place) && std::find(fresh.begin(), fresh.end(), place) == fresh.end())
+        fresh.push_back(place);
     std::vector<Result<Found>> found(fresh.size(), fail(Errc::kInvalid, "not looked at"));
     executor_->run(fresh.size(), [&](std::size_t i) { found[i] = look_(fresh[i]); });
     for (std::size_t i = 0; i < fresh.size(); ++i) {
@@ -83,10 +91,7 @@ Result<Unit> fill_traffic_limit(Plan& plan, const Trace& trace, const BatchStrea
   Places places(plan, executor, [&](double traffic) -> Result<Found> {
     const Result<ActiveAtArrival> activity = active_at_arrival(trace, stream, traffic);
     if (!activity) return fail(activity.error());
-    // What the simulation found at this traffic holds at more of it.
-    const std::uint32_t known =
-        plan.floor_from == SlotsBound::kSimulation && traffic >= 1 ? plan.slots_floor : 1;
-    return Found{std::max(floor_of(plan, *activity).slots, known), false};
+    return Found{slots_asked(plan, floor_of(plan, *activity).slots), false};
   });
   constexpr double kLeast = 1 / kTrafficMost;
   if (auto done = places.look_at({kLeast, 2, kTrafficMost}); !done) return done;
@@ -120,8 +125,7 @@ Result<Found> with_adapters(const Plan& plan, const Trace& trace, double times) 
   like.adapters = stream->uses.distinct;
   like.uses = stream->uses.uses.size();
   like.target_disk_loads = plan.target_disk_loads;
-  const std::uint32_t known = plan.floor_from == SlotsBound::kSimulation ? plan.slots_floor : 1;
-  return Found{std::max(floor_of(like, *activity).slots, known), !meets_target(like, grid->at(0, 0))};
+  return Found{slots_asked(plan, floor_of(like, *activity).slots), !meets_target(like, grid->at(0, 0))};
 }
 
 Result<Unit> fill_adapters_limit(Plan& plan, const Trace& trace, Executor& executor) {

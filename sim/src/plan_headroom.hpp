@@ -28,7 +28,9 @@ struct Bracket {
     const std::function<Result<std::vector<bool>>(const std::vector<double>&)>& holds_at);
 
 /// Fills plan.traffic_limit and plan.adapters_limit where durations are known; that of adapters, for up to 5
-/// million requests. Beyond twice the adapters it looks where that makes no more than 2 million requests.
+/// million requests. Who waits makes others wait: where the simulation asks for more slots than rule 1 does,
+/// so many times more are asked for everywhere. Beyond twice the adapters it looks where that makes no more
+/// than 2 million requests.
 /// REQUIRES: the stream was made from the trace.
 [[nodiscard]] Result<Unit> fill_breakpoints(Plan& plan, const Trace& trace, const BatchStream& stream,
                                             Executor& executor);

@@ -142,8 +142,9 @@ std::string adapters_text(const Plan& plan) {
   const Breakpoint& limit = plan.adapters_limit;
   if (limit.limit <= 0) return "";
   if (limit.limit >= limit.most)
-    return fmt::format(" It holds with {:.3g} times the adapters and more, each with requests of its own.",
-                       limit.most);
+    return fmt::format(
+        " It holds with {:.3g} times the adapters, the most looked at, each with requests of its own.",
+        limit.most);
   const std::string breaks = !limit.off_target      ? "too many requests wait"
                              : !limit.too_many_wait ? "disk loads are off target"
                                                     : "too many requests wait, and disk loads are off target";
@@ -159,7 +160,7 @@ std::string headroom_text(const Plan& plan) {
   constexpr double kLittleMargin = 1.25;
   const Breakpoint& traffic = plan.traffic_limit;
   if (traffic.limit < 0) return "unknown without durations";
-  if (plan.slots_floor == plan.adapters || plan.chosen.max_loras == plan.adapters)
+  if (plan.chosen.max_loras == plan.adapters)
     return "at any traffic of these adapters: every one has a slot." + adapters_text(plan);
   std::string text;
   if (traffic.limit == 0)

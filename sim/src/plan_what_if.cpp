@@ -77,9 +77,7 @@ Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& st
   for (std::size_t i = 0; i < kChanges; ++i)
     questions.push_back({change_text(Change{static_cast<std::uint8_t>(i)}, plan.changes), &trace, true,
                          unchanged, plan.adapters});
-  const auto asked = [&](Change change) -> Question& {
-    return questions[static_cast<std::size_t>(change)];
-  };
+  const auto asked = [&](Change change) -> Question& { return questions[static_cast<std::size_t>(change)]; };
 
   const Trace faster = with_traffic(trace, 2);
   const Trace without_one = with_traffic(trace, traffic_without_one(plan.changes));

@@ -176,13 +176,16 @@ std::string curves_caption(const Plan& plan) {
       "Each policy ruling one cache alone. Dashed is Belady, which knows the future: no policy that takes in "
       "every adapter can be below it. Where the curves lie together, the policy does not matter; where they "
       "are steep, the size does.";
+  const bool is_for_waits = plan.chosen_from == SlotsBound::kQuantile ||
+                            plan.chosen_from == SlotsBound::kMean ||
+                            plan.chosen_from == SlotsBound::kSimulation;
   if (plan.charts.knee > 0)
-    text +=
-        fmt::format(" The ring is the knee: beyond {} another one costs more than the loads it saves{}.",
-                    counted(plan.charts.knee, "slot"),
-                    plan.chosen.max_loras > plan.charts.knee ? "; the choice lies beyond it, for requests "
-                                                               "would wait for a slot"
-                                                             : "");
+    text += fmt::format(" The ring is the knee: beyond {} another one costs more than the loads it saves{}.",
+                        counted(plan.charts.knee, "slot"),
+                        plan.chosen.max_loras <= plan.charts.knee ? ""
+                        : is_for_waits ? "; the choice lies beyond it, for requests "
+                                         "would wait for a slot"
+                                       : "; the choice lies beyond it");
   const Interval& interval = plan.certainty.misses;
   text += fmt::format(" The diamond: what the chosen slots miss{}", is_simulated(plan) ? ", simulated" : "");
   if (interval.confidence > 0)

@@ -173,9 +173,14 @@ std::string pareto_caption(const Plan& plan) {
   if (!is_dominated(*chosen, offers)) return text + " The choice lies on the line: less delay costs more.";
   const Offer* best = nullptr;
   for (const Offer& offer : offers)
-    if (offer.price <= chosen->price && offer.row->delay_p99_s <= chosen->row->delay_p99_s &&
-        (best == nullptr || offer.price < best->price))
+    if (!offer.row->chosen && offer.price <= chosen->price &&
+        offer.row->delay_p99_s <= chosen->row->delay_p99_s &&
+        (best == nullptr ||
+         std::pair(offer.price, offer.row->delay_p99_s) < std::pair(best->price, best->row->delay_p99_s)))
       best = &offer;
+  if (best == nullptr) return text;
+  if (best->price == chosen->price)
+    return text + fmt::format(" {} delays less than the choice and costs the same.", pair_of(*best->row));
   const std::string& currency = plan.cost_options.prices->currency;
   return text + fmt::format(
                     " {} costs {} {} a month less than the choice and delays no more: the objective "

@@ -206,8 +206,8 @@ namespace {
 double held_in_burst(const TrafficModel& model, double since_s) {
   const double burst_s = model.burst_period_s / model.burst;
   const double left = std::exp(-(model.burst_period_s - burst_s) / model.held_s);  // of one burst at the next
-  const double whole = std::exp(-burst_s / model.held_s);
-  const double at_begin = left * (1 - whole) / (1 - left * whole);
+  const double at_begin =
+      left * std::expm1(-burst_s / model.held_s) / std::expm1(-model.burst_period_s / model.held_s);
   const double gone = std::exp(-since_s / model.held_s);
   return model.burst * model.held_s * (1 - gone + at_begin * gone);
 }

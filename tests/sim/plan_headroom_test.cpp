@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "loracle/sim/executor.hpp"
 #include "loracle/sim/plan.hpp"
@@ -42,10 +43,15 @@ TEST(PlanHeadroom, IsWhatAScanOfPlansFinds) {
     };
     double traffic = 1;
     while (traffic < 4 && holds_on(with_traffic(trace, traffic * 1.02))) traffic *= 1.02;
-    EXPECT_NEAR(plan->traffic_limit.limit / traffic, 1, 0.07) << seed;
+    // Where the simulation set the floor, what it would ask for elsewhere is reckoned with a margin.
+    const double margin = plan->floor_from == SlotsBound::kSimulation ? 0.2 : 0.07;
     double adapters = 1;
     while (adapters < 4 && holds_on(with_more_adapters(trace, adapters * 1.02 - 1, 1))) adapters *= 1.02;
-    EXPECT_NEAR(plan->adapters_limit.limit / adapters, 1, 0.12) << seed;
+    for (const auto& [found, scanned] :
+         {std::pair(plan->traffic_limit.limit, traffic), std::pair(plan->adapters_limit.limit, adapters)}) {
+      EXPECT_LT(found / scanned, 1.12) << seed;
+      EXPECT_GT(found / scanned, 1 - margin) << seed;
+    }
     EXPECT_GT(plan->traffic_limit.slots_at_twice, plan->chosen.max_loras) << seed;
     EXPECT_GT(plan->adapters_limit.slots_at_twice, plan->chosen.max_loras) << seed;
   }
@@ -62,7 +68,8 @@ TEST(PlanHeadroom, SaysWithHowManyAdaptersThePairHolds) {
   EXPECT_GE(limit.limit, 1);
   EXPECT_LT(limit.limit, 1.3);
   EXPECT_EQ(limit.most, 4);
-  EXPECT_TRUE(limit.too_many_wait || limit.off_target);
+  EXPECT_TRUE(limit.too_many_wait);
+  EXPECT_TRUE(limit.off_target);
   EXPECT_EQ(limit.slots_at_twice, 5U) << "doubles come half a second after";
   const nlohmann::json json = nlohmann::json::parse(plan_json(*plan));
   EXPECT_EQ(json.at("recommendation").at("adapters_limit"), limit.limit);
@@ -79,7 +86,7 @@ TEST(PlanHeadroom, IsOpenWhereNothingBreaks) {
   const auto plan = planned(cyclic_trace(12, 600, 0.001F), options);
   ASSERT_TRUE(plan.has_value()) << plan.error().message;
   EXPECT_EQ(plan->adapters_limit.limit, plan->adapters_limit.most);
-  EXPECT_NE(unwrapped(plan_text(*plan)).find("times the adapters and more"), std::string::npos);
+  EXPECT_NE(unwrapped(plan_text(*plan)).find("times the adapters, the most looked at"), std::string::npos);
   EXPECT_TRUE(nlohmann::json::parse(plan_json(*plan)).at("recommendation").at("adapters_limit_by").is_null());
 }
 
@@ -93,6 +100,31 @@ TEST(PlanHeadroom, IsNoneWhereThePairDoesNotHoldToday) {
   EXPECT_EQ(plan->adapters_limit.limit, 0);
   EXPECT_TRUE(plan->adapters_limit.too_many_wait);
   EXPECT_LT(plan->traffic_limit.limit, 1);
+}
+
+TEST(PlanHeadroom, PromisesNoMoreThanASimulationThatSetTheFloor) {
+  // Every request loads for 0.6 s before it holds its slot 2.5 s: durations alone ask for three slots, the
+  // simulation for more. At the limit that is promised, few may wait; the durations alone would promise more.
+  PlanOptions options = floor_only();
+  options.slot_load_s = 0.6;
+  const Trace trace = cyclic_trace(12, 100, 2.5F);
+  const auto plan = planned(trace, options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  ASSERT_EQ(plan->floor_from, SlotsBound::kSimulation);
+  ASSERT_GT(plan->chosen.max_loras, 3U);
+  const auto there = planned(with_traffic(trace, plan->traffic_limit.limit), options);
+  ASSERT_TRUE(there.has_value());
+  EXPECT_LE(there->slots_floor, plan->chosen.max_loras) << plan->traffic_limit.limit;
+}
+
+TEST(PlanHeadroom, WhatDoesNotFitHasNoSlotForEveryAdapter) {
+  PlanOptions options = floor_only();
+  options.model = "llama-3.1-8b";
+  options.gpu_memory = Bytes{200'000'000};  // two slots, and three adapters that are always in use
+  const auto plan = planned(cyclic_trace(3, 600, 2.9F), options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  EXPECT_EQ(plan->verdict, PlanVerdict::kInfeasible);
+  EXPECT_EQ(plan_text(*plan).find("every one has a slot"), std::string::npos);
 }
 
 }  // namespace

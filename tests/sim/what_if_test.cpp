@@ -309,6 +309,15 @@ TEST(WhatIf, BurstsAreWhatASimulationOfThemFinds) {
   }
 }
 
+TEST(WhatIf, WhatIsHeldForEverIsNoReasonForNonsense) {
+  TrafficModel model = traffic(10, 1, 10);
+  model.held_s = 1e18;
+  model.burst = 3;
+  const TrafficAnswer found = answer(model);
+  EXPECT_NEAR(found.in_use_mean, 10, 1e-6);
+  EXPECT_EQ(found.waits, 0);
+}
+
 TEST(WhatIf, EveryChangeHasAName) {
   ChangeOptions options;
   options.replicas = 3;
