@@ -88,10 +88,10 @@ Result<LoadTimes> load_times(const WhatIfFlags& flags) {
   return times;
 }
 
-Result<TrafficModel> model_of(const WhatIfFlags& flags, const LoadTimes& times, double may_wait) {
+Result<WhatIfModel> model_of(const WhatIfFlags& flags, const LoadTimes& times, double may_wait) {
   for (const auto& [name, value] : {std::pair{"--alpha", flags.alpha}, {"--rate", flags.rate}})
     if (!std::isfinite(value)) return fail(Errc::kInvalid, fmt::format("{} {}: give a number", name, value));
-  TrafficModel model;
+  WhatIfModel model;
   model.rates = zipf_rates(flags.adapters, flags.alpha, flags.rate);
   model.gap_scv = flags.gap_variation;
   const Result<double> held = parse_seconds(flags.held);
@@ -129,7 +129,7 @@ std::string load_times_text(const LoadTimes& times) {
                      shown(times.disk_s, times.disk_from));
 }
 
-std::string as_text(const WhatIfFlags& flags, const LoadTimes& times, const TrafficModel& today,
+std::string as_text(const WhatIfFlags& flags, const LoadTimes& times, const WhatIfModel& today,
                     const ChangeOptions& options, double limit, double may_wait) {
   std::string text =
       fmt::format("{} adapters (Zipf {:g}), {:g} requests/s that hold theirs {}: a model, no trace\n",
@@ -144,7 +144,7 @@ std::string as_text(const WhatIfFlags& flags, const LoadTimes& times, const Traf
   text += load_times_text(times);
   text += fmt::format("{:>8} {:>10} {:>9} {:>8} {:>11} {:>12}  if\n", "in use", "p99 in use", "wait",
                       "GPU hit", "disk loads", "load delay");
-  const std::vector<TrafficModel> changes = what_if_changes(today, options);
+  const std::vector<WhatIfModel> changes = what_if_changes(today, options);
   for (std::size_t i = 0; i < changes.size(); ++i) {
     const TrafficAnswer found = answer(changes[i]);
     text += fmt::format("{:>8.1f} {:>10} {:>9} {:>6.1f} % {:>9.2f} % {:>9.1f} ms  {}\n", found.in_use_mean,
@@ -161,10 +161,10 @@ std::string as_text(const WhatIfFlags& flags, const LoadTimes& times, const Traf
                      kBurstPeriod_s, kBurstPeriod_s / kBurst, options.store_load_s);
 }
 
-nlohmann::ordered_json as_json(const LoadTimes& times, const TrafficModel& today,
+nlohmann::ordered_json as_json(const LoadTimes& times, const WhatIfModel& today,
                                const ChangeOptions& options, double limit) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  const std::vector<TrafficModel> changes = what_if_changes(today, options);
+  const std::vector<WhatIfModel> changes = what_if_changes(today, options);
   for (std::size_t i = 0; i < changes.size(); ++i) {
     const TrafficAnswer found = answer(changes[i]);
     rows.push_back(
@@ -194,7 +194,7 @@ int run_what_if(const WhatIfFlags& flags) {
   const Result<LoadTimes> times = load_times(flags);
   if (!times)
     return times.error().code == Errc::kInvalid ? report_usage(times.error()) : report_input(times.error());
-  const Result<TrafficModel> today = model_of(flags, *times, *may_wait);
+  const Result<WhatIfModel> today = model_of(flags, *times, *may_wait);
   if (!today) return report_usage(today.error());
   const Result<ChangeOptions> changes = flags.changes.options();
   if (!changes) return report_usage(changes.error());

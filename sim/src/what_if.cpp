@@ -203,7 +203,7 @@ namespace {
 
 /// How long requests would have to be held at a steady rate for as many to be under way as there are so far
 /// into a burst.
-double held_in_burst(const TrafficModel& model, double since_s) {
+double held_in_burst(const WhatIfModel& model, double since_s) {
   const double burst_s = model.burst_period_s / model.burst;
   const double left = std::exp(-(model.burst_period_s - burst_s) / model.held_s);  // of one burst at the next
   const double at_begin =
@@ -213,7 +213,7 @@ double held_in_burst(const TrafficModel& model, double since_s) {
 }
 
 /// What arriving requests find: the mean over a burst, by Gauss's rule of three points.
-void fill_slots(const TrafficModel& model, TrafficAnswer& found) {
+void fill_slots(const WhatIfModel& model, TrafficAnswer& found) {
   if (!(model.burst > 1) || !(model.held_s > 0)) {
     const BusySlots busy(model.rates, model.held_s);
     found.in_use_mean = busy.mean();
@@ -238,7 +238,7 @@ void fill_slots(const TrafficModel& model, TrafficAnswer& found) {
 
 }  // namespace
 
-TrafficAnswer answer(const TrafficModel& model) {
+TrafficAnswer answer(const WhatIfModel& model) {
   TrafficAnswer found;
   fill_slots(model, found);
   const CacheModel device = cache_model(model.rates, model.slots, model.slot_load_s, model.gap_scv);
@@ -249,12 +249,12 @@ TrafficAnswer answer(const TrafficModel& model) {
   return found;
 }
 
-bool enough_slots(const TrafficModel& model, double may_wait) {
+bool enough_slots(const WhatIfModel& model, double may_wait) {
   if (model.slots >= model.rates.size()) return true;
   return is_enough(BusySlots(model.rates, model.held_s), model.slots, may_wait);
 }
 
-std::uint32_t slots_needed(const TrafficModel& model, double may_wait) {
+std::uint32_t slots_needed(const WhatIfModel& model, double may_wait) {
   const BusySlots busy(model.rates, model.held_s);
   // Above the mean, waits fall with every slot.
   std::uint32_t low = 0;  // not enough
@@ -266,11 +266,11 @@ std::uint32_t slots_needed(const TrafficModel& model, double may_wait) {
   return high;
 }
 
-double traffic_limit(const TrafficModel& model, double may_wait) {
+double traffic_limit(const WhatIfModel& model, double may_wait) {
   constexpr double kMost = 64;
   constexpr double kPrecision = 1.001;
   const auto is_enough_at = [&](double factor) {
-    TrafficModel scaled = model;
+    WhatIfModel scaled = model;
     for (double& rate : scaled.rates) rate *= factor;
     return enough_slots(scaled, may_wait);
   };
@@ -316,10 +316,10 @@ double traffic_without_one(const ChangeOptions& options) noexcept {
   return replicas / (replicas - 1);
 }
 
-std::vector<TrafficModel> what_if_changes(const TrafficModel& today, const ChangeOptions& options) {
+std::vector<WhatIfModel> what_if_changes(const WhatIfModel& today, const ChangeOptions& options) {
   LORACLE_CHECK(options.replicas >= 2);
-  std::vector<TrafficModel> all(kChanges, today);
-  const auto changed = [&all](Change change) -> TrafficModel& {
+  std::vector<WhatIfModel> all(kChanges, today);
+  const auto changed = [&all](Change change) -> WhatIfModel& {
     return all[static_cast<std::size_t>(change)];
   };
   for (double& rate : changed(Change::kTraffic).rates) rate *= 2;

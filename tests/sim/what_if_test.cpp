@@ -209,8 +209,8 @@ TEST(WhatIf, ManyAdaptersAreCountedByTheirMoments) {
   EXPECT_NEAR(by_moments.quantile(0.99), mean + 2.33 * std::sqrt(variance) + 1, 2);
 }
 
-TrafficModel traffic(std::size_t adapters, double total, std::uint32_t slots) {
-  TrafficModel model;
+WhatIfModel traffic(std::size_t adapters, double total, std::uint32_t slots) {
+  WhatIfModel model;
   model.rates = zipf_rates(adapters, 0.9, total);
   model.held_s = 6;
   model.slots = slots;
@@ -236,13 +236,13 @@ TEST(WhatIf, FullLoadAsksForAsManySlotsAsAdapters) {
 TEST(WhatIf, SlotsNeededAreTheFewestAndTheTrafficLimitIsTheLast) {
   // If this failed, bisection would have looked on the wrong side of a place that is no step.
   for (const double total : {0.1, 1.0, 4.0, 40.0}) {
-    TrafficModel model = traffic(150, total, 1);
+    WhatIfModel model = traffic(150, total, 1);
     model.slots = slots_needed(model, 0.01);
     EXPECT_TRUE(enough_slots(model, 0.01));
     const double limit = traffic_limit(model, 0.01);
     EXPECT_GE(limit, 1) << total;
     for (double factor = 1.0 / 64; factor < 64; factor *= 1.1) {
-      TrafficModel scaled = model;
+      WhatIfModel scaled = model;
       for (double& rate : scaled.rates) rate *= factor;
       EXPECT_EQ(enough_slots(scaled, 0.01), factor <= limit) << total << " x " << factor;
     }
@@ -254,10 +254,10 @@ TEST(WhatIf, SlotsNeededAreTheFewestAndTheTrafficLimitIsTheLast) {
 }
 
 TEST(WhatIf, ChangesDoWhatTheySay) {
-  const TrafficModel today = traffic(101, 4, 40);
-  const std::vector<TrafficModel> all = what_if_changes(today);
+  const WhatIfModel today = traffic(101, 4, 40);
+  const std::vector<WhatIfModel> all = what_if_changes(today);
   ASSERT_EQ(all.size(), kChanges);
-  const auto total = [](const TrafficModel& m) {
+  const auto total = [](const WhatIfModel& m) {
     return std::accumulate(m.rates.begin(), m.rates.end(), 0.0);
   };
   EXPECT_NEAR(total(all[1]), 8, 1e-9);
@@ -274,7 +274,7 @@ TEST(WhatIf, BurstsAreWhatASimulationOfThemFinds) {
   // Exponential times held, requests in the first third of each minute: adapters in use as arrivals find
   // them. If this failed, a what-if would tell an operator that bursts do no harm.
   for (const double held : {2.0, 20.0}) {
-    TrafficModel model;
+    WhatIfModel model;
     model.rates = zipf_rates(60, 0.9, 3);
     model.held_s = held;
     model.slots = model.host = static_cast<std::uint32_t>(BusySlots(model.rates, held).mean()) + 4;
@@ -302,7 +302,7 @@ TEST(WhatIf, BurstsAreWhatASimulationOfThemFinds) {
     }
     EXPECT_NEAR(found.in_use_mean, in_use_sum / kArrivals, 0.02 * found.in_use_mean) << held;
     EXPECT_NEAR(found.waits, static_cast<double>(waits) / kArrivals, 0.02) << held;
-    TrafficModel calm = model;
+    WhatIfModel calm = model;
     calm.burst = 1;
     EXPECT_GT(found.waits, answer(calm).waits) << held;
     EXPECT_EQ(found.gpu_hits, answer(calm).gpu_hits);
@@ -310,7 +310,7 @@ TEST(WhatIf, BurstsAreWhatASimulationOfThemFinds) {
 }
 
 TEST(WhatIf, WhatIsHeldForEverIsNoReasonForNonsense) {
-  TrafficModel model = traffic(10, 1, 10);
+  WhatIfModel model = traffic(10, 1, 10);
   model.held_s = 1e18;
   model.burst = 3;
   const TrafficAnswer found = answer(model);
@@ -330,7 +330,7 @@ TEST(WhatIf, EveryChangeHasAName) {
   EXPECT_EQ(change_text(Change::kBusiest, options), "busiest tenant twice");
   std::sort(names.begin(), names.end());
   EXPECT_EQ(std::unique(names.begin(), names.end()), names.end());
-  const std::vector<TrafficModel> all = what_if_changes(traffic(100, 4, 40), options);
+  const std::vector<WhatIfModel> all = what_if_changes(traffic(100, 4, 40), options);
   const auto sum = [&](Change change) {
     const std::vector<double>& rates = all[static_cast<std::size_t>(change)].rates;
     return std::accumulate(rates.begin(), rates.end(), 0.0);

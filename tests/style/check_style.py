@@ -179,6 +179,31 @@ def check_header(path, text):
         yield 2, "a public header says after #pragma once what it is: /// ..."
 
 
+TYPE = re.compile(
+    r"^(?:struct|class|enum(?: class)?|union) (\w+)(?: final)?(?: *:(?!:)[^;{]*)? *\{", re.MULTILINE)
+
+
+def types_of(path, text):
+    """(name, line) of each type that a header of the libraries has in its outermost namespace."""
+    if path.endswith((".hpp", ".cuh")) and path.startswith(tuple(m + "/" for m in MODULES)):
+        code = code_only(text)
+        for match in TYPE.finditer(code):
+            yield match.group(1), code.count("\n", 0, match.start()) + 1
+
+
+def check_types(headers):
+    """Two types of one name are one to the linker, which keeps either's members and says nothing.
+
+    `headers`: (path, text) of every file.
+    """
+    first = {}
+    for path, text in headers:
+        for name, line in types_of(path, text):
+            if name in first:
+                yield f"{path}:{line}: {name} is the name of a type of {first[name]} too"
+            first.setdefault(name, path)
+
+
 def check_file(path, text):
     """All breaches of one file: (line, what). `path` is relative to the repository, with slashes."""
     yield from check_header(path, text)
@@ -233,6 +258,7 @@ def main(arguments):
     root = arguments[1]
     breaches = list(check_folders(root, os.listdir(root)))
     count = 0
+    headers = []
     for path in files_of(root):
         if not path.endswith(WIDTH_SUFFIXES + (".md", ".json")):
             continue
@@ -244,6 +270,8 @@ def main(arguments):
             breaches.append(f"{path}: not UTF-8")
             continue
         breaches.extend(f"{path}:{line}: {what}" for line, what in check_file(path, text))
+        headers.append((path, text))
+    breaches.extend(check_types(headers))
     for breach in breaches:
         print(breach)
     print(f"{count} files, {len(breaches)} breaches")

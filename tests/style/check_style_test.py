@@ -15,6 +15,17 @@ def breaches(path, text):
     return [what for _, what in check_style.check_file(path, text)]
 
 
+class Types(unittest.TestCase):
+    def test_no_two_headers_share_the_name_of_a_type(self):
+        one = (PUBLIC, "struct Model {\n};\nclass Other;\nenum class Kind : int { kA };\n")
+        for text in ("struct Model {", "class Model final : public Base {", "enum class Kind {"):
+            self.assertTrue(list(check_style.check_types([one, ("traces/src/b.hpp", text)])), text)
+        for text in ("struct Model;", "  struct Model {", "// struct Model {", "class Other {",
+                     "struct Model::State {"):
+            self.assertEqual(list(check_style.check_types([one, ("traces/src/b.hpp", text)])), [], text)
+        self.assertEqual(list(check_style.check_types([one, ("tests/sim/b.hpp", "struct Model {")])), [])
+
+
 class Includes(unittest.TestCase):
     def test_arrows_point_down_only(self):
         for module, header in [("policy", "traces/trace.hpp"), ("policy", "sim/replay.hpp"),

@@ -68,7 +68,7 @@ class BusySlots {
 };
 
 /// Traffic, and what serves it: slots and adapters in host memory, both LRU. Times in seconds.
-struct TrafficModel {
+struct WhatIfModel {
   std::vector<double> rates;  // requests a second, by adapter
   double held_s = 0;          // how long a request holds its adapter on average
   double gap_scv = 1;         // of hits only: waits are those of Poisson arrivals
@@ -92,15 +92,15 @@ struct TrafficAnswer {
   double load_delay_s = 0;  // mean of all requests
 };
 
-[[nodiscard]] TrafficAnswer answer(const TrafficModel& model);
+[[nodiscard]] TrafficAnswer answer(const WhatIfModel& model);
 
 /// Nothing piles up, and no more than this share wait.
-[[nodiscard]] bool enough_slots(const TrafficModel& model, double may_wait);
+[[nodiscard]] bool enough_slots(const WhatIfModel& model, double may_wait);
 /// The fewest slots that are enough; `model.slots` is not looked at. By bisection.
-[[nodiscard]] std::uint32_t slots_needed(const TrafficModel& model, double may_wait);
+[[nodiscard]] std::uint32_t slots_needed(const WhatIfModel& model, double may_wait);
 /// Up to how many times this traffic the slots are enough, to 0.1 %; 0: not at a 64th; infinity: at 64 times
 /// and, for all the model knows, at any.
-[[nodiscard]] double traffic_limit(const TrafficModel& model, double may_wait);
+[[nodiscard]] double traffic_limit(const WhatIfModel& model, double may_wait);
 
 /// What a what-if asks; the plan simulates the same.
 enum class Change : std::uint8_t {
@@ -132,7 +132,7 @@ struct ChangeOptions {
 
 /// One model for each Change, in their order. Of the adapters that are half as many more, each has the rate
 /// of one of today's, every second one's.
-[[nodiscard]] std::vector<TrafficModel> what_if_changes(const TrafficModel& today,
+[[nodiscard]] std::vector<WhatIfModel> what_if_changes(const WhatIfModel& today,
                                                         const ChangeOptions& options = {});
 
 }  // namespace loracle
