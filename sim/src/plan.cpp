@@ -219,14 +219,16 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   plan.flags = fmt::format("--enable-lora --max-loras {} --max-cpu-loras {} --max-lora-rank {}",
                            plan.chosen.max_loras, plan.chosen.max_cpu_loras, plan.max_lora_rank);
   plan.reason = detail::reason_of(plan);
-  if (const auto known = detail::fill_breakpoints(plan, trace, *stream, executor); !known)
-    return fail(known.error());
+  if (options.what_ifs)
+    if (const auto known = detail::fill_breakpoints(plan, trace, *stream, executor); !known)
+      return fail(known.error());
   detail::fill_advisory(plan);
   if (waits) {
     if (const auto filled = detail::fill_waits(plan, *waits, executor); !filled) return fail(filled.error());
-    if (const auto asked = detail::fill_what_ifs(plan, trace, *stream, waits->at(plan.chosen), executor);
-        !asked)
-      return fail(asked.error());
+    if (options.what_ifs)
+      if (const auto asked = detail::fill_what_ifs(plan, trace, *stream, waits->at(plan.chosen), executor);
+          !asked)
+        return fail(asked.error());
   }
 
   if (const auto judged = detail::fill_current(plan, options, *stream, waits ? &*waits : nullptr, executor);

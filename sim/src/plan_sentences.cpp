@@ -159,7 +159,7 @@ std::string adapters_text(const Plan& plan) {
 std::string headroom_text(const Plan& plan) {
   constexpr double kLittleMargin = 1.25;
   const Breakpoint& traffic = plan.traffic_limit;
-  if (traffic.limit < 0) return "unknown without durations";
+  if (traffic.limit < 0) return plan.active.known ? "not asked for" : "unknown without durations";
   if (plan.chosen.max_loras == plan.adapters)
     return "at any traffic of these adapters: every one has a slot." + adapters_text(plan);
   std::string text;

@@ -24,15 +24,16 @@ Plan planned(const Trace& trace, std::uint32_t slots = 0, std::uint32_t host = 0
   options.current_max_loras = slots;
   options.current_max_cpu_loras = host;
   options.policies = {"lru", "belady"};
+  options.what_ifs = false;
   InlineExecutor executor;
   auto plan = make_plan(trace, options, executor);
   EXPECT_TRUE(plan.has_value()) << plan.error().message;
   return plan ? std::move(*plan) : Plan{};
 }
 
-/// 72 regimes of an hour each: more than intervals need.
-Trace three_days() {
-  constexpr std::uint64_t kRequests = 72ULL * testing::kHourRequests;
+/// 36 regimes of an hour each: more than intervals need.
+Trace day_and_half() {
+  constexpr std::uint64_t kRequests = 36ULL * testing::kHourRequests;
   Trace trace = regime_week(RegimeLaw::kFixedLength, 3).trace;
   trace.requests = kRequests;
   trace.uses = trace.uses.first(kRequests);
@@ -44,7 +45,7 @@ Trace three_days() {
 // If this fails, a nightly check stays green on a server that makes requests wait, or pages somebody for
 // nothing.
 TEST(Advice, JudgesTodaysSettingByTheRule) {
-  const Trace week = three_days();
+  const Trace week = day_and_half();
   const Plan asked_nothing = planned(week);
   ASSERT_EQ(asked_nothing.verdict, PlanVerdict::kMeetsTarget);
   const std::uint32_t slots = asked_nothing.chosen.max_loras;

@@ -39,7 +39,8 @@ Trace rich_trace(std::uint64_t seed, std::uint32_t requests = 4000) {
   return trace;
 }
 
-Plan planned(const Trace& trace, const PlanOptions& options = {}) {
+Plan planned(const Trace& trace, PlanOptions options = {}) {
+  options.what_ifs = false;
   InlineExecutor executor;
   Result<Plan> plan = make_plan(trace, options, executor);
   EXPECT_TRUE(plan.has_value()) << (plan ? "" : plan.error().message);

@@ -19,7 +19,8 @@ using testing::trace_of;
 
 constexpr std::uint64_t kSlot = 83'886'080;  // llama-3.1-8b at rank 16
 
-Plan planned(const Trace& trace, const PlanOptions& options) {
+Plan planned(const Trace& trace, PlanOptions options) {
+  options.what_ifs = false;
   InlineExecutor executor;
   auto plan = make_plan(trace, options, executor);
   EXPECT_TRUE(plan.has_value()) << plan.error().message;

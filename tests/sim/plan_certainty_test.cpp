@@ -20,6 +20,7 @@ Plan planned(const Trace& trace, const std::string& tiers = "lru/lru") {
   PlanOptions options;
   options.tiers = tiers;
   options.policies = {"lru", "belady"};
+  options.what_ifs = false;
   InlineExecutor executor;
   auto plan = make_plan(trace, options, executor);
   EXPECT_TRUE(plan.has_value()) << plan.error().message;

@@ -41,6 +41,7 @@ PlanOptions priced_options() {
   PlanOptions options;
   options.model = "llama-3.1-8b";
   options.policies = {"lru", "belady"};
+  options.what_ifs = false;
   options.costs.prices = prices_of();
   options.costs.gpu_memory = Bytes{80 * kGib};
   options.costs.gpu_utilization = 0.5;

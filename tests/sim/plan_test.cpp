@@ -185,6 +185,14 @@ TEST(Plan, AnswersWhatIf) {
   const auto plan = planned(trace, options);
   ASSERT_TRUE(plan.has_value()) << plan.error().message;
   ASSERT_EQ(plan->what_ifs.size(), kChanges);
+  options.what_ifs = false;
+  const auto unasked = planned(trace, options);
+  ASSERT_TRUE(unasked.has_value());
+  EXPECT_TRUE(unasked->what_ifs.empty());
+  EXPECT_LT(unasked->traffic_limit.limit, 0);
+  EXPECT_EQ(unasked->flags, plan->flags);
+  EXPECT_NE(unwrapped(plan_text(*unasked)).find("not asked for"), std::string::npos);
+  options.what_ifs = true;
   const WhatIf& today = plan->what_ifs[0];
   EXPECT_EQ(today.waited, plan->waited);
   const auto row = std::find_if(plan->by_slots.begin(), plan->by_slots.end(),

@@ -78,6 +78,7 @@ struct PlanOptions {
   CostOptions costs;                        // prices, objective, SLO, the GPU's memory, other engines
   std::uint32_t current_max_loras = 0;      // what the server runs with today; 0: not said
   std::uint32_t current_max_cpu_loras = 0;  // likewise; 0: as many as slots, vLLM's default
+  bool what_ifs = true;    // false: neither Plan::what_ifs nor the limits, which take most of a plan's time
   std::string trace_note;  // what was done to the trace: "folded onto 1 h"; repeated in every output
   std::string reproduce;   // the command line; repeated in every output
 };
