@@ -31,7 +31,7 @@ class Cli : public ::testing::Test {
   Outcome run(const std::string& arguments) { return shell(std::string(LORACLE_APP_PATH) + " " + arguments); }
   /// With 600 MB of address space; sanitizers need terabytes of it, so under them there is no limit.
   Outcome run_limited(const std::string& arguments) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(LORACLE_SANITIZED_ADDRESS) || defined(LORACLE_SANITIZED_THREAD)
     return run(arguments);
 #else
     return shell("ulimit -v 600000; " + std::string(LORACLE_APP_PATH) + " " + arguments);

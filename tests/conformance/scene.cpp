@@ -175,7 +175,7 @@ bool soaking() {
 }
 
 std::uint64_t scenes(const SubjectSpec& spec, std::uint64_t count) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef LORACLE_SANITIZED_ADDRESS
   constexpr std::uint64_t kSlower = 3;
 #else
   constexpr std::uint64_t kSlower = 1;

@@ -287,7 +287,7 @@ TEST(Catalog, WhatIsUnknownIsNamed) {
 
 // A server with many adapters would lose some of them. (How long it takes: bench_engine_catalog.)
 TEST(Catalog, ListsAHundredThousandAdapters) {
-#if defined(NDEBUG) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(NDEBUG) && !defined(LORACLE_SANITIZED_ADDRESS) && !defined(LORACLE_SANITIZED_THREAD)
   constexpr std::size_t kAdapters = 100'000;
 #else
   constexpr std::size_t kAdapters = 1'000;

@@ -22,7 +22,7 @@ constexpr std::size_t kBufferBytes = std::size_t{1} << 20U;
 /// OpenSSL's calls fail here only by a mistake of ours or for want of memory.
 struct RunningSha256::State {
   struct Free {
-    void operator()(EVP_MD_CTX* context) const noexcept { ::EVP_MD_CTX_free(context); }
+    void operator()(EVP_MD_CTX* freed) const noexcept { ::EVP_MD_CTX_free(freed); }
   };
   std::unique_ptr<EVP_MD_CTX, Free> context{::EVP_MD_CTX_new()};
 };
