@@ -31,9 +31,9 @@ Plan planned(const Trace& trace, std::uint32_t slots = 0, std::uint32_t host = 0
   return plan ? std::move(*plan) : Plan{};
 }
 
-/// 36 regimes of an hour each: more than intervals need.
-Trace day_and_half() {
-  constexpr std::uint64_t kRequests = 36ULL * testing::kHourRequests;
+/// 54 regimes of an hour each: intervals need 48.
+Trace two_days() {
+  constexpr std::uint64_t kRequests = 54ULL * testing::kHourRequests;
   Trace trace = regime_week(RegimeLaw::kFixedLength, 3).trace;
   trace.requests = kRequests;
   trace.uses = trace.uses.first(kRequests);
@@ -45,7 +45,7 @@ Trace day_and_half() {
 // If this fails, a nightly check stays green on a server that makes requests wait, or pages somebody for
 // nothing.
 TEST(Advice, JudgesTodaysSettingByTheRule) {
-  const Trace week = day_and_half();
+  const Trace week = two_days();
   const Plan asked_nothing = planned(week);
   ASSERT_EQ(asked_nothing.verdict, PlanVerdict::kMeetsTarget);
   const std::uint32_t slots = asked_nothing.chosen.max_loras;
