@@ -58,8 +58,10 @@ Json ordinal_colours(std::string_view name, Json domain, Json range) {
 
 Json axis_of(std::string_view orient, std::string_view scale, std::string_view title, std::string_view format,
              bool grid) {
-  return Json{{"orient", orient}, {"scale", scale}, {"title", title},          {"format", format},
-              {"tickCount", 6},   {"grid", grid},   {"labelOverlap", "greedy"}};
+  Json axis{{"orient", orient}, {"scale", scale}, {"title", title},          {"format", format},
+            {"tickCount", 6},   {"grid", grid},   {"labelOverlap", "greedy"}};
+  if (orient == "bottom") axis["labelFlush"] = 12;  // px; else a last label sticks out of a narrow page
+  return axis;
 }
 
 Json legend_of(std::string_view property, std::string_view scale) {
