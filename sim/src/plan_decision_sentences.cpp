@@ -94,7 +94,8 @@ std::string risk_text(const Plan& plan) {
     else
       same->second += ", " + row.change;
   }
-  std::string text = "Holds " + headroom_text(plan);
+  std::string text = plan.traffic_limit.limit < 0 ? "How much more traffic it holds: " : "Holds ";
+  text += headroom_text(plan);
   if (text.back() != '.') text += '.';
   for (const auto& [note, changes] : broken)
     text += fmt::format("{}{} ({})", &note == &broken.front().first ? " Does not hold with: " : "; ", changes,

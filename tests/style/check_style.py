@@ -184,22 +184,22 @@ TYPE = re.compile(
 
 
 def types_of(path, text):
-    """(name, line) of each type that a header of the libraries has in its outermost namespace."""
+    """(name, line) of each type that a header of the libraries defines at the margin, in any namespace."""
     if path.endswith((".hpp", ".cuh")) and path.startswith(tuple(m + "/" for m in MODULES)):
         code = code_only(text)
         for match in TYPE.finditer(code):
             yield match.group(1), code.count("\n", 0, match.start()) + 1
 
 
-def check_types(headers):
+def check_types(files):
     """Two types of one name are one to the linker, which keeps either's members and says nothing.
 
-    `headers`: (path, text) of every file.
+    `files`: (path, text) of each.
     """
     first = {}
-    for path, text in headers:
+    for path, text in files:
         for name, line in types_of(path, text):
-            if name in first:
+            if first.get(name, path) != path:
                 yield f"{path}:{line}: {name} is the name of a type of {first[name]} too"
             first.setdefault(name, path)
 
@@ -258,7 +258,7 @@ def main(arguments):
     root = arguments[1]
     breaches = list(check_folders(root, os.listdir(root)))
     count = 0
-    headers = []
+    files = []
     for path in files_of(root):
         if not path.endswith(WIDTH_SUFFIXES + (".md", ".json")):
             continue
@@ -270,8 +270,8 @@ def main(arguments):
             breaches.append(f"{path}: not UTF-8")
             continue
         breaches.extend(f"{path}:{line}: {what}" for line, what in check_file(path, text))
-        headers.append((path, text))
-    breaches.extend(check_types(headers))
+        files.append((path, text))
+    breaches.extend(check_types(files))
     for breach in breaches:
         print(breach)
     print(f"{count} files, {len(breaches)} breaches")

@@ -78,7 +78,7 @@ struct PlanOptions {
   CostOptions costs;                        // prices, objective, SLO, the GPU's memory, other engines
   std::uint32_t current_max_loras = 0;      // what the server runs with today; 0: not said
   std::uint32_t current_max_cpu_loras = 0;  // likewise; 0: as many as slots, vLLM's default
-  bool what_ifs = true;    // false: neither Plan::what_ifs nor the limits, which take most of a plan's time
+  bool what_ifs = true;    // false: no what_ifs, traffic_limit, adapters_limit, most of a plan's time
   std::string trace_note;  // what was done to the trace: "folded onto 1 h"; repeated in every output
   std::string reproduce;   // the command line; repeated in every output
 };
@@ -209,7 +209,7 @@ struct WhatIf {
 };
 
 /// How far something may grow until the chosen pair no longer holds, by bisection: to some 4 % of the
-/// traffic, 9 % of the adapters.
+/// traffic, 9 % of the adapters. Unknown too where PlanOptions::what_ifs is false.
 struct Breakpoint {
   double limit = -1;           // times today's; 0: not even at the least that was looked at; < 0: unknown
   double most = 0;             // that was looked at; if that is the limit, it holds there too
@@ -326,7 +326,7 @@ struct Plan {
   PlanMemory memory;                  // beside that of slots and adapters above
   PlanCosts costs;
   CurrentSetting current;
-  std::vector<WhatIf> what_ifs;  // the first: nothing changes; empty where durations are not known
+  std::vector<WhatIf> what_ifs;  // the first: nothing changes; empty without durations, or if not asked for
 
   // the evidence
   Certainty certainty;
