@@ -144,7 +144,7 @@ class Bench:
     """What all scenes share: the libraries, the ceilings, and the rows that become the JSON."""
 
     def __init__(self, library, cublas):
-        self.library, self.cublas = library, cublas
+        self.kernels, self.cublas = library, cublas
         self.roof = {}
         self.rows = []
         self.l2_bytes = int(library.l2_bytes()) or 64 << 20
@@ -229,12 +229,12 @@ def time_lora(bench, shape, dtype):
     scenes = rotated_scenes(bench, shape, dtype)
     scene = scenes[0]
     failed, notes, shares, candidates = {}, {}, {}, {}
-    makers = {"loracle": lambda s: loracle_product(bench.library, s),
-              "loracle_overwrite": lambda s: loracle_product(bench.library, s, overwrite=1),
-              "loracle_shrink": lambda s: loracle_product(bench.library, s, steps=1),
-              "loracle_expand": lambda s: loracle_product(bench.library, s, steps=2)}
+    makers = {"loracle": lambda s: loracle_product(bench.kernels, s),
+              "loracle_overwrite": lambda s: loracle_product(bench.kernels, s, overwrite=1),
+              "loracle_shrink": lambda s: loracle_product(bench.kernels, s, steps=1),
+              "loracle_expand": lambda s: loracle_product(bench.kernels, s, steps=2)}
     if tokens <= 256:
-        makers["loracle_plain"] = lambda s: loracle_product(bench.library, s, plain=1)
+        makers["loracle_plain"] = lambda s: loracle_product(bench.kernels, s, plain=1)
     try:
         notes["triton"] = config = best_triton(scenes)
         makers["triton"] = lambda s: triton_product(s, config)
@@ -315,7 +315,7 @@ class SlotScene:
 
 def time_scatter(bench, rank, max_rank, layers):
     """Into a slot and back; several slots in one launch; and matrix by matrix, as vLLM does it."""
-    library, scene = bench.library, SlotScene(rank, max_rank, layers)
+    library, scene = bench.kernels, SlotScene(rank, max_rank, layers)
     what = f"slot, {layers} layers, rank {rank} of {max_rank}"
     failed = {}
 
@@ -395,7 +395,7 @@ def time_kv(bench, pair, heads_outside, layers):
     staging = torch.zeros(listed, layers, 2, tokens, heads, width, dtype=torch.int16, device=DEVICE)
 
     def run(gather):
-        answered(bench.library.kv_run(pointer(table), len(planes), pointer(blocks), listed, tokens,
+        answered(bench.kernels.kv_run(pointer(table), len(planes), pointer(blocks), listed, tokens,
                                       heads * head_bytes, cache_blocks, pointer(staging), gather,
                                       stream_here()))
 
