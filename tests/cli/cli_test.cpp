@@ -12,6 +12,7 @@
 #include <string>
 
 #include "support/run_command.hpp"
+#include "support/sanitized.hpp"
 #include "support/shared_data.hpp"
 #include "support/temp_dir.hpp"
 
@@ -31,11 +32,8 @@ class Cli : public ::testing::Test {
   Outcome run(const std::string& arguments) { return shell(std::string(LORACLE_APP_PATH) + " " + arguments); }
   /// With 600 MB of address space; sanitizers need terabytes of it, so under them there is no limit.
   Outcome run_limited(const std::string& arguments) {
-#if defined(LORACLE_SANITIZED_ADDRESS) || defined(LORACLE_SANITIZED_THREAD)
-    return run(arguments);
-#else
-    return shell("ulimit -v 600000; " + std::string(LORACLE_APP_PATH) + " " + arguments);
-#endif
+    const std::string limit = testing::all_or_few("ulimit -v 600000; ", "");
+    return shell(limit + LORACLE_APP_PATH + " " + arguments);
   }
   Outcome shell(const std::string& what) { return testing::run_command(what, (dir_ / "stderr").string()); }
   nlohmann::json run_json(const std::string& arguments) {
@@ -144,9 +142,9 @@ TEST_F(Cli, ReplayRefusesFlagsOfTheOtherKind) {
 TEST_F(Cli, PlanSeesTheTrapOfRequestsThatHoldTheirSlots) {
   const auto planned = [this](const char* duration) {
     const std::string trace = (dir_ / (std::string(duration) + ".jsonl")).string();
-    EXPECT_EQ(run(std::string("trace gen zipf --rate 4 --adapters 200 --alpha 0.9 --requests 40000 --seed 7 "
-                              "--duration-mean ") +
-                  duration + " -o " + trace)
+    const std::string requests = testing::all_or_few("40000", "10000");
+    EXPECT_EQ(run("trace gen zipf --rate 4 --adapters 200 --alpha 0.9 --seed 7 --requests " + requests +
+                  " --duration-mean " + duration + " -o " + trace)
                   .exit_code,
               0);
     return run_json("plan " + trace);

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <sstream>
 
+#include "support/sanitized.hpp"
+
 namespace loracle::testing {
 namespace {
 
@@ -175,11 +177,7 @@ bool soaking() {
 }
 
 std::uint64_t scenes(const SubjectSpec& spec, std::uint64_t count) {
-#ifdef LORACLE_SANITIZED_ADDRESS
-  constexpr std::uint64_t kSlower = 3;
-#else
-  constexpr std::uint64_t kSlower = 1;
-#endif
+  constexpr std::uint64_t kSlower = all_or_few(1, 3);
   if (soaking()) return count * 50;
   return std::max<std::uint64_t>(2, count / kSlower / (base_name(spec) == "lhd" ? 4 : 1));
 }

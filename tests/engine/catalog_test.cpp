@@ -12,6 +12,7 @@
 
 #include "catalog/sqlite.hpp"
 #include "engine/catalog_fakes.hpp"
+#include "support/sanitized.hpp"
 #include "support/temp_dir.hpp"
 
 namespace loracle {
@@ -287,11 +288,7 @@ TEST(Catalog, WhatIsUnknownIsNamed) {
 
 // A server with many adapters would lose some of them. (How long it takes: bench_engine_catalog.)
 TEST(Catalog, ListsAHundredThousandAdapters) {
-#if defined(NDEBUG) && !defined(LORACLE_SANITIZED_ADDRESS) && !defined(LORACLE_SANITIZED_THREAD)
-  constexpr std::size_t kAdapters = 100'000;
-#else
-  constexpr std::size_t kAdapters = 1'000;
-#endif
+  constexpr std::size_t kAdapters = testing::all_or_few(100'000, 1'000);
   const TempDir dir;
   const std::string path = dir / "c.sqlite";
   std::vector<std::string> names;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "loracle/core/rng.hpp"
+#include "support/sanitized.hpp"
 
 namespace loracle {
 namespace {
@@ -127,6 +128,7 @@ TEST(Calibration, SetsOutliersAsideAndSaysSo) {
 }
 
 TEST(Calibration, FindsTheTermsOfAStepAndTheirErrors) {
+  LORACLE_SKIP_IF_SANITIZED();
   std::vector<Coverage> coverage(5);
   const std::vector<double StepTimes::*> members = {&StepTimes::base_s, &StepTimes::prefill_token_s,
                                                     &StepTimes::sequence_s, &StepTimes::adapter_s,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "regime_traces.hpp"
+#include "support/sanitized.hpp"
 
 namespace loracle {
 namespace {
@@ -71,6 +72,7 @@ TEST(Confidence, NothingIsKnownOfWhatNeverHappenedOrOfAFewStretches) {
 // If this fails, intervals of 95 % hold the truth less often than 9 times in 10. Seven days, regimes of an
 // hour; the truth is the mean of all traces. (confidence_soak_test.cpp: more of them, and waits.)
 TEST(Confidence, IntervalsHoldTheTruthOverSevenDaysOfRegimes) {
+  LORACLE_SKIP_IF_SANITIZED();
   constexpr std::uint32_t kWeeks = 30;
   for (const RegimeLaw law : {RegimeLaw::kFixedLength, RegimeLaw::kExponentialLength}) {
     const Coverage coverage = coverage_of(law, Figure::kMisses, kWeeks);

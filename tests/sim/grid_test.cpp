@@ -10,6 +10,8 @@
 #include "loracle/core/rng.hpp"
 #include "loracle/sim/tier_replay.hpp"
 #include "loracle/traces/read.hpp"
+#include "loracle/traces/transform.hpp"
+#include "support/sanitized.hpp"
 #include "support/shared_data.hpp"
 
 namespace loracle {
@@ -104,7 +106,8 @@ TEST(Grid, OnePassEqualsReplayInEveryCellOnThreeRealTraces) {
     options.mapping = one.mapping;
     const Result<Trace> trace = read_trace(one.path, options);
     ASSERT_TRUE(trace) << trace.error().message;
-    expect_grid_equals_replay(*trace, {1, 2, 3, 4, 8, 16, 64}, {1, 2, 4, 8, 32, 64, 128, 1024});
+    expect_grid_equals_replay(head(*trace, testing::all_or_few<std::uint64_t>(trace->requests, 3000)),
+                              {1, 2, 3, 4, 8, 16, 64}, {1, 2, 4, 8, 32, 64, 128, 1024});
   }
 }
 

@@ -15,6 +15,7 @@
 #include "loracle/traces/check_trace.hpp"
 #include "loracle/traces/synthesize.hpp"
 #include "loracle/traces/write.hpp"
+#include "support/sanitized.hpp"
 
 namespace loracle {
 namespace {
@@ -150,7 +151,8 @@ TEST(TrafficModel, SurvivesAnyDamage) {
   const std::string good = document(small_model());
   Rng rng(11);
   int accepted = 0;
-  for (int round = 0; round < 20'000; ++round) {
+  const int rounds = testing::all_or_few(20'000, 2'000);
+  for (int round = 0; round < rounds; ++round) {
     std::string text = good;
     for (std::uint32_t edits = 1 + rng.below(3); edits > 0; --edits) {
       const std::size_t at = rng.below(static_cast<std::uint32_t>(text.size()));
@@ -185,7 +187,7 @@ TEST(TrafficModel, SurvivesAnyDamage) {
     const Result<Unit> sound = check_trace(*trace);
     ASSERT_TRUE(sound) << sound.error().message;
   }
-  EXPECT_GT(accepted, 500) << "what is damaged must sometimes still be read, or nothing was tried";
+  EXPECT_GT(accepted, rounds / 40) << "what is damaged must sometimes still be read, or nothing was tried";
 }
 
 // If this failed, popularity and its changes would not be the source's.
