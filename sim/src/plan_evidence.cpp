@@ -29,7 +29,7 @@ std::vector<std::uint32_t> curve_sizes(const Plan& plan) {
   std::vector<std::uint32_t> sizes = {plan.chosen.max_loras, plan.chosen.max_cpu_loras,
                                       static_cast<std::uint32_t>(plan.adapters)};
   // Each size costs a replay per policy; long traces get every octave, short ones every half.
-  const bool halves = plan.uses < 2'000'000;
+  const bool halves = plan.uses < 500'000;
   for (std::uint64_t size = 1; size < plan.adapters; size *= 2) {
     sizes.push_back(static_cast<std::uint32_t>(size));
     if (halves && size >= 2 && size + size / 2 < plan.adapters)

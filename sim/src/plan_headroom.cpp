@@ -154,9 +154,8 @@ Result<Bracket> bisect(double low, double high, double precision,
   LORACLE_CHECK(low > 0 && low < high && precision > 1);
   Bracket bracket{low, high};
   while (bracket.breaks / bracket.holds > precision) {
-    const double step = std::sqrt(std::sqrt(bracket.breaks / bracket.holds));
-    const std::vector<double> places = {bracket.holds * step, bracket.holds * step * step,
-                                        bracket.holds * step * step * step};
+    const double step = std::cbrt(bracket.breaks / bracket.holds);
+    const std::vector<double> places = {bracket.holds * step, bracket.holds * step * step};
     const Result<std::vector<bool>> holds = holds_at(places);
     if (!holds) return fail(holds.error());
     const auto first =

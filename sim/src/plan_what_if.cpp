@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,11 +19,11 @@ constexpr std::uint64_t kSeed = 1;
 /// One change: what is simulated, and with what.
 struct Question {
   std::string change;
-  const Trace* trace = nullptr;
-  bool same_uses = true;  // and order: the stream of today is that of the trace
   EventOptions options;
-  std::uint64_t first_uses = 0;  // adapters
-  bool fits = true;              // the changed adapters, as many as the sizes say
+  std::uint64_t first_uses = 0;      // adapters, where the uses are those of today
+  std::function<Trace()> changed{};  // empty: today's trace
+  bool same_uses = true;             // and order: the stream of today is that of the changed trace
+  bool fits = true;                  // the changed adapters, as many as the sizes say
 };
 
 /// Slots, and adapters in host memory, of twice the rank: as many as the limits leave.
@@ -45,6 +46,14 @@ void double_ranks(const Plan& plan, Question& question) {
   }
   tiers.max_loras = std::min(tiers.max_loras, tiers.max_cpu_loras);
   question.fits = tiers.max_loras > 0 && 2 * plan.max_lora_rank <= vllm_lora_ranks().back();
+}
+
+Result<EventOutcome> simulate(Question& question, const Trace& trace, const BatchStream& stream) {
+  if (!question.changed) return simulate_events(trace, stream, question.options);
+  const Trace changed = question.changed();
+  if (question.same_uses) return simulate_events(changed, stream, question.options);
+  question.first_uses = changed.rows();
+  return simulate_events(changed, question.options);
 }
 
 WhatIf answer_of(const Plan& plan, const Question& question, const EventOutcome& outcome) {
@@ -75,26 +84,17 @@ Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& st
   unchanged.tiers.max_cpu_loras = plan.chosen.max_cpu_loras;
   std::vector<Question> questions;
   for (std::size_t i = 0; i < kChanges; ++i)
-    questions.push_back({change_text(Change{static_cast<std::uint8_t>(i)}, plan.changes), &trace, true,
-                         unchanged, plan.adapters});
+    questions.push_back(
+        {change_text(Change{static_cast<std::uint8_t>(i)}, plan.changes), unchanged, plan.adapters});
   const auto asked = [&](Change change) -> Question& { return questions[static_cast<std::size_t>(change)]; };
-
-  const Trace faster = with_traffic(trace, 2);
-  const Trace without_one = with_traffic(trace, traffic_without_one(plan.changes));
-  const Trace bursts = with_bursts(trace, kBurst, kBurstPeriod_s);
-  asked(Change::kTraffic).trace = &faster;
-  asked(Change::kReplica).trace = &without_one;
-  asked(Change::kBursts).trace = &bursts;
-  const Trace split = with_split_adapters(trace, 2, kSeed);
-  const Trace grown = with_more_adapters(trace, 0.5, kSeed);
-  const Trace busier = with_busiest_twice(trace);
-  for (const auto& [change, changed] :
-       {std::pair(Change::kSplit, &split), std::pair(Change::kAdapters, &grown),
-        std::pair(Change::kBusiest, &busier)}) {
-    asked(change).trace = changed;
+  asked(Change::kTraffic).changed = [&] { return with_traffic(trace, 2); };
+  asked(Change::kReplica).changed = [&] { return with_traffic(trace, traffic_without_one(plan.changes)); };
+  asked(Change::kBursts).changed = [&] { return with_bursts(trace, kBurst, kBurstPeriod_s); };
+  asked(Change::kSplit).changed = [&] { return with_split_adapters(trace, 2, kSeed); };
+  asked(Change::kAdapters).changed = [&] { return with_more_adapters(trace, 0.5, kSeed); };
+  asked(Change::kBusiest).changed = [&] { return with_busiest_twice(trace); };
+  for (const Change change : {Change::kSplit, Change::kAdapters, Change::kBusiest})
     asked(change).same_uses = false;
-    asked(change).first_uses = changed->rows();
-  }
   double_ranks(plan, asked(Change::kRank));
   asked(Change::kSlowDisk).options.disk.latency_s *= 4;
   asked(Change::kSlowDisk).options.disk.bytes_per_s /= 4;
@@ -102,15 +102,13 @@ Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& st
 
   std::vector<Result<EventOutcome>> outcomes(questions.size(), fail(Errc::kInvalid, "not simulated"));
   executor.run(questions.size(), [&](std::size_t i) {
-    const Question& question = questions[i];
+    Question& question = questions[i];
     if (i == static_cast<std::size_t>(Change::kNothing))
       outcomes[i] = today;
     else if (!question.fits)
       outcomes[i] = EventOutcome{};
-    else if (question.same_uses)
-      outcomes[i] = simulate_events(*question.trace, stream, question.options);
     else
-      outcomes[i] = simulate_events(*question.trace, question.options);
+      outcomes[i] = simulate(question, trace, stream);
   });
   for (std::size_t i = 0; i < questions.size(); ++i) {
     if (!outcomes[i]) return fail(std::move(outcomes[i].error()));

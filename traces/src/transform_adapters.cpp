@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -85,6 +86,8 @@ Trace rebuilt(const Trace& trace, const std::vector<Arrival>& arrivals, std::uin
   Adapters adapters(trace.adapters, parts);
   std::vector<Row> uses;
   std::vector<std::uint64_t> begin = {0};
+  uses.reserve(arrivals.size());
+  begin.reserve(arrivals.size() + 1);
   for (const Arrival& arrival : arrivals) {
     for (const Row row : trace.batch(arrival.request)) uses.push_back(adapters.row(row, part_of(arrival)));
     begin.push_back(uses.size());
@@ -107,6 +110,18 @@ Trace rebuilt(const Trace& trace, const std::vector<Arrival>& arrivals, std::uin
   return out;
 }
 
+/// By time; of several at once the old requests first, then copies by what they are copies of.
+bool comes_before(const Arrival& a, const Arrival& b) noexcept {
+  if (a.at_s != b.at_s) return a.at_s < b.at_s;
+  return std::tuple(a.copy > 0, a.request, a.copy) < std::tuple(b.copy > 0, b.request, b.copy);
+}
+
+std::vector<Arrival> merged(const std::vector<Arrival>& a, const std::vector<Arrival>& b) {
+  std::vector<Arrival> all(a.size() + b.size());
+  std::merge(a.begin(), a.end(), b.begin(), b.end(), all.begin(), comes_before);
+  return all;
+}
+
 /// Arrivals of the old requests, and of copies of some, `copies(i)` of request i, each a further part of
 /// `copies_max` + 1 of the trace's span later; past its end they go on at its beginning.
 template <class Copies>
@@ -116,15 +131,20 @@ std::vector<Arrival> with_copies(const Trace& trace, std::uint32_t copies_max, C
   if (trace.requests == 0) return arrivals;
   const double begin_s = trace.arrival_s[0];
   const double span_s = trace.arrival_s[trace.requests - 1] - begin_s;
-  for (std::uint64_t i = 0; i < trace.requests; ++i) {
-    for (std::uint32_t copy = 1, count = copies(i); copy <= count; ++copy) {
-      const double later_s = span_s * copy / (copies_max + 1);
+  for (std::uint32_t copy = 1; copy <= copies_max; ++copy) {
+    const double later_s = span_s * copy / (copies_max + 1);
+    std::vector<Arrival> later;  // each in order, as the old requests are
+    std::vector<Arrival> from_begin;
+    for (std::uint64_t i = 0; i < trace.requests; ++i) {
+      if (copies(i) < copy) continue;
       const double since_s = trace.arrival_s[i] - begin_s + later_s;
-      arrivals.push_back({begin_s + (since_s > span_s ? since_s - span_s : since_s), i, copy});
+      if (since_s > span_s)
+        from_begin.push_back({begin_s + (since_s - span_s), i, copy});
+      else
+        later.push_back({begin_s + since_s, i, copy});
     }
+    arrivals = merged(arrivals, merged(from_begin, later));
   }
-  std::stable_sort(arrivals.begin(), arrivals.end(),
-                   [](const Arrival& a, const Arrival& b) { return a.at_s < b.at_s; });
   return arrivals;
 }
 

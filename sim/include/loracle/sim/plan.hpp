@@ -209,7 +209,7 @@ struct WhatIf {
 };
 
 /// How far something may grow until the chosen pair no longer holds, by bisection: to some 4 % of the
-/// traffic, 9 % of the adapters. Unknown too where PlanOptions::what_ifs is false.
+/// traffic, 8 % of the adapters. Unknown too where PlanOptions::what_ifs is false.
 struct Breakpoint {
   double limit = -1;           // times today's; 0: not even at the least that was looked at; < 0: unknown
   double most = 0;             // that was looked at; if that is the limit, it holds there too
