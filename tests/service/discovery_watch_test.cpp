@@ -155,8 +155,8 @@ TEST_F(DiscoveryWatchTest, TriesAPrefixThatFailsAgain) {
   start();
   EXPECT_EQ(first_.prefixes_failed, 1U);
   EXPECT_NE(trouble_of(first_).find("later"), std::string::npos);
-  fs::create_directories(dir_ / "later");
-  make("later/a");
+  make("coming/a");
+  fs::rename(dir_ / "coming", dir_ / "later");  // at once: a round that found it empty would be content
   EXPECT_TRUE(until(added("a")));
   EXPECT_EQ(trouble_of(loop_->last_round()), "");
 }
