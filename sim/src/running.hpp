@@ -1,6 +1,7 @@
 #pragma once
 /// Requests that hold their adapters, by when they end; what the passes over a trace in time share.
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -13,50 +14,69 @@ namespace loracle::detail {
 struct Running {
   double end_s = 0;
   std::uint64_t request = 0;
-
-  /// The one that ends first comes first; of several, the earlier. Without branches: which of two is first is
-  /// a coin toss to a processor, and a wrong guess costs more than the comparison.
-  [[nodiscard]] bool before(const Running& other) const noexcept {
-    const auto ends_first = static_cast<unsigned>(end_s < other.end_s);
-    const auto ends_with = static_cast<unsigned>(end_s == other.end_s);
-    return (ends_first | (ends_with & static_cast<unsigned>(request < other.request))) != 0;
-  }
 };
 
-/// A 4-ary min-heap. The hole that the first leaves sinks to a leaf, and the last rises from there: most
-/// often it stays. Cost: O(log4 size). Threads: one owner.
+/// The one that ends first comes first; of several, the earlier request. A 4-ary min-heap. The hole that the
+/// first leaves sinks to a leaf, and the last rises from there: most often it stays. Without branches: which
+/// of two is first is a coin toss to a processor, and a wrong guess costs more than the comparison, which is
+/// one of integers. Cost: O(log4 size). Threads: one owner.
 class RunningRequests {
  public:
   [[nodiscard]] bool empty() const noexcept { return heap_.empty(); }
   [[nodiscard]] std::size_t size() const noexcept { return heap_.size(); }
   /// REQUIRES, as `end_first`: !empty().
-  [[nodiscard]] const Running& first() const noexcept { return heap_.front(); }
+  [[nodiscard]] Running first() const noexcept { return heap_.front().running(); }
 
   void begin(const Running& request) {
-    heap_.push_back(request);
-    rise(heap_.size() - 1, request);
+    const Node node(request);
+    heap_.push_back(node);
+    rise(heap_.size() - 1, node);
   }
   Running end_first() noexcept {
-    const Running ended = heap_.front();
-    const Running last = heap_.back();
+    const Running ended = first();
+    const Node last = heap_.back();
     heap_.pop_back();
     if (!heap_.empty()) rise(sink_hole(), last);
     return ended;
   }
 
  private:
-  void rise(std::size_t place, const Running& request) noexcept {
+  struct Node {
+    std::uint64_t end;  // seconds, as an integer of the same order
+    std::uint64_t request;
+
+    explicit Node(const Running& of) noexcept : end(turned(of.end_s)), request(of.request) {}
+
+    [[nodiscard]] Running running() const noexcept {
+      const std::uint64_t bits = (end & kSign) != 0 ? end ^ kSign : ~end;
+      return {std::bit_cast<double>(bits), request};
+    }
+    [[nodiscard]] bool before(const Node& other) const noexcept { return wide() < other.wide(); }
+
+   private:
+    __extension__ using Wide = unsigned __int128;
+    static constexpr std::uint64_t kSign = std::uint64_t{1} << 63U;
+
+    /// Bits of times above 0 rise with them, those of times below fall. There is one 0.
+    [[nodiscard]] static std::uint64_t turned(double time_s) noexcept {
+      const auto bits = std::bit_cast<std::uint64_t>(time_s + 0.0);
+      return (bits & kSign) != 0 ? ~bits : bits | kSign;
+    }
+    [[nodiscard]] Wide wide() const noexcept { return Wide{end} << 64U | request; }
+  };
+
+  void rise(std::size_t place, const Node& node) noexcept {
     while (place > 0) {
       const std::size_t parent = (place - 1) / 4;
-      if (!request.before(heap_[parent])) break;
+      if (!node.before(heap_[parent])) break;
       heap_[place] = heap_[parent];
       place = parent;
     }
-    heap_[place] = request;
+    heap_[place] = node;
   }
   /// Where the hole at the root comes to lie.
   std::size_t sink_hole() noexcept {
-    const Running* const heap = heap_.data();
+    Node* const heap = heap_.data();
     std::size_t hole = 0;
     std::size_t child = 1;
     for (; child + 4 <= heap_.size(); child = 4 * hole + 1) {
@@ -64,18 +84,18 @@ class RunningRequests {
       const std::size_t right = child + 2 + static_cast<std::size_t>(heap[child + 3].before(heap[child + 2]));
       const std::size_t least =
           left + (right - left) * static_cast<std::size_t>(heap[right].before(heap[left]));
-      heap_[hole] = heap[least];
+      heap[hole] = heap[least];
       hole = least;
     }
     if (child >= heap_.size()) return hole;
     std::size_t least = child;
     for (std::size_t other = child + 1; other < heap_.size(); ++other)
       if (heap[other].before(heap[least])) least = other;
-    heap_[hole] = heap[least];
+    heap[hole] = heap[least];
     return least;
   }
 
-  std::vector<Running> heap_;
+  std::vector<Node> heap_;
 };
 
 /// A duration that is not known counts as none.

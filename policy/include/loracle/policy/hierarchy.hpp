@@ -239,6 +239,7 @@ class Hierarchy {
         all = {all.entries + 1, all.bytes + size};
       }
     }
+    if (batch.size() == 1) return is_room_for(batch[0], top) ? Verdict::kServed : Verdict::kAllHeld;
     bool is_room = true;
     hold(batch);
     for (std::size_t level = top; level < levels_.size() && is_room; ++level) {
@@ -251,6 +252,16 @@ class Hierarchy {
     }
     let_go(batch);
     return is_room ? Verdict::kServed : Verdict::kAllHeld;
+  }
+
+  /// Without holding the row: what is resident stays within the capacity whatever is held.
+  [[nodiscard]] bool is_room_for(Row row, std::size_t top) const noexcept {
+    const Occupancy one{1, table_->size_of(row)};
+    for (std::size_t level = top; level < levels_.size(); ++level) {
+      const Tier<P>& tier = levels_[level].tier;
+      if (settles_in(level) && !tier.contains(row) && !tier.could_hold(one)) return false;
+    }
+    return true;
   }
 
   [[nodiscard]] bool all_on_device(std::span<const Row> batch) const noexcept {
