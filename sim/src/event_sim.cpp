@@ -1,6 +1,7 @@
 #include "loracle/sim/event_sim.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -240,7 +241,7 @@ class Server {
   std::vector<bool> lacked_seat_;    // [requests] that lacked a seat alone on arrival
   detail::WaitingLanes waiting_;     // likewise
   double stalled_s_ = 0;
-  double standing_still_until_s_ = 0;
+  double standing_still_until_s_ = -std::numeric_limits<double>::infinity();
   std::uint64_t tick_ = 0;
   std::vector<float> slot_wait_;
   std::vector<float> load_wait_;

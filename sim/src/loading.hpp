@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -35,7 +36,7 @@ class Channel {
 
  private:
   LoadChannel way_;
-  double free_s_ = 0;
+  double free_s_ = -std::numeric_limits<double>::infinity();
 };
 
 /// Notes which rows the hierarchy has just loaded, and hands everything on.
@@ -66,7 +67,7 @@ struct Ways {
 class Loading {
  public:
   Loading(const LoadChannel& disk, const LoadChannel& slot, std::uint32_t rows, const AdapterTable& table)
-      : disk_(disk), slot_(slot), there_s_(rows, 0), table_(&table) {}
+      : disk_(disk), slot_(slot), there_s_(rows, -std::numeric_limits<double>::infinity()), table_(&table) {}
 
   /// When the loads are done, one after the other, while nothing else happens.
   [[nodiscard]] double standing_still(std::span<const Decision> loads, double now_s) const noexcept {
@@ -112,7 +113,7 @@ class Loading {
  private:
   Channel disk_;
   Channel slot_;
-  std::vector<double> there_s_;  // [rows] when its last load is done
+  std::vector<double> there_s_;  // [rows] when its last load is done; before all time: there was none
   std::vector<Row> loaded_now_;  // scratch
   const AdapterTable* table_;
   std::uint64_t shared_ = 0;
@@ -124,7 +125,7 @@ class Loading {
 [[nodiscard]] Result<TierPolicies> policies_in_time(const TierOptions& options);
 
 /// Mean, quantiles (of the sorted, the one at share x (count - 1), rounded down) and the largest; all 0 of
-/// none. Reorders what it is given.
+/// none. Reorders what it is given. REQUIRES: none is below 0.
 [[nodiscard]] WaitTimes times_of(std::span<float> waits);
 
 }  // namespace loracle::detail

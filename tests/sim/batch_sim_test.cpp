@@ -72,6 +72,25 @@ BatchOptions options_of(const char* tiers, std::uint32_t max_loras, std::uint32_
   return options;
 }
 
+// If this failed, requests before time 0 would wait for a server that nothing keeps busy.
+TEST(BatchSim, TheClockMayBeginAnywhere) {
+  for (const bool loads_stall : {false, true}) {
+    BatchOptions options = options_of("lru", 2, 3, 0.25);
+    options.service.disk.latency_s = 2;
+    options.service.slot.latency_s = 1;
+    options.loads_stall = loads_stall;
+    options.tiers.pins = {Row{2}};
+    const auto at = [&options](double begin_s) {
+      const std::vector<double> arrival_s = {begin_s, begin_s + 0.5, begin_s + 1, begin_s + 9, begin_s + 9};
+      return simulate_batches(with_tokens(trace_of({{0}, {2}, {0}, {1}, {0}}), arrival_s, {3, 3, 3, 3, 3}),
+                              options);
+    };
+    const auto expected = at(64);
+    ASSERT_TRUE(expected);
+    for (const double begin_s : {-64.0, -4.0, 0.0}) EXPECT_EQ(*at(begin_s), *expected) << begin_s;
+  }
+}
+
 // If this failed, no figure of a step would be right: a batch of two, by hand.
 TEST(BatchSim, StepsTakeWhatIsInThem) {
   // a (rank 8): 3 tokens in, 3 out, at 0 s. b (rank 16): 5 in, 2 out, at 1 s.

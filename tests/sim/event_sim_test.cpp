@@ -97,6 +97,24 @@ TEST(EventSim, LoadsTakeTimeAndAreShared) {
   EXPECT_DOUBLE_EQ(stalled->delay.max, 4);
 }
 
+// If this failed, requests before time 0 would wait for a server that nothing keeps busy.
+TEST(EventSim, TheClockMayBeginAnywhere) {
+  for (const bool loads_stall : {false, true}) {
+    EventOptions options = options_of("lru", 2, 3);
+    options.disk.latency_s = 2;
+    options.slot.latency_s = 1;
+    options.loads_stall = loads_stall;
+    options.tiers.pins = {Row{2}};
+    const auto at = [&options](double begin_s) {
+      const std::vector<double> arrival_s = {begin_s, begin_s + 0.5, begin_s + 1, begin_s + 9, begin_s + 9};
+      return simulate_events(timed(trace_of({{0}, {2}, {0}, {1}, {0}}), arrival_s, {1, 1, 1, 1, 1}), options);
+    };
+    const auto expected = at(64);
+    ASSERT_TRUE(expected);
+    for (const double begin_s : {-64.0, -4.0, 0.0}) EXPECT_EQ(*at(begin_s), *expected) << begin_s;
+  }
+}
+
 class Starts final : public StartWatch {
  public:
   void on_start(const StartedRequest& request) noexcept override {
