@@ -20,9 +20,9 @@ struct Bracket {
   double holds = 0;
   double breaks = 0;
 };
-/// Bisection by factors with two places at once, one for each of two cores (each round cuts the bracket's
-/// octaves to a third), until breaks / holds <= `precision`. `holds_at(places)`: whether each of them holds;
-/// ascending. REQUIRES: 0 < low < high, precision > 1; it holds at low, and not at high.
+/// Bisection by factors with two places at once (each round cuts the bracket's octaves to a third), until
+/// breaks / holds <= `precision`. `holds_at(places)`: whether each of them holds; ascending.
+/// REQUIRES: 0 < low < high, precision > 1; it holds at low, and not at high.
 [[nodiscard]] Result<Bracket> bisect(
     double low, double high, double precision,
     const std::function<Result<std::vector<bool>>(const std::vector<double>&)>& holds_at);

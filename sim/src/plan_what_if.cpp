@@ -20,7 +20,7 @@ constexpr std::uint64_t kSeed = 1;
 struct Question {
   std::string change;
   EventOptions options;
-  std::uint64_t first_uses = 0;      // adapters, where the uses are those of today
+  std::uint64_t first_uses = 0;      // adapters used; of a changed trace once it was made
   std::function<Trace()> changed{};  // empty: today's trace
   bool same_uses = true;             // and order: the stream of today is that of the changed trace
   bool fits = true;                  // the changed adapters, as many as the sizes say

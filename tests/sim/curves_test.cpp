@@ -144,12 +144,12 @@ TEST_P(Curves, ByteCurveEqualsAListAtEveryCapacity) {
 TEST_P(Curves, StayExactWhenTheTimeAxisIsRenumbered) {
   const UseStream stream = random_stream(7, 150, 300'000);
   const LruCurve curve = lru_curve(stream, GetParam());
-  const std::uint64_t step = testing::all_or_few(7U, 35U);
-  for (std::uint64_t entries = 1; entries <= stream.distinct; entries += step)
+  for (std::uint64_t entries = 1; entries <= stream.distinct; entries += testing::all_or_few(7U, 35U))
     ASSERT_EQ(curve.misses(entries), list_cache(stream, entries, true, false).misses)
         << entries << " entries";
   std::vector<Bytes> capacities;
-  for (std::uint64_t bytes = 20; bytes < 1600; bytes += 6 * step) capacities.push_back(Bytes{bytes});
+  for (std::uint64_t bytes = 20; bytes < 1600; bytes += testing::all_or_few(41U, 205U))
+    capacities.push_back(Bytes{bytes});
   const auto points = lru_byte_curve(stream, capacities, GetParam());
   ASSERT_TRUE(points) << points.error().message;
   for (const ByteCurvePoint& point : *points) {

@@ -78,8 +78,8 @@ double simulated_misses(const Uses& uses, std::size_t adapters, std::size_t entr
 }
 
 TEST(WhatIf, MissesOfIndependentRequestsAreThoseOfASimulation) {
-  LORACLE_SKIP_IF_SANITIZED();
   // If this failed, every what-if would mislead by more than what it is about.
+  LORACLE_SKIP_IF_SANITIZED();
   for (const double alpha : {0.6, 0.9, 1.2}) {
     for (const std::size_t adapters : {50U, 1000U}) {
       const std::vector<double> rates = zipf_rates(adapters, alpha, 10);
@@ -93,8 +93,8 @@ TEST(WhatIf, MissesOfIndependentRequestsAreThoseOfASimulation) {
 }
 
 TEST(WhatIf, BurstsAreRenewals) {
-  LORACLE_SKIP_IF_SANITIZED();
   // If this failed, bursty traffic would be told to buy slots it does not need.
+  LORACLE_SKIP_IF_SANITIZED();
   const std::vector<double> rates = zipf_rates(200, 0.9, 10);
   for (const double scv : {4.0, 16.0}) {
     const Uses uses = drawn(rates, scv, 100'000, 5);

@@ -2,6 +2,8 @@
 /// Under a sanitizer a test takes 20 to 80 times as long. There it looks for bad accesses, which the first
 /// rounds show; that the numbers hold over all rounds is for the release build to prove.
 
+#include <gtest/gtest.h>
+
 namespace loracle::testing {
 
 #if defined(LORACLE_SANITIZED_ADDRESS) || defined(LORACLE_SANITIZED_THREAD)

@@ -254,7 +254,8 @@ class Hierarchy {
     return is_room ? Verdict::kServed : Verdict::kAllHeld;
   }
 
-  /// Without holding the row: what is resident stays within the capacity whatever is held.
+  /// As for a batch, without holding: where the row is resident there is room for what is held, and where it
+  /// is not, holding it adds nothing.
   [[nodiscard]] bool is_room_for(Row row, std::size_t top) const noexcept {
     const Occupancy one{1, table_->size_of(row)};
     for (std::size_t level = top; level < levels_.size(); ++level) {

@@ -32,7 +32,8 @@ namespace loracle {
 /// 1 or more, the period above 0 and finite.
 [[nodiscard]] Trace with_bursts(const Trace& trace, double factor, double period_s);
 
-// What follows makes rows anew; adapters that nobody uses are left out. O(requests log requests + uses).
+// What follows makes rows anew; adapters that nobody uses are left out. O(requests + uses),
+// and as often more adapters O(requests x share^2).
 
 /// Each adapter becomes so many, and each of its uses goes to one of them by chance: the traffic stays, and
 /// less of it is shared. The further ones are called "NAME#1" and so on. REQUIRES: parts is 1 or more.
