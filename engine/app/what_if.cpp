@@ -156,13 +156,13 @@ std::string as_text(const WhatIfFlags& flags, const LoadTimes& times, const What
   return text +
          "wait: arrivals that find all slots busy; they make others wait, so waits that are not rare are "
          "longer\n"
-         "twice the adapters: with the traffic of today; 50 % more: each with requests of its own\n" +
+         "twice the adapters only: they share the traffic of today\n" +
          fmt::format("bursts: the requests of each {:g} s within its first {:g}; from S3: {:g} s a load\n",
                      kBurstPeriod_s, kBurstPeriod_s / kBurst, options.store_load_s);
 }
 
-nlohmann::ordered_json as_json(const LoadTimes& times, const WhatIfModel& today,
-                               const ChangeOptions& options, double limit) {
+nlohmann::ordered_json as_json(const LoadTimes& times, const WhatIfModel& today, const ChangeOptions& options,
+                               double limit) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   const std::vector<WhatIfModel> changes = what_if_changes(today, options);
   for (std::size_t i = 0; i < changes.size(); ++i) {

@@ -32,7 +32,8 @@ Result<Unit> check_trace(const Trace& trace) {
   if (trace.input_tokens.empty() || trace.output_tokens.empty())
     return fail(Errc::kInvalid,
                 fmt::format("{}: says not how many tokens requests have: give input_tokens and "
-                            "output_tokens; durations alone do for loracle plan",
+                            "output_tokens (loracle trace gen makes them with --input-tokens-mean and "
+                            "--output-tokens-mean); durations alone do for loracle plan",
                             trace.source));
   if (trace.requests >= 0xFFFF'FFFFU)
     return fail(Errc::kTooLarge, fmt::format("{}: more than 2^32 - 2 requests: cut it", trace.source));

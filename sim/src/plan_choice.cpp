@@ -189,9 +189,9 @@ std::string cost_reason(const Plan& plan) {
   switch (choice.binding) {
     case Constraint::kNone:
       return fmt::format(
-          "Of {} that fit memory and the target of disk loads, {} is the cheapest that meets "
-          "every constraint: {}.",
-          counted(choice.options, "pair"), pair, levels_text(plan));
+          "Of {} that fit memory and the target of disk loads, with the {} that are in use at once or more, "
+          "{} is the cheapest that meets every constraint: {}.",
+          counted(choice.options, "pair"), counted(plan.slots_floor, "slot"), pair, levels_text(plan));
     case Constraint::kGpuMemory:
     case Constraint::kHostMemory:
       return fmt::format(

@@ -53,8 +53,10 @@ std::string confidence_text(const Plan& plan) {
   return text + ", " + load_times_mark(plan);
 }
 
+std::string judgement_text(const Plan& plan) { return words_of(advice_of(plan)) + verdict_text(plan); }
+
 std::string headline_text(const Plan& plan) {
-  return fmt::format("{}{} ({})", words_of(advice_of(plan)), verdict_text(plan), confidence_text(plan));
+  return fmt::format("{} ({})", judgement_text(plan), confidence_text(plan));
 }
 
 std::string change_text(const Plan& plan) {

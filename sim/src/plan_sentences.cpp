@@ -61,11 +61,8 @@ std::string note_text(const Plan& plan, const AdvisoryRow& row) {
 
 std::string what_if_note(const Plan& plan) {
   return fmt::format(
-      "twice the adapters: with the traffic of today; 50 % more: each with requests of its own; bursts: "
-      "the "
-      "requests of each {:g} s within its first {:g}; a replica lost: the others get its traffic; from S3: "
-      "{} a "
-      "load",
+      "twice the adapters only: they share the traffic of today; bursts: the requests of each {:g} s within "
+      "its first {:g}; a replica lost: the others get its traffic; from S3: {} a load",
       kBurstPeriod_s, kBurstPeriod_s / kBurst, seconds_text(plan.changes.store_load_s));
 }
 
@@ -149,7 +146,7 @@ std::string adapters_text(const Plan& plan) {
                              : !limit.too_many_wait ? "disk loads are off target"
                                                     : "too many requests wait, and disk loads are off target";
   return fmt::format(" It holds {}, each with requests of its own; beyond, {}.",
-                     limit.limit == 1 ? "with these adapters and hardly any more"
+                     limit.limit == 1 ? "with hardly any more adapters than these"
                                       : fmt::format("up to about {:.3g} times the adapters", limit.limit),
                      breaks);
 }
@@ -168,11 +165,11 @@ std::string headroom_text(const Plan& plan) {
   else if (traffic.limit >= traffic.most)
     text = fmt::format("at {:g} times this traffic and more", traffic.most);
   else
-    text = fmt::format(
-        "{}: beyond, its slots are too few, and more than {} of requests find more adapters in use",
-        traffic.limit == 1 ? "at this traffic and hardly more"
-                           : fmt::format("up to about {:.3g} times this traffic", traffic.limit),
-        share_text(plan.max_wait_probability));
+    text =
+        fmt::format("{}: beyond, more than {} of requests find all slots in use, and wait",
+                    traffic.limit == 1 ? "at this traffic and hardly more"
+                                       : fmt::format("up to about {:.3g} times this traffic", traffic.limit),
+                    share_text(plan.max_wait_probability));
   text += fmt::format(". Twice the traffic asks for {}", counted(traffic.slots_at_twice, "slot"));
   const bool is_close = traffic.limit >= 1 && traffic.limit < kLittleMargin;
   return text + (is_close ? ": the margin is small." : ".") + adapters_text(plan);

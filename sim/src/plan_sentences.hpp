@@ -16,7 +16,9 @@ namespace loracle::detail {
 [[nodiscard]] std::string verdict_text(const Plan& plan);
 /// How much the advice stands on: "confidence: low, 2.1 days, 9 regimes, UNCALIBRATED".
 [[nodiscard]] std::string confidence_text(const Plan& plan);
-/// What is advised of today's setting, the verdict and its confidence.
+/// What is advised of today's setting, and the verdict.
+[[nodiscard]] std::string judgement_text(const Plan& plan);
+/// The same with its confidence.
 [[nodiscard]] std::string headline_text(const Plan& plan);
 [[nodiscard]] std::string effect_text(const Plan& plan);
 /// From today's setting to the choice; empty if nothing is known of today's.

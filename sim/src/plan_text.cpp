@@ -169,7 +169,8 @@ std::string plan_text(const Plan& plan) {
     out +=
         "  wait: requests that waited for a slot, simulated; p99 delay: 99 % start sooner after they "
         "arrive,\n"
-        "  slots and loads waited for\n";
+        "  slots and loads waited for; below floor: few waited, but the adapters in use at once ask for\n"
+        "  more slots\n";
   if (simulated) out += "  hits and loads: simulated too; slots in use are not evicted\n";
   out += '\n';
   paragraph(out, "TRUST", detail::certainty_text(plan));

@@ -101,7 +101,7 @@ std::string what_if_chart(const Plan& plan) {
        ordinal_colours("c", Json(kKinds), Json::array({signal("blue"), kDiskColour}))});
   spec["axes"] =
       Json::array({axis_of("bottom", "x", "p99 delay, seconds", "~r", true),
-                   Json{{"orient", "left"}, {"scale", "y"}, {"title", "change"}, {"labelLimit", 150}}});
+                   Json{{"orient", "left"}, {"scale", "y"}, {"title", "change"}, {"labelLimit", 170}}});
   spec["legends"] = Json::array({legend_of("fill", "c")});
   spec["marks"].push_back(bars_mark(1));
   // A bar without a length is seen all the same.

@@ -139,8 +139,13 @@ void head(std::string& out, const Plan& plan) {
       "<title>loracle plan: {}</title>\n<style>\n{}</style>\n</head>\n<body>\n"
       "<a class=\"skip\" href=\"#decision\">To the decision</a>\n<main>\n",
       escaped(detail::base_name(plan.source)), detail::page_css());
-  out += fmt::format("<header><h1>Adapter plan for {}</h1>\n<p>{}</p></header>\n",
-                     escaped(detail::base_name(plan.source)), escaped(detail::trace_text(plan)));
+  out += fmt::format(
+      "<header><h1>Adapter plan for {}</h1>\n<p>{}</p>\n"
+      "<p>How many adapters a server keeps in GPU memory (slots, --max-loras) and in host memory "
+      "(--max-cpu-loras), so that at most {} of requests wait for a slot and at most {} of uses load an "
+      "adapter from disk again.</p></header>\n",
+      escaped(detail::base_name(plan.source)), escaped(detail::trace_text(plan)),
+      share_text(plan.max_wait_probability), share_text(plan.target_disk_loads));
 }
 
 void tiles(std::string& out, const Plan& plan) {
@@ -202,14 +207,17 @@ void decision(std::string& out, const Plan& plan) {
   const bool is_doubtful = advice == Advice::kChange || advice == Advice::kNotEnoughData;
   out += fmt::format(
       "<section class=\"card\" id=\"decision\" tabindex=\"-1\" aria-label=\"Decision\">\n"
-      "<p><span class=\"verdict {}\">{}</span></p>\n<pre tabindex=\"0\" aria-label=\"Flags to "
+      "<p><span class=\"verdict {}\">{}</span> <span class=\"soft\">{}</span></p>\n<pre tabindex=\"0\" "
+      "aria-label=\"Flags to "
       "paste\" data-flags=\"{}\">{}</pre>\n"
       "<dl>\n",
       is_doubtful && plan.verdict == PlanVerdict::kMeetsTarget ? "misses_target" : name_of(plan.verdict),
-      escaped(detail::headline_text(plan)), escaped(plan.flags), in_spans(plan.flags));
+      escaped(detail::judgement_text(plan)), escaped(detail::confidence_text(plan)), escaped(plan.flags),
+      in_spans(plan.flags));
   for (const std::string& caution : plan.cautions) point(out, "Caution", caution);
   point(out, "Today", advice_reason(plan));
   point(out, "Why", plan.reason);
+  point(out, "Memory", detail::memory_text(plan) + ".");
   point(out, "Risk", detail::risk_text(plan));
   point(out, "Wrong if", detail::wrong_if_text(plan));
   out += "</dl>\n</section>\n";

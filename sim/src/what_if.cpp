@@ -292,9 +292,9 @@ std::string change_text(Change change, const ChangeOptions& options) {
     case Change::kTraffic:
       return "twice the traffic";
     case Change::kSplit:
-      return "twice the adapters";
+      return "twice the adapters only";
     case Change::kAdapters:
-      return "50 % more adapters";
+      return "1.5x adapters + traffic";
     case Change::kRank:
       return "twice the rank";
     case Change::kBursts:
