@@ -73,6 +73,8 @@ Result<std::vector<Point>> count_points(const UseStream& stream, const CurveFlag
 int run_curve(const CurveFlags& flags) {
   const Result<Trace> trace = flags.trace.load();
   if (!trace) return report_input(trace.error());
+  if (flags.unit == SizeUnit::kBytes)
+    if (const Result<Unit> known = check_sizes_known(*trace); !known) return report_usage(known.error());
   const Result<UseStream> stream = make_use_stream(*trace);
   if (!stream) return report_input(stream.error());
   const Result<std::vector<Point>> points = [&] {

@@ -10,6 +10,7 @@
 
 #include "exit_codes.hpp"
 #include "loracle/traces/atomic_file.hpp"
+#include "parse_flags.hpp"
 
 namespace loracle::app {
 
@@ -35,13 +36,8 @@ std::string_view name_of(Format format) noexcept {
 
 void add_format_flag(CLI::App& command, Format& format, std::span<const Format> formats) {
   std::vector<std::pair<std::string, Format>> names;
-  std::string shown;
-  for (const Format one : formats) {
-    names.emplace_back(name_of(one), one);
-    shown += fmt::format("{}{}", shown.empty() ? "" : "|", name_of(one));
-  }
-  command.add_option("--format", format, "Output format")
-      ->transform(CLI::CheckedTransformer(names, CLI::ignore_case).description(shown));
+  for (const Format one : formats) names.emplace_back(name_of(one), one);
+  command.add_option("--format", format, "Output format")->transform(one_of(names));
 }
 
 std::string csv_field(std::string_view text) {

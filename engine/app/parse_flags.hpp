@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "loracle/core/result.hpp"
@@ -13,6 +14,22 @@
 #include "loracle/sim/replay.hpp"
 
 namespace loracle::app {
+
+/// One of these names, whatever the case, as its value. The error lists them.
+template <class Enum>
+[[nodiscard]] CLI::Validator one_of(std::vector<std::pair<std::string, Enum>> names) {
+  std::string shown;
+  for (const auto& [name, value] : names) shown += (shown.empty() ? "" : "|") + name;
+  const auto take = [names = std::move(names), shown](std::string& text) -> std::string {
+    for (const auto& [name, value] : names) {
+      if (CLI::detail::to_lower(text) != CLI::detail::to_lower(name)) continue;
+      text = std::to_string(static_cast<int>(value));
+      return {};
+    }
+    return "'" + text + "' is none of " + shown;
+  };
+  return CLI::Validator(take, shown);
+}
 
 /// `--threads N`, 0 = as many as there are processors.
 void add_threads_flag(CLI::App& command, unsigned& threads);

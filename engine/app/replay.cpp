@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <iterator>
@@ -113,6 +114,9 @@ int run_policies(const ReplayFlags& flags) {
   const Result<std::vector<AskedCapacity>> capacities =
       parse_capacities(flags.capacities, flags.unit, *stream);
   if (!capacities) return report_usage(capacities.error());
+  if (std::any_of(capacities->begin(), capacities->end(),
+                  [](const AskedCapacity& one) { return one.unit == SizeUnit::kBytes; }))
+    if (const Result<Unit> known = check_sizes_known(*trace); !known) return report_usage(known.error());
 
   std::vector<ReplayRow> rows;
   for (const std::string& policy : policies)
@@ -193,6 +197,8 @@ int run_tiers(const ReplayFlags& flags) {
   if (const Result<Unit> ok = check_tier_options(options); !ok) return report_usage(ok.error());
   const Result<Trace> trace = flags.trace.load();
   if (!trace) return report_input(trace.error());
+  if (!flags.gpu_memory.empty() || !flags.cpu_memory.empty())
+    if (const Result<Unit> known = check_sizes_known(*trace); !known) return report_usage(known.error());
   const Result<std::vector<Row>> pins = find_pins(*trace, flags.pins);
   if (!pins) return report_usage(pins.error());
   options.pins = *pins;

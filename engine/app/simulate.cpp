@@ -363,6 +363,8 @@ int run_simulate(const SimulateFlags& flags) {
   options.service = *service;
   const Result<Trace> trace = flags.trace.load();
   if (!trace) return report_input(trace.error());
+  if (!flags.gpu_memory.empty() || !flags.cpu_memory.empty())
+    if (const Result<Unit> known = check_sizes_known(*trace); !known) return report_usage(known.error());
   const Result<std::vector<Row>> pins = find_pins(*trace, flags.pins);
   if (!pins) return report_usage(pins.error());
   options.tiers.pins = *pins;
@@ -416,13 +418,9 @@ void add_scheduler_flags(CLI::App& command, SimulateFlags& flags) {
   command.add_option("--replicas", options.replicas, "Replicas, each with caches of its own")
       ->capture_default_str();
   std::vector<std::pair<std::string, Router>> routers;
-  std::string shown;
-  for (const Router router : all_routers()) {
-    routers.emplace_back(name_of(router), router);
-    shown += fmt::format("{}{}", shown.empty() ? "" : "|", name_of(router));
-  }
+  for (const Router router : all_routers()) routers.emplace_back(name_of(router), router);
   command.add_option("--router", options.router, "Who gets a request (default: round-robin)")
-      ->transform(CLI::CheckedTransformer(routers, CLI::ignore_case).description(shown));
+      ->transform(one_of(routers));
   command
       .add_option("--load-bound", options.load_bound,
                   "Of lora-affinity and consistent-hash: a replica with more than this times the mean "

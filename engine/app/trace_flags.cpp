@@ -119,6 +119,16 @@ Result<Trace> TraceFlags::load() const {
   return trace;
 }
 
+Result<Unit> check_sizes_known(const Trace& trace) {
+  const auto bytes = trace.adapters.bytes.view();
+  if (std::any_of(bytes.begin(), bytes.end(), [](std::uint64_t size) { return size > 0; })) return Unit{};
+  return fail(
+      Errc::kInvalid,
+      fmt::format("{}: has no sizes of adapters, and bytes are asked for: give the adapters' directory "
+                  "(--catalog), or count adapters",
+                  trace.source));
+}
+
 Result<std::vector<Row>> find_pins(const Trace& trace, const std::vector<std::string>& names) {
   std::vector<Row> pins;
   for (const std::string& name : names) {

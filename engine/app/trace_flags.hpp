@@ -24,6 +24,8 @@ struct TraceFlags {
   [[nodiscard]] Result<Trace> load() const;
 };
 
+/// Errors: kInvalid if bytes are to be counted and the trace says of no adapter how many it has.
+[[nodiscard]] Result<Unit> check_sizes_known(const Trace& trace);
 /// The rows of the names given by --pin. Errors: kNotFound.
 [[nodiscard]] Result<std::vector<Row>> find_pins(const Trace& trace, const std::vector<std::string>& names);
 

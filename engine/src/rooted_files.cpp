@@ -60,7 +60,10 @@ Result<std::string> place_of(const UniqueFd& fd, const std::string& path) {
 }
 
 tl::unexpected<Error> outside(const std::string& path) {
-  return fail(Errc::kInvalid, fmt::format("{}: lies outside the allowed directories (allowed_paths)", path),
+  return fail(Errc::kInvalid,
+              fmt::format("{}: lies outside the allowed directories: add its directory to allowed_paths "
+                          "(serve: --file-storage-allowed-paths)",
+                          path),
               EACCES);
 }
 
