@@ -150,7 +150,7 @@ TEST_F(FetchAdapterTest, TheFirstErrorEndsAllParts) {
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, Errc::kIo);
   EXPECT_EQ(done.error().detail, 503);
-  EXPECT_LT(calls, 12) << "of 102 parts";
+  EXPECT_LT(calls, 51) << "of 102 parts: half, however busy the machine is";
   EXPECT_EQ(open_descriptors(), before);
 }
 
