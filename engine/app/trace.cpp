@@ -210,6 +210,7 @@ void add_generator(CLI::App& gen, const char* name, const char* what, double alp
   auto flags = std::make_shared<GenFlags>();
   flags->options.generator = name;
   flags->options.alpha = alpha;
+  flags->options.requests = 100'000;  // with a tenth a plan's slots are one off in three seeds of five
   CLI::App* command = gen.add_subcommand(name, what);
   GenerateOptions& options = flags->options;
   command->add_option("--rate", options.rate_rps, "Mean requests a second (Poisson)")->capture_default_str();
