@@ -156,7 +156,7 @@ std::string as_text(const WhatIfFlags& flags, const LoadTimes& times, const What
   return text +
          "wait: arrivals that find all slots busy; they make others wait, so waits that are not rare are "
          "longer\n"
-         "twice the adapters only: they share the traffic of today\n" +
+         "2x the adapters alone: they share the traffic of today\n" +
          fmt::format("bursts: the requests of each {:g} s within its first {:g}; from S3: {:g} s a load\n",
                      kBurstPeriod_s, kBurstPeriod_s / kBurst, options.store_load_s);
 }

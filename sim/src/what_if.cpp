@@ -292,9 +292,9 @@ std::string change_text(Change change, const ChangeOptions& options) {
     case Change::kTraffic:
       return "twice the traffic";
     case Change::kSplit:
-      return "twice the adapters only";
+      return "2x the adapters alone";
     case Change::kAdapters:
-      return "1.5x adapters + traffic";
+      return "1.5x adapters+traffic";
     case Change::kRank:
       return "twice the rank";
     case Change::kBursts:
