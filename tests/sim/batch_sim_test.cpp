@@ -14,6 +14,7 @@
 #include "loracle/traces/generate.hpp"
 #include "sim/batch_twin.hpp"
 #include "sim/plan_traces.hpp"
+#include "support/sanitized.hpp"
 
 namespace loracle {
 namespace {
@@ -22,13 +23,8 @@ using testing::skewed_trace;
 using testing::trace_of;
 
 // Under sanitizers a tenth of the requests has to do, and proves a tenth of the digits.
-#ifdef LORACLE_DCHECKS
-constexpr std::uint32_t kShrink = 10;
-constexpr double kTolerance = 0.05;
-#else
-constexpr std::uint32_t kShrink = 1;
-constexpr double kTolerance = 0.01;
-#endif
+constexpr auto kShrink = testing::all_or_few<std::uint32_t>(1, 10);
+constexpr double kTolerance = testing::all_or_few(0.01, 0.05);
 
 constexpr std::uint32_t kMany = 1U << 20U;
 

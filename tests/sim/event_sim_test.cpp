@@ -12,6 +12,7 @@
 #include "loracle/traces/generate.hpp"
 #include "sim/event_twin.hpp"
 #include "sim/plan_traces.hpp"
+#include "support/sanitized.hpp"
 
 namespace loracle {
 namespace {
@@ -20,13 +21,8 @@ using testing::skewed_trace;
 using testing::trace_of;
 
 // Under sanitizers a tenth of the requests has to do, and proves a tenth of the digits.
-#ifdef LORACLE_DCHECKS
-constexpr std::uint32_t kShrink = 10;
-constexpr double kTolerance = 0.05;
-#else
-constexpr std::uint32_t kShrink = 1;
-constexpr double kTolerance = 0.01;
-#endif
+constexpr auto kShrink = testing::all_or_few<std::uint32_t>(1, 10);
+constexpr double kTolerance = testing::all_or_few(0.01, 0.05);
 
 double exponential(Rng& rng, double mean) {
   return -mean * std::log((static_cast<double>(rng.next() >> 11U) + 1) / 9007199254740993.0);
