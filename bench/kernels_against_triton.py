@@ -531,7 +531,7 @@ def ended(*_):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("library", nargs="?")
+    parser.add_argument("kernels", nargs="?", metavar="LIBRARY")
     parser.add_argument("--cublas")
     parser.add_argument("--activation")
     parser.add_argument("--json")
@@ -542,12 +542,12 @@ def main():
     flags = parser.parse_args()
     if flags.check_peers:
         return check_peers()
-    if flags.library is None or not torch.cuda.is_available():
+    if flags.kernels is None or not torch.cuda.is_available():
         print("SKIPPED: no library was named, or torch sees no GPU", file=sys.stderr)
         return 77
     signal.signal(signal.SIGTERM, ended)  # what has been measured by then is written
     begun = time.monotonic()
-    library = load_library(flags.library)
+    library = load_library(flags.kernels)
     bench, missing, activation = Bench(library, None), {}, []
     try:
         bench.cublas = ctypes.CDLL(flags.cublas) if flags.cublas else None

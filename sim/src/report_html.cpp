@@ -207,9 +207,8 @@ void decision(std::string& out, const Plan& plan) {
   const bool is_doubtful = advice == Advice::kChange || advice == Advice::kNotEnoughData;
   out += fmt::format(
       "<section class=\"card\" id=\"decision\" tabindex=\"-1\" aria-label=\"Decision\">\n"
-      "<p><span class=\"verdict {}\">{}</span> <span class=\"soft\">{}</span></p>\n<pre tabindex=\"0\" "
-      "aria-label=\"Flags to "
-      "paste\" data-flags=\"{}\">{}</pre>\n"
+      "<p><span class=\"verdict {}\">{}</span> <span class=\"soft\">{}</span></p>\n"
+      "<pre tabindex=\"0\" aria-label=\"Flags to paste\" data-flags=\"{}\">{}</pre>\n"
       "<dl>\n",
       is_doubtful && plan.verdict == PlanVerdict::kMeetsTarget ? "misses_target" : name_of(plan.verdict),
       escaped(detail::judgement_text(plan)), escaped(detail::confidence_text(plan)), escaped(plan.flags),
