@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "arrival_blocks.hpp"
+#include "busy_periods.hpp"
 #include "curves_vectors.hpp"
 #include "end_axis.hpp"
 #include "running.hpp"
@@ -17,274 +17,148 @@
 namespace loracle {
 namespace {
 
-using detail::ArrivalBlocks;
+using detail::BusyPeriods;
 using detail::EndAxis;
 
 constexpr AxisPlace kStays = EndAxis::kStays;
 
 constexpr std::size_t kNearMax = 1U << 15U;  // rows whose columns a core's own cache holds
-constexpr std::size_t kAheadPlace = 32;      // uses between the prefetch of a row's place and its use
-constexpr std::size_t kAheadWord = 12;       // the same for that place's word and its node
+constexpr std::size_t kAheadPlace = 24;      // periods between the prefetch of a row's place and its begin
+constexpr std::size_t kAheadWord = 8;        // the same for that place's word and its node
 
-/// The rows of a request of the stream. kOne: no request has several.
-template <bool kOne>
-[[gnu::always_inline]] inline std::span<const Row> rows_of(const BatchStream& stream, std::size_t request) {
-  return kOne ? stream.uses.uses.view().subspan(request, 1) : stream.batch(request);
-}
+/// Arrivals by adapters in use, and how many of them need an idle one.
+struct Arrivals {
+  // [rows + 1 of each, by turns] of those that need no idle one, and of the others. Fewer than 2^32, so none
+  // overflows.
+  std::vector<std::uint32_t> at;
 
-/// At the begin of a block: those who run already leave now at a place that is known, or stay. A row's last
-/// place is then that of the last of them. `place_of(member)` is that of its first use; `marks` are kept at
-/// the places that rows hold, kStays apart.
-/// REQUIRES: the rows that they hold are at kStays.
-template <class PlaceOf, class Marks>
-void settle(const ArrivalBlocks& blocks, const BatchStream& stream, std::vector<AxisPlace>& last,
-            PlaceOf place_of, Marks& marks) {
-  for (std::size_t member = 0; member < blocks.running_before(); ++member) {
-    AxisPlace place = place_of(member);
-    if (place == kStays) continue;
-    for (const Row row : stream.batch(blocks.request(member))) {
-      AxisPlace& row_last = last[index_of(row)];
-      if (row_last == kStays || row_last < place) {
-        if (row_last != kStays) marks.remove(row_last);
-        marks.add(place);
-        row_last = place;
-      }
-      place += Marks::kPlacesAUse;
+  explicit Arrivals(std::uint32_t rows) : at(2 * (std::size_t{rows} + 1), 0) {}
+
+  void add(const BusyPeriods& periods) noexcept {
+    auto begun = static_cast<std::uint32_t>(periods.carried());
+    for (std::size_t x = 0; x < periods.size(); ++x) {
+      const std::uint32_t before = std::exchange(begun, periods.begun_by()[x]);
+      ++at[2U * (begun - periods.left_by()[x]) + (begun != before ? 1U : 0U)];
     }
   }
-  for (std::size_t member = 0; member < blocks.running_before(); ++member) {
-    if (place_of(member) != kStays) continue;
-    for (const Row row : stream.batch(blocks.request(member))) {
-      AxisPlace& row_last = last[index_of(row)];
-      if (row_last != kStays) marks.remove(row_last);
-      row_last = kStays;
-    }
+  [[nodiscard]] std::uint64_t needing_idle(std::size_t active) const noexcept { return at[2 * active + 1]; }
+  /// [largest + 1]
+  [[nodiscard]] std::vector<std::uint64_t> by_active() const {
+    std::vector<std::uint64_t> arrivals(at.size() / 2);
+    for (std::size_t active = 0; active < arrivals.size(); ++active)
+      arrivals[active] = std::uint64_t{at[2 * active]} + at[2 * active + 1];
+    while (!arrivals.empty() && arrivals.back() == 0) arrivals.pop_back();
+    return arrivals;
   }
-}
-
-/// As the results have it: without the noughts at the end.
-std::vector<std::uint64_t> trimmed(const std::vector<std::uint32_t>& histogram) {
-  std::size_t size = histogram.size();
-  while (size > 0 && histogram[size - 1] == 0) --size;
-  return {histogram.begin(), histogram.begin() + static_cast<std::ptrdiff_t>(size)};
-}
-
-/// Adapters in use alone. A row is in use until the last arrival at which one of its holders leaves, so ends
-/// need no order among themselves. Places are arrivals.
-class InUse {
- public:
-  InUse(const Trace& trace, const BatchStream& stream, double traffic)
-      : stream_(stream),
-        blocks_(trace, stream, traffic),
-        last_(stream.uses.rows, 0),
-        arrivals_at_(std::size_t{stream.uses.rows} + 1, 0) {}
-
-  [[nodiscard]] ActiveAtArrival seen() {
-    while (blocks_.next()) {
-      blocks_.find_leaves();
-      idle_at_.assign(blocks_.size() + 2, 0);
-      settle(
-          blocks_, stream_, last_, [this](std::size_t member) { return place_of(member); }, *this);
-      if (stream_.batch_max == 1)
-        arrivals<true>();
-      else
-        arrivals<false>();
-      active_ -= idle_at_[blocks_.size()];
-    }
-    ActiveAtArrival seen;
-    seen.requests = stream_.requests();
-    seen.unknown_durations = blocks_.unknown_durations();
-    seen.arrivals_at = trimmed(arrivals_at_);
-    return seen;
-  }
-
-  // The marks of `settle`: rows that become idle.
-  static constexpr AxisPlace kPlacesAUse = 0;
-  void add(AxisPlace place) noexcept { ++idle_at_[place - blocks_.first()]; }
-  void remove(AxisPlace place) noexcept { --idle_at_[place - blocks_.first()]; }
-
- private:
-  [[nodiscard]] AxisPlace place_of(std::size_t member) const noexcept {
-    const std::uint32_t leaves = blocks_.leaves()[member];
-    return leaves > blocks_.size() ? kStays : static_cast<AxisPlace>(blocks_.first() + leaves);
-  }
-
-  template <bool kOne>
-  void arrivals() {
-    const auto first = static_cast<AxisPlace>(blocks_.first());
-    const auto stays = static_cast<AxisPlace>(blocks_.size() + 1);
-    std::uint32_t active = active_;
-    for (AxisPlace x = 0; x < blocks_.size(); ++x) {
-      const AxisPlace now = first + x;
-      active -= x == 0 ? 0U : idle_at_[x];
-      const AxisPlace place = place_of(blocks_.running_before() + x);
-      for (const Row row : rows_of<kOne>(stream_, now)) {
-        AxisPlace& last = last_[index_of(row)];
-        const bool is_idle = last <= now;
-        active += is_idle ? 1U : 0U;
-        // Without a branch, for which way it goes is a coin toss: nobody reads what is written at 0.
-        --idle_at_[is_idle ? 0U : std::min(last - first, stays)];
-        last = std::max(last, place);
-        ++idle_at_[std::min(last - first, stays)];
-      }
-      ++arrivals_at_[active];
-    }
-    active_ = active;
-  }
-
-  const BatchStream& stream_;
-  ArrivalBlocks blocks_;
-  std::vector<AxisPlace> last_;             // [rows] from which arrival on it is idle; 0: it is
-  std::vector<std::uint32_t> idle_at_;      // [size + 2] rows that become idle, by arrival of the block
-  std::vector<std::uint32_t> arrivals_at_;  // [rows + 1] fewer than 2^32, so none overflows
-  std::uint32_t active_ = 0;
 };
 
-/// What the pass over the arrivals of a block reads and writes.
+/// What the pass over the periods of a block reads and writes.
 struct Pass {
   const BatchStream& stream;
-  ArrivalBlocks blocks;
+  BusyPeriods periods;
   EndAxis axis;
-  std::vector<AxisPlace> place;   // [members] of its first use
-  std::vector<AxisPlace> now_at;  // [size + 1] where `now` stands at each arrival
-  // [rows + 1] each; fewer than 2^32, so none overflows:
-  std::vector<std::uint32_t> hits_at;     // uses of idle rows by distance
-  std::vector<std::uint32_t> needs_idle;  // requests by adapters in use, of those that need an idle one ..
-  std::vector<std::uint32_t> needs_none;  // .. and of the others
+  std::vector<AxisPlace> place;        // [periods] of its end
+  std::vector<std::uint32_t> hits_at;  // [rows + 1] uses of idle rows by distance; fewer than 2^32
+  Arrivals arrivals;
 
   Pass(const Trace& trace, const BatchStream& batches, double traffic)
       : stream(batches),
-        blocks(trace, batches, traffic),
+        periods(trace, batches, traffic),
         axis(batches.uses.rows),
         hits_at(std::size_t{batches.uses.rows} + 1, 0),
-        needs_idle(hits_at.size(), 0),
-        needs_none(hits_at.size(), 0) {}
+        arrivals(batches.uses.rows) {}
 };
 
-/// Gives those that leave their places, in order.
-template <bool kOne>
+/// Gives the periods that leave their places, in order.
 void lay_out(Pass& pass) {
-  pass.blocks.order();
-  const auto uses_of = [&pass](std::size_t member) {
-    return kOne ? 1U : static_cast<AxisPlace>(pass.stream.batch(pass.blocks.request(member)).size());
-  };
-  const std::span<const std::uint32_t> in_order = pass.blocks.in_order();
-  std::uint64_t uses = 0;
-  for (const std::uint32_t member : in_order) uses += uses_of(member);
-  pass.axis.reserve(uses);
-  pass.place.resize(pass.blocks.members());
-  for (const std::uint32_t member : pass.blocks.staying()) pass.place[member] = kStays;
+  pass.periods.order();
+  const std::span<const std::uint32_t> in_order = pass.periods.in_order();
+  pass.axis.reserve(in_order.size());
+  pass.axis.hold(static_cast<AxisPlace>(in_order.size()));
+  if (pass.place.size() < pass.periods.periods()) pass.place.resize(pass.periods.periods());
+  for (const std::uint32_t period : pass.periods.staying()) pass.place[period] = kStays;
   AxisPlace next = pass.axis.now;
-  for (const std::uint32_t member : in_order) {
-    pass.place[member] = next;
-    next += uses_of(member);
-  }
-  pass.now_at.resize(pass.blocks.left_by().size());
-  for (std::size_t x = 0; x < pass.now_at.size(); ++x) {
-    const std::uint32_t left = pass.blocks.left_by()[x];
-    pass.now_at[x] = kOne ? pass.axis.now + left : left < in_order.size() ? pass.place[in_order[left]] : next;
-  }
-  settle(
-      pass.blocks, pass.stream, pass.axis.last, [&pass](std::size_t member) { return pass.place[member]; },
-      pass.axis);
+  for (const std::uint32_t period : in_order) pass.place[period] = next++;
+  for (std::size_t period = 0; period < pass.periods.carried(); ++period)
+    pass.axis.last[index_of(pass.periods.rows()[period])] = pass.place[period];
 }
 
 /// By vectors of kWidth bytes.
 template <std::size_t kWidth, bool kOne>
-[[gnu::always_inline]] inline void arrivals(Pass& pass) noexcept {
-  const BatchStream& stream = pass.stream;
-  const std::span<const Row> uses = stream.uses.uses.view();
-  const std::size_t first = pass.blocks.first();
-  const std::size_t size = pass.blocks.size();
-  const AxisPlace* const now_at = pass.now_at.data();
-  const AxisPlace* const places = pass.place.data() + pass.blocks.running_before();
+[[gnu::always_inline]] inline void begin_periods(Pass& pass) noexcept {
+  const std::span<const Row> rows = pass.periods.rows();
+  const std::uint32_t* const begins = pass.periods.begins().data();
+  const std::uint32_t* const left_by = pass.periods.left_by().data();
+  const AxisPlace* const places = pass.place.data();
   std::uint32_t* const hits_at = pass.hits_at.data();
-  std::uint32_t* const needs_idle_at = pass.needs_idle.data();
-  std::uint32_t* const needs_none_at = pass.needs_none.data();
   EndAxis axis = std::move(pass.axis);  // here its counts can stay in registers
+  const AxisPlace first = axis.now;
   const bool is_near = axis.last.size() <= kNearMax;
-  const auto prefetch = [&](std::size_t use) {
-    if (is_near) return;
-    __builtin_prefetch(&axis.last[row_ahead(uses, use, kAheadPlace)], 1);
-    axis.prefetch(axis.last[row_ahead(uses, use, kAheadWord)]);
-  };
-  for (std::size_t x = 0; x < size; ++x) {
-    axis.advance(now_at[x]);
-    AxisPlace place = places[x];
-    bool needs_idle = false;
-    if constexpr (kOne) {
-      prefetch(first + x);
-      const Row row = uses[first + x];
-      const AxisPlace last = axis.last[index_of(row)];
-      needs_idle = last < axis.now || last == EndAxis::kUnused;
-      if (last < axis.now) {
-        ++hits_at[axis.distance(last)];
-        axis.take_idle<kWidth>(row, last, place);
-      } else {
-        axis.take_other(row, last, place);
-      }
-    } else {  // all are looked up before any is taken
-      std::size_t use = stream.begin[first + x];
-      const std::span<const Row> rows = stream.batch(first + x);
-      for (const Row row : rows) {
-        prefetch(use++);
-        const AxisPlace last = axis.last[index_of(row)];
-        needs_idle |= last < axis.now || last == EndAxis::kUnused;
-        if (last < axis.now) ++hits_at[axis.distance(last)];
-      }
-      for (const Row row : rows) {
-        const AxisPlace last = axis.last[index_of(row)];
-        if (last < axis.now)
-          axis.take_idle<kWidth>(row, last, place);
-        else
-          axis.take_other(row, last, place);
-        if (place != kStays) ++place;
-      }
+  const std::size_t periods = rows.size();
+  for (std::size_t period = pass.periods.carried(); period < periods;) {
+    axis.advance(first + left_by[begins[period]]);
+    if (!is_near) {
+      __builtin_prefetch(&axis.last[row_ahead(rows, period, kAheadPlace)], 1);
+      axis.prefetch(axis.last[row_ahead(rows, period, kAheadWord)]);
     }
-    ++(needs_idle ? needs_idle_at : needs_none_at)[axis.active()];
+    std::size_t end = period + 1;  // of those that one request begins: all are looked up before any is taken
+    if constexpr (!kOne) {
+      while (end < periods && begins[end] == begins[period]) ++end;
+      for (std::size_t i = period; i < end; ++i)
+        if (const AxisPlace last = axis.last[index_of(rows[i])]; last != EndAxis::kUnused)
+          ++hits_at[axis.distance(last)];
+    }
+    for (; period < end; ++period) {
+      AxisPlace& at = axis.last[index_of(rows[period])];
+      const AxisPlace last = std::exchange(at, places[period]);
+      if (last == EndAxis::kUnused) {
+        ++axis.distinct;
+        continue;
+      }
+      if constexpr (kOne) ++hits_at[axis.distance(last)];
+      axis.take<kWidth>(last);
+    }
   }
-  axis.advance(now_at[size]);
+  axis.advance(first + static_cast<AxisPlace>(pass.periods.in_order().size()));
   pass.axis = std::move(axis);
 }
 
 template <std::size_t kWidth>
-[[gnu::always_inline]] inline void arrivals(Pass& pass) noexcept {
+[[gnu::always_inline]] inline void begin_periods(Pass& pass) noexcept {
   if (pass.stream.batch_max == 1)
-    arrivals<kWidth, true>(pass);
+    begin_periods<kWidth, true>(pass);
   else
-    arrivals<kWidth, false>(pass);
+    begin_periods<kWidth, false>(pass);
 }
 
-void arrivals_portable(Pass& pass) noexcept { arrivals<16>(pass); }
+void begin_portable(Pass& pass) noexcept { begin_periods<16>(pass); }
 #if defined(__x86_64__)
-[[gnu::target(LORACLE_TARGET_AVX2)]] void arrivals_avx2(Pass& pass) noexcept { arrivals<32>(pass); }
-[[gnu::target(LORACLE_TARGET_AVX512)]] void arrivals_avx512(Pass& pass) noexcept { arrivals<64>(pass); }
+[[gnu::target(LORACLE_TARGET_AVX2)]] void begin_avx2(Pass& pass) noexcept { begin_periods<32>(pass); }
+[[gnu::target(LORACLE_TARGET_AVX512)]] void begin_avx512(Pass& pass) noexcept { begin_periods<64>(pass); }
 #endif
 
-void arrivals(Pass& pass, Simd simd) noexcept {
+void begin_periods(Pass& pass, Simd simd) noexcept {
   switch (usable(simd)) {
 #if defined(__x86_64__)
     case Simd::kAvx512:
-      return arrivals_avx512(pass);
+      return begin_avx512(pass);
     case Simd::kAvx2:
-      return arrivals_avx2(pass);
+      return begin_avx2(pass);
 #endif
     default:
-      return arrivals_portable(pass);
+      return begin_portable(pass);
   }
 }
 
 ActivityCurve curve_of(Pass pass, Simd simd) {
-  while (pass.blocks.next()) {
-    if (pass.stream.batch_max == 1)
-      lay_out<true>(pass);
-    else
-      lay_out<false>(pass);
-    arrivals(pass, simd);
+  while (pass.periods.next()) {
+    lay_out(pass);
+    begin_periods(pass, simd);
+    pass.arrivals.add(pass.periods);
   }
   ActivityCurve curve;
   curve.requests = pass.stream.requests();
-  curve.unknown_durations = pass.blocks.unknown_durations();
+  curve.unknown_durations = pass.periods.unknown_durations();
   curve.uses = pass.stream.uses.uses.size();
   curve.compulsory_misses = pass.stream.uses.distinct;
   // In use when asked for: a hit wherever there is a slot.
@@ -292,12 +166,12 @@ ActivityCurve curve_of(Pass pass, Simd simd) {
   curve.misses_at.push_back(curve.uses);
   for (std::size_t slots = 1; slots <= pass.stream.uses.distinct; ++slots)
     curve.misses_at.push_back(misses -= pass.hits_at[slots]);
-  std::uint64_t waits = std::accumulate(pass.needs_idle.begin(), pass.needs_idle.end(), std::uint64_t{0});
-  for (std::size_t active = 0; active < pass.needs_idle.size(); ++active)
-    pass.needs_none[active] += pass.needs_idle[active];
-  curve.arrivals_at = trimmed(pass.needs_none);
+  curve.arrivals_at = pass.arrivals.by_active();
+  std::uint64_t waits = 0;
+  for (std::size_t active = 0; active < curve.arrivals_at.size(); ++active)
+    waits += pass.arrivals.needing_idle(active);
   for (std::size_t slots = 0; slots < curve.arrivals_at.size(); ++slots)
-    curve.waits_at.push_back(waits -= pass.needs_idle[slots]);
+    curve.waits_at.push_back(waits -= pass.arrivals.needing_idle(slots));
   return curve;
 }
 
@@ -362,7 +236,17 @@ Result<ActivityCurve> activity_curve(const Trace& trace, const BatchStream& stre
 
 Result<ActiveAtArrival> active_at_arrival(const Trace& trace, const BatchStream& stream, double traffic) {
   if (Result<Unit> ok = check(trace, stream, traffic); !ok) return fail(std::move(ok.error()));
-  return InUse(trace, stream, traffic).seen();
+  BusyPeriods periods(trace, stream, traffic);
+  Arrivals arrivals(stream.uses.rows);
+  while (periods.next()) {
+    periods.count_left();
+    arrivals.add(periods);
+  }
+  ActiveAtArrival seen;
+  seen.requests = stream.requests();
+  seen.unknown_durations = periods.unknown_durations();
+  seen.arrivals_at = arrivals.by_active();
+  return seen;
 }
 
 }  // namespace loracle

@@ -2,16 +2,15 @@
 /// The LRU stack of adapters that requests hold for a while: those in use on top, the idle ones below, by
 /// their last ends.
 ///
-/// An axis of ends, known beforehand (arrival_blocks.hpp): each use of an adapter has a place on it, by when
-/// its request ends; a row holds the last place of its uses. `now` goes along the axis: rows with places
-/// before it are idle, the others in use. So nothing has to be done when requests end, and the pass is that
-/// of curves_lru.cpp, whose places are given out by uses: a bitmap, and a prefix tree over its words that are
-/// before now. Places after now are bits alone.
-/// At the end of a block all rows in use hold kStays, which is no place; `settle` gives them their places in
-/// the next one. There, too, each idle row's place becomes its rank when the axis is used up.
-/// Cost: O(log32(rows)) a use. Memory: 9 to 11 bytes a row, more only if a block needs a longer axis.
-/// (What takes rows without a branch on whether they were idle, at the price of doing for nothing what idle
-/// ones alone need, took 10 % longer.) Threads: one owner.
+/// An axis of ends, known beforehand (busy_periods.hpp): each period of use of an adapter has a place on it,
+/// by when it ends; a row holds the place of its latest period. `now` goes along the axis: rows with places
+/// before it are idle, the others in use. So nothing has to be done when requests end, nor when they come to
+/// an adapter in use, and the pass is that of curves_lru.cpp, whose places are given out by uses: a bitmap,
+/// and a prefix tree over its words that are before now. Places after now are bits alone.
+/// At the end of a block all rows in use hold kStays, which is no place; the next one gives them theirs.
+/// There, too, each idle row's place becomes its rank when the axis is used up.
+/// Cost: O(log32(rows)) a period. Memory: 9 to 11 bytes a row, more only if a block needs a longer axis.
+/// Threads: one owner.
 
 #include <algorithm>
 #include <bit>
@@ -47,12 +46,11 @@ struct EndAxis {
     held.open(0, 0);
   }
 
-  /// Rows that are idle, and in use.
-  [[nodiscard, gnu::always_inline]] std::uint32_t idle() const noexcept {
+  /// Rows that are idle.
+  [[nodiscard]] std::uint32_t idle() const noexcept {
     const std::uint64_t ended = words[word] & ((std::uint64_t{1} << (now % 64U)) - 1U);
     return before_word + static_cast<std::uint32_t>(std::popcount(ended));
   }
-  [[nodiscard, gnu::always_inline]] std::uint32_t active() const noexcept { return distinct - idle(); }
 
   /// Makes sure that so many places are left from `now` on. REQUIRES: rows in use hold kStays.
   void reserve(std::uint64_t more) {
@@ -77,10 +75,15 @@ struct EndAxis {
       held.open(opened, opened == 0 ? 0U : static_cast<std::uint32_t>(std::popcount(words[opened - 1])));
   }
 
-  // The marks of `settle`.
-  static constexpr AxisPlace kPlacesAUse = 1;
-  void add(AxisPlace place) noexcept { words[place / 64U] |= std::uint64_t{1} << (place % 64U); }
-  void remove(AxisPlace place) noexcept { words[place / 64U] &= ~(std::uint64_t{1} << (place % 64U)); }
+  /// So many periods will end next: the places from `now` on are held. REQUIRES: reserve(more).
+  void hold(AxisPlace more) noexcept {
+    for (AxisPlace place = now; place < now + more;) {
+      const AxisPlace here = std::min(64U - place % 64U, now + more - place);
+      const std::uint64_t bits = here == 64U ? ~std::uint64_t{0} : (std::uint64_t{1} << here) - 1U;
+      words[place / 64U] |= bits << (place % 64U);
+      place += here;
+    }
+  }
 
   /// Lets what ends before `place` end. REQUIRES: it never goes back.
   [[gnu::always_inline]] void advance(AxisPlace place) noexcept {
@@ -103,30 +106,15 @@ struct EndAxis {
     held.prefetch(soon);
   }
 
-  /// The row is taken until `place`, or stays. REQUIRES: its last place is `old`; it is idle.
+  /// What ended last at `old` is taken again. REQUIRES: old < now; it is held.
   template <std::size_t kWidth>
-  [[gnu::always_inline]] void take_idle(Row row, AxisPlace old, AxisPlace place) noexcept {
-    remove(old);
+  [[gnu::always_inline]] void take(AxisPlace old) noexcept {
+    words[old / 64U] &= ~(std::uint64_t{1} << (old % 64U));
     held.take<kWidth>(old / 64U, 1);
     before_word -= old / 64U < word ? 1U : 0U;
-    put(row, place);
-  }
-  /// The same. REQUIRES: it is in use, or was never used.
-  [[gnu::always_inline]] void take_other(Row row, AxisPlace old, AxisPlace place) noexcept {
-    if (old == kUnused) {
-      ++distinct;
-    } else {
-      if (place <= old) return;
-      remove(old);
-    }
-    put(row, place);
   }
 
  private:
-  [[gnu::always_inline]] void put(Row row, AxisPlace place) noexcept {
-    last[index_of(row)] = place;
-    if (place != kStays) add(place);
-  }
   /// How many places are held before `place`. REQUIRES: place < now.
   [[nodiscard, gnu::always_inline]] std::uint32_t rank(AxisPlace place) const noexcept {
     const std::uint64_t below = words[place / 64U] & ((std::uint64_t{1} << (place % 64U)) - 1U);

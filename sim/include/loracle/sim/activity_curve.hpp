@@ -12,8 +12,8 @@
 /// wait"); where requests hold nothing, equals the plain LRU curve. Waiting makes requests hold their slots
 /// later, and so others wait more: true waits are at least these, and close to them while they are rare.
 /// A request whose duration is not known (0 or missing) counts as holding nothing.
-/// Cost: O(uses x log32(rows)). Memory: 21 to 23 bytes a row and 8 more for the curve; 250 KB, or 150 bytes
-/// a running request where that is more. Threads: none.
+/// Cost: O(uses x log32(rows)). Memory: 37 to 39 bytes a row and 8 more for the curve; 350 KB, or 180 bytes
+/// an adapter in use where that is more. Threads: none.
 /// Source: own; see Mattson et al., IBM Systems Journal 9(2), 1970, for the plain stack.
 
 #include <cstdint>
