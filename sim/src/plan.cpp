@@ -30,9 +30,11 @@
 namespace loracle {
 namespace {
 
-// Of more requests than this the durations must be known: each that is not counts as holding no slot, and a
-// share of them as large as what may wait would hide as many.
+// Requests of unknown duration are taken to hold no slot as long as they are no larger a share than what may
+// wait; where they are more, each is taken to hold its slot as long as another one does.
 constexpr double kUnknownDurationsMax = 0.01;
+// With fewer known ones there is nothing that the others could be taken to be like.
+constexpr std::uint64_t kKnownDurationsMin = 30;
 
 Result<Unit> check_options(const PlanOptions& options) {
   if (!(options.target_disk_loads >= 0 && options.target_disk_loads <= 1))
@@ -62,19 +64,28 @@ Result<Unit> check_options(const PlanOptions& options) {
   return check_cost_options(options.costs, !options.model.empty());
 }
 
-/// Of the requests with an adapter that have a duration; < 0 if there is none.
-double median_duration_s(const Trace& trace, const BatchStream& stream) {
-  std::vector<float> known;
-  if (trace.duration_s.empty()) return -1;
+/// What is known of how long the requests with an adapter hold it, and the trace in which enough is.
+Trace fill_durations(Plan& plan, const Trace& trace, const BatchStream& stream) {
+  std::vector<float> known_s;
+  if (trace.duration_s.empty()) return trace;
   for (std::uint64_t i = 0; i < stream.requests(); ++i)
-    if (const float lasts = trace.duration_s[stream.origin[i]]; detail::holds(lasts)) known.push_back(lasts);
-  if (known.empty()) return -1;
-  const auto middle = known.begin() + std::ssize(known) / 2;
-  std::nth_element(known.begin(), middle, known.end());
-  return static_cast<double>(*middle);
+    if (const float lasts_s = trace.duration_s[stream.origin[i]]; detail::holds(lasts_s))
+      known_s.push_back(lasts_s);
+  if (known_s.empty()) return trace;
+  const auto middle = known_s.begin() + std::ssize(known_s) / 2;
+  std::nth_element(known_s.begin(), middle, known_s.end());
+  plan.duration_median_s = static_cast<double>(*middle);
+  if (trace.arrival_s.empty()) return trace;
+  plan.unknown_durations = stream.requests() - known_s.size();
+  const bool are_few = static_cast<double>(plan.unknown_durations) <=
+                       kUnknownDurationsMax * static_cast<double>(stream.requests());
+  plan.active.known = are_few || known_s.size() >= kKnownDurationsMin;
+  if (are_few || !plan.active.known) return trace;
+  plan.assumed_durations = plan.unknown_durations;
+  return with_assumed_durations(trace);
 }
 
-Result<Unit> fill_trace(Plan& plan, const Trace& trace, const BatchStream& stream) {
+void fill_trace(Plan& plan, const Trace& trace, const BatchStream& stream) {
   plan.source = trace.source;
   plan.format = trace.format;
   plan.mapping = trace.mapping;
@@ -92,14 +103,12 @@ Result<Unit> fill_trace(Plan& plan, const Trace& trace, const BatchStream& strea
     for (std::size_t i = 0; i < trace.arrival_s.size() && plan.has_whole_arrivals; ++i)
       plan.has_whole_arrivals = std::floor(trace.arrival_s[i] - first) == trace.arrival_s[i] - first;
   }
-  plan.duration_median_s = median_duration_s(trace, stream);
-  if (!has_activity(trace)) return Unit{};
+}
+
+/// REQUIRES: the durations are known.
+Result<Unit> fill_active(Plan& plan, const Trace& trace, const BatchStream& stream) {
   Result<ActivityCurve> activity = activity_curve(trace, stream);
   if (!activity) return fail(std::move(activity.error()));
-  plan.unknown_durations = activity->unknown_durations;
-  if (static_cast<double>(plan.unknown_durations) >
-      kUnknownDurationsMax * static_cast<double>(plan.requests_with_adapter))
-    return Unit{};
   plan.active = {true,
                  activity->active_mean(),
                  activity->active_quantile(0.5),
@@ -108,6 +117,116 @@ Result<Unit> fill_trace(Plan& plan, const Trace& trace, const BatchStream& strea
                  static_cast<std::uint32_t>(activity->arrivals_at.size() - 1)};
   plan.activity = std::move(*activity);
   return Unit{};
+}
+
+/// What was asked, as the plan repeats it.
+void fill_options(Plan& plan, const PlanOptions& options) {
+  plan.trace_note = options.trace_note;
+  plan.reproduce = options.reproduce;
+  plan.targets = options.targets;
+  plan.dtype = options.dtype;
+  plan.tiers = options.tiers;
+  plan.gpu_memory_limit = options.gpu_memory;
+  plan.host_memory_limit = options.host_memory;
+  plan.target_disk_loads = options.target_disk_loads;
+  plan.max_wait_probability = options.max_wait_probability;
+  plan.slot_worth_time = options.slot_worth_time;
+  plan.slot_worth = options.slot_worth;
+  plan.cost_options = options.costs;
+  plan.changes = options.changes;
+}
+
+/// What is said of the choice. `waits`: null where they are unknown.
+Result<Unit> explain(Plan& plan, const Trace& trace, BatchStream& stream, const LruCurve& lru,
+                     const PlanOptions& options, detail::WaitSimulator* waits, Executor& executor) {
+  if (options.what_ifs)
+    if (const auto known = detail::fill_breakpoints(plan, trace, stream, executor); !known)
+      return fail(known.error());
+  detail::fill_advisory(plan);
+  if (waits != nullptr) {
+    if (const auto filled = detail::fill_waits(plan, *waits, executor); !filled) return fail(filled.error());
+    if (options.what_ifs)
+      if (const auto asked = detail::fill_what_ifs(plan, trace, stream, waits->at(plan.chosen), executor);
+          !asked)
+        return fail(asked.error());
+  }
+
+  if (const auto judged = detail::fill_current(plan, options, stream, waits, executor); !judged)
+    return fail(judged.error());
+  detail::fill_costs(plan);
+
+  const EventOutcome* const simulated = waits != nullptr ? &waits->at(plan.chosen) : nullptr;
+  if (const auto filled =
+          detail::fill_certainty(plan, trace, stream, simulated, waits != nullptr && waits->of_plan_tiers());
+      !filled)
+    return fail(filled.error());
+
+  const std::array<std::uint32_t, 1> slots = {plan.chosen.max_loras};
+  const std::array<std::uint32_t, 1> host = {plan.chosen.max_cpu_loras};
+  const auto vllm = sweep_grid(stream, "vllm", slots, host, executor);
+  if (!vllm) return fail(vllm.error());
+  plan.vllm = vllm->at(0, 0);
+
+  const auto compared = detail::fill_policies(plan, stream.uses, lru, options.policies, executor);
+  if (!compared) return fail(compared.error());
+  const auto bounded =
+      detail::fill_bounds(plan, stream.uses, detail::adapter_sizes(plan, trace, stream.uses), executor);
+  if (!bounded) return fail(bounded.error());
+  plan.popularity = detail::popularity_ranks(stream.uses);
+  plan.distances = detail::distance_bins(lru);
+  const auto windows = detail::fill_working_set(plan, trace, stream.uses);
+  if (!windows) return fail(windows.error());
+  if (const auto filled = detail::fill_chart_data(plan, trace, stream,
+                                                  detail::adapter_sizes(plan, trace, stream.uses), executor);
+      !filled)
+    return fail(filled.error());
+  detail::fill_caveats(plan);
+  return Unit{};
+}
+
+/// Everything that follows from the trace, whose durations are known or will not be.
+Result<Unit> fill_plan(Plan& plan, const Trace& trace, BatchStream& stream, const PlanOptions& options,
+                       Executor& executor) {
+  plan.changes.has_tenants = has_tenants(trace);
+  fill_trace(plan, trace, stream);
+  if (plan.active.known)
+    if (const auto filled = fill_active(plan, trace, stream); !filled) return fail(filled.error());
+  const LruCurve lru = lru_curve(stream.uses);
+  plan.adapters = lru.compulsory_misses;
+
+  if (detail::knows_the_future(plan.tiers)) compute_next_uses(stream.uses);
+
+  using Step = std::function<Result<Unit>()>;
+  const std::array<Step, 5> steps = {
+      [&] { return detail::fill_rank(plan, trace, options); },
+      [&] { return detail::fill_sizes(plan, trace, stream.uses, options); },
+      [&] { return detail::fill_plan_memory(plan, trace, stream.uses); },
+      [&] { return detail::fill_limits(plan); },
+      [&] { return detail::fill_grid(plan, stream, executor); },
+  };
+  for (const Step& step : steps)
+    if (const auto done = step(); !done) return fail(done.error());
+  detail::fill_load_times(plan, trace, detail::adapter_sizes(plan, trace, stream.uses), options);
+
+  detail::choose(plan);
+  std::optional<detail::WaitSimulator> waits;
+  if (plan.active.known) {
+    waits.emplace(plan, trace, stream);
+    const auto chosen = options.costs.objective == Objective::kCost
+                            ? detail::choose_by_cost(plan, stream, *waits, executor)
+                            : detail::raise_floor(plan, *waits, executor);
+    if (!chosen) return fail(chosen.error());
+  } else if (options.costs.objective == Objective::kCost) {
+    return fail(
+        Errc::kInvalid,
+        fmt::format("{}: --objective cost must know how long requests wait, and the trace has no arrival "
+                    "times, or durations for too few of them (arrival_s, duration_s)",
+                    trace.source));
+  }
+  plan.flags = fmt::format("--enable-lora --max-loras {} --max-cpu-loras {} --max-lora-rank {}",
+                           plan.chosen.max_loras, plan.chosen.max_cpu_loras, plan.max_lora_rank);
+  plan.reason = detail::reason_of(plan);
+  return explain(plan, trace, stream, lru, options, waits ? &*waits : nullptr, executor);
 }
 
 }  // namespace
@@ -167,101 +286,11 @@ Result<Plan> make_plan(const Trace& trace, const PlanOptions& options, Executor&
   if (stream->requests() == 0)
     return fail(Errc::kInvalid,
                 fmt::format("{}: no request names an adapter; choose a mapping", trace.source));
-
   Plan plan;
-  plan.trace_note = options.trace_note;
-  plan.reproduce = options.reproduce;
-  plan.targets = options.targets;
-  plan.dtype = options.dtype;
-  plan.tiers = options.tiers;
-  plan.gpu_memory_limit = options.gpu_memory;
-  plan.host_memory_limit = options.host_memory;
-  plan.target_disk_loads = options.target_disk_loads;
-  plan.max_wait_probability = options.max_wait_probability;
-  plan.slot_worth_time = options.slot_worth_time;
-  plan.slot_worth = options.slot_worth;
-  plan.cost_options = options.costs;
-  plan.changes = options.changes;
-  plan.changes.has_tenants = has_tenants(trace);
-  if (const auto filled = fill_trace(plan, trace, *stream); !filled) return fail(filled.error());
-  const LruCurve lru = lru_curve(stream->uses);
-  plan.adapters = lru.compulsory_misses;
-
-  if (detail::knows_the_future(plan.tiers)) compute_next_uses(stream->uses);
-
-  using Step = std::function<Result<Unit>()>;
-  const std::array<Step, 5> steps = {
-      [&] { return detail::fill_rank(plan, trace, options); },
-      [&] { return detail::fill_sizes(plan, trace, stream->uses, options); },
-      [&] { return detail::fill_plan_memory(plan, trace, stream->uses); },
-      [&] { return detail::fill_limits(plan); },
-      [&] { return detail::fill_grid(plan, *stream, executor); },
-  };
-  for (const Step& step : steps)
-    if (const auto done = step(); !done) return fail(done.error());
-  detail::fill_load_times(plan, trace, detail::adapter_sizes(plan, trace, stream->uses), options);
-
-  detail::choose(plan);
-  std::optional<detail::WaitSimulator> waits;
-  if (plan.active.known) {
-    waits.emplace(plan, trace, *stream);
-    const auto chosen = options.costs.objective == Objective::kCost
-                            ? detail::choose_by_cost(plan, *stream, *waits, executor)
-                            : detail::raise_floor(plan, *waits, executor);
-    if (!chosen) return fail(chosen.error());
-  } else if (options.costs.objective == Objective::kCost) {
-    return fail(
-        Errc::kInvalid,
-        fmt::format("{}: --objective cost must know how long requests wait, and the trace has no arrival "
-                    "times and durations (arrival_s, duration_s) for all but 1 % of them",
-                    trace.source));
-  }
-  plan.flags = fmt::format("--enable-lora --max-loras {} --max-cpu-loras {} --max-lora-rank {}",
-                           plan.chosen.max_loras, plan.chosen.max_cpu_loras, plan.max_lora_rank);
-  plan.reason = detail::reason_of(plan);
-  if (options.what_ifs)
-    if (const auto known = detail::fill_breakpoints(plan, trace, *stream, executor); !known)
-      return fail(known.error());
-  detail::fill_advisory(plan);
-  if (waits) {
-    if (const auto filled = detail::fill_waits(plan, *waits, executor); !filled) return fail(filled.error());
-    if (options.what_ifs)
-      if (const auto asked = detail::fill_what_ifs(plan, trace, *stream, waits->at(plan.chosen), executor);
-          !asked)
-        return fail(asked.error());
-  }
-
-  if (const auto judged = detail::fill_current(plan, options, *stream, waits ? &*waits : nullptr, executor);
-      !judged)
-    return fail(judged.error());
-  detail::fill_costs(plan);
-
-  const EventOutcome* const simulated = waits ? &waits->at(plan.chosen) : nullptr;
-  if (const auto filled =
-          detail::fill_certainty(plan, trace, *stream, simulated, waits && waits->of_plan_tiers());
-      !filled)
+  fill_options(plan, options);
+  const Trace with_durations = fill_durations(plan, trace, *stream);
+  if (const auto filled = fill_plan(plan, with_durations, *stream, options, executor); !filled)
     return fail(filled.error());
-
-  const std::array<std::uint32_t, 1> slots = {plan.chosen.max_loras};
-  const std::array<std::uint32_t, 1> host = {plan.chosen.max_cpu_loras};
-  const auto vllm = sweep_grid(*stream, "vllm", slots, host, executor);
-  if (!vllm) return fail(vllm.error());
-  plan.vllm = vllm->at(0, 0);
-
-  const auto compared = detail::fill_policies(plan, stream->uses, lru, options.policies, executor);
-  if (!compared) return fail(compared.error());
-  const auto bounded =
-      detail::fill_bounds(plan, stream->uses, detail::adapter_sizes(plan, trace, stream->uses), executor);
-  if (!bounded) return fail(bounded.error());
-  plan.popularity = detail::popularity_ranks(stream->uses);
-  plan.distances = detail::distance_bins(lru);
-  const auto windows = detail::fill_working_set(plan, trace, stream->uses);
-  if (!windows) return fail(windows.error());
-  if (const auto filled = detail::fill_chart_data(plan, trace, *stream,
-                                                  detail::adapter_sizes(plan, trace, stream->uses), executor);
-      !filled)
-    return fail(filled.error());
-  detail::fill_caveats(plan);
   return plan;
 }
 

@@ -44,7 +44,8 @@ std::uint32_t slots_of(const Plan& plan, const AdvisoryRow& row) noexcept {
 std::string confidence_text(const Plan& plan) {
   constexpr double kWeekS = 7 * 86400;
   const Certainty& certainty = plan.certainty;
-  const bool is_known = certainty.blocks >= kBlocksMin && plan.active.known && !plan.is_short;
+  const bool is_known =
+      certainty.blocks >= kBlocksMin && plan.active.known && plan.assumed_durations == 0 && !plan.is_short;
   std::string text = fmt::format("confidence: {}", !is_known               ? "low"
                                                    : plan.span_s >= kWeekS ? "high"
                                                                            : "medium");

@@ -10,6 +10,7 @@
 
 #include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/summary.hpp"
+#include "loracle/traces/transform.hpp"
 #include "plan_format.hpp"
 #include "plan_load_times.hpp"
 
@@ -280,7 +281,13 @@ void fill_caveats(Plan& plan) {
                     plan.chosen.max_loras, plan.active.p99, plan.active.p999));
     says.push_back(load_times_text(plan));
     if (std::string beyond = extrapolation_text(plan); !beyond.empty()) wrong.push_back(std::move(beyond));
-    if (plan.unknown_durations > 0)
+    if (plan.assumed_durations > 0)
+      says.push_back(fmt::format(
+          "{} of requests have no duration (duration_s): each is taken to hold its slot as long as "
+          "another one does, of the same adapter where {} or more say so. If they hold longer, "
+          "more wait than shown.",
+          share_text(plan.assumed_durations, plan.requests_with_adapter), kOwnDurationsMin));
+    else if (plan.unknown_durations > 0)
       wrong.push_back(
           fmt::format("{} of requests have no duration and count as holding no slot: waits are a "
                       "little more than shown.",

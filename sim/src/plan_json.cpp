@@ -162,6 +162,7 @@ Json trace_json(const Plan& plan) {
                 {"span_s", plan.span_s < 0 ? Json() : Json(plan.span_s)},
                 {"unknown_durations",
                  plan.active.known || plan.unknown_durations > 0 ? Json(plan.unknown_durations) : Json()},
+                {"assumed_durations", plan.active.known ? Json(plan.assumed_durations) : Json()},
                 {"duration_median_s", plan.duration_median_s < 0 ? Json() : Json(plan.duration_median_s)},
                 {"active_adapters", nullptr}};
   if (plan.active.known) {

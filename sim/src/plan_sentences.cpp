@@ -83,15 +83,13 @@ namespace {
 std::string unknown_waits(const Plan& plan) {
   const std::string why =
       plan.unknown_durations > 0
-          ? fmt::format("{} of requests have no duration (duration_s), and count as holding no slot",
+          ? fmt::format("{} of requests have no duration (duration_s), and those that do are too few",
                         share_text(plan.unknown_durations, plan.requests_with_adapter))
           : "the trace does not say how long requests hold their slots (duration_s)";
   return fmt::format("WAITS UNKNOWN: {}, and with too few slots they wait for minutes", why);
 }
 
-}  // namespace
-
-std::string verdict_text(const Plan& plan) {
+std::string verdict_of_known(const Plan& plan) {
   switch (plan.verdict) {
     case PlanVerdict::kMeetsTarget:
       return plan.active.known ? "meets the target" : "meets the target for loads; " + unknown_waits(plan);
@@ -104,6 +102,14 @@ std::string verdict_text(const Plan& plan) {
   return plan.floor_from == SlotsBound::kSimulation
              ? "INFEASIBLE: too many requests wait for a slot"
              : "INFEASIBLE: fewer slots fit than requests need at once";
+}
+
+}  // namespace
+
+std::string verdict_text(const Plan& plan) {
+  if (plan.assumed_durations == 0) return verdict_of_known(plan);
+  return fmt::format("{}, if the {} of requests without a duration hold their slot as long as the others",
+                     verdict_of_known(plan), share_text(plan.assumed_durations, plan.requests_with_adapter));
 }
 
 std::string replay_note(const Plan& plan) {

@@ -294,14 +294,35 @@ TEST(Plan, RaisesTheFloorUntilFewEnoughWait) {
 TEST(Plan, DoesNotTakeUnknownDurationsForNone) {
   // Every other request has no duration: taken for zero, half of the slots that requests hold are not seen.
   Trace trace = cyclic_trace(6, 200, 2.5F);
+  const auto all = planned(trace, PlanOptions{});
+  ASSERT_TRUE(all.has_value()) << all.error().message;
   std::vector<float> held_s(trace.requests, 2.5F);
   for (std::size_t i = 0; i < held_s.size(); i += 2) held_s[i] = 0;
   trace.duration_s = Column<float>(held_s);
   const auto half = planned(trace, PlanOptions{});
   ASSERT_TRUE(half.has_value()) << half.error().message;
-  EXPECT_FALSE(half->active.known);
-  EXPECT_NE(plan_text(*half).find("WAITS UNKNOWN: 50.0 % of requests have no duration"), std::string::npos)
-      << plan_text(*half);
+  EXPECT_EQ(half->slots_floor, all->slots_floor);
+  EXPECT_EQ(half->chosen.max_loras, all->chosen.max_loras);
+  EXPECT_EQ(half->assumed_durations, 600U);
+  EXPECT_EQ(half->duration_median_s, 2.5);
+  EXPECT_EQ(all->assumed_durations, 0U);
+  const std::string text = unwrapped(plan_text(*half));
+  EXPECT_NE(text.find("meets the target, if the 50.0 % of requests without a duration hold"),
+            std::string::npos)
+      << text;
+  EXPECT_NE(text.find("confidence: low"), std::string::npos) << text;
+  EXPECT_NE(plan_json(*half).find("\"assumed_durations\":600"), std::string::npos);
+  // With so few known there is nothing to take the others for.
+  held_s.assign(held_s.size(), 0.0F);
+  for (std::size_t i = 0; i < 29; ++i) held_s[i * 10] = 2.5F;
+  trace.duration_s = Column<float>(held_s);
+  const auto few_known = planned(trace, PlanOptions{});
+  ASSERT_TRUE(few_known.has_value()) << few_known.error().message;
+  EXPECT_FALSE(few_known->active.known);
+  EXPECT_EQ(few_known->assumed_durations, 0U);
+  EXPECT_NE(unwrapped(plan_text(*few_known)).find("WAITS UNKNOWN: 97.6 % of requests have no duration"),
+            std::string::npos)
+      << plan_text(*few_known);
   // A few are said, and borne.
   held_s.assign(held_s.size(), 2.5F);
   held_s[3] = 0;

@@ -291,5 +291,46 @@ TEST(WhatIfTraces, WithoutTenantsTheBusiestAdapterDoes) {
   EXPECT_EQ(twice.requests, trace.requests + most);
 }
 
+// If one of these fails, a plan counts slots that nobody holds, or misses those that somebody does.
+TEST(AssumedDurations, AreThoseOfTheSameAdapterWhereEnoughSaySo) {
+  // Adapter 0 says how long in 30 of its 60 requests, adapter 1 in 29 of 58.
+  std::vector<Row> uses;
+  std::vector<float> duration_s;
+  for (std::uint32_t i = 0; i < 60; ++i) {
+    uses.push_back(Row{0});
+    duration_s.push_back(i % 2 == 0 ? 1.0F + static_cast<float>(i) : 0.0F);
+    if (i >= 58) continue;
+    uses.push_back(Row{1});
+    duration_s.push_back(i % 2 == 1 ? 100.0F : std::numeric_limits<float>::quiet_NaN());
+  }
+  Trace trace = generated(2, 118);
+  trace.uses = Column<Row>(std::move(uses));
+  trace.duration_s = Column<float>(duration_s);
+  const Trace filled = with_assumed_durations(trace);
+  std::vector<float> others;
+  float own_s = 1;
+  for (std::size_t i = 0; i < duration_s.size(); ++i) {
+    if (duration_s[i] > 0) {
+      EXPECT_EQ(filled.duration_s[i], duration_s[i]) << i;
+    } else if (trace.uses[i] == Row{0}) {
+      EXPECT_EQ(filled.duration_s[i], own_s) << i;  // 1, 3, 5, ... as they stand in the trace
+      own_s += 2;
+    } else {
+      others.push_back(filled.duration_s[i]);
+    }
+  }
+  EXPECT_EQ(others.size(), 29U);
+  EXPECT_EQ(others[0], 1.0F);
+  EXPECT_EQ(others[1], 100.0F);
+  EXPECT_EQ(others[2], 3.0F) << "of all requests, in their order";
+}
+
+TEST(AssumedDurations, StayUnknownWhereNoRequestSaysAnything) {
+  Trace trace = generated(3, 50);
+  EXPECT_TRUE(with_assumed_durations(trace).duration_s.empty());
+  trace.duration_s = Column<float>(std::vector<float>(50, 0.0F));
+  EXPECT_EQ(with_assumed_durations(trace).duration_s[7], 0.0F);
+}
+
 }  // namespace
 }  // namespace loracle

@@ -140,4 +140,28 @@ Trace head(const Trace& trace, std::uint64_t requests) {
   return out;
 }
 
+Trace with_assumed_durations(const Trace& trace) {
+  std::vector<float> duration_s(trace.duration_s.view().begin(), trace.duration_s.view().end());
+  std::vector<float> known_s;
+  std::vector<std::vector<float>> own_s(trace.rows());
+  for (std::uint64_t i = 0; i < duration_s.size(); ++i) {
+    if (trace.batch(i).empty() || !(duration_s[i] > 0)) continue;
+    known_s.push_back(duration_s[i]);
+    own_s[index_of(trace.batch(i).front())].push_back(duration_s[i]);
+  }
+  if (known_s.empty()) return trace;
+  std::vector<std::size_t> own_next(trace.rows(), 0);
+  std::size_t next = 0;
+  for (std::uint64_t i = 0; i < duration_s.size(); ++i) {
+    if (trace.batch(i).empty() || duration_s[i] > 0) continue;
+    const std::size_t row = index_of(trace.batch(i).front());
+    const bool is_own = own_s[row].size() >= kOwnDurationsMin;
+    duration_s[i] =
+        is_own ? own_s[row][own_next[row]++ % own_s[row].size()] : known_s[next++ % known_s.size()];
+  }
+  Trace out = trace;
+  out.duration_s = Column<float>(std::move(duration_s));
+  return out;
+}
+
 }  // namespace loracle

@@ -119,7 +119,7 @@ enum class SlotsBound : std::uint8_t {
 
 /// Distinct adapters in use at once, as arriving requests find it, their own included.
 struct ActiveAdapters {
-  bool known = false;  // durations are in the trace, for all but 1 % of the requests
+  bool known = false;  // durations are in the trace, or for enough requests to take the others' from
   double mean = 0;
   std::uint32_t p50 = 0;
   std::uint32_t p99 = 0;
@@ -293,6 +293,7 @@ struct Plan {
   ActiveAdapters active;
   ActivityCurve activity;               // empty where they are not known
   std::uint64_t unknown_durations = 0;  // requests with an adapter, if others have a duration
+  std::uint64_t assumed_durations = 0;  // of those: taken to hold it as long as others do; else for no time
   double duration_median_s = -1;        // of requests with an adapter and a duration; < 0: none has one
 
   // what things weigh

@@ -2,6 +2,7 @@
 /// Traces made of traces. The input is never changed; columns that stay the same are shared.
 /// Threads: any.
 
+#include <cstddef>
 #include <cstdint>
 
 #include "loracle/core/result.hpp"
@@ -22,6 +23,15 @@ namespace loracle {
 /// The first `requests` requests, or all; views into the same columns. Adapters stay, also those that are
 /// then only described, so that the catalog does not depend on where a trace was cut. O(1).
 [[nodiscard]] Trace head(const Trace& trace, std::uint64_t requests);
+
+/// Requests that name adapters and do not say how long they hold them (0, or not a number) hold them as long
+/// as others do that say so: those of the same adapter, the first of a request, where kOwnDurationsMin of its
+/// requests say so, else those of all adapters; one after the other in the trace's order, from the beginning
+/// again after the last. So what is filled in is spread as what is known. Unchanged where no request says so.
+/// O(requests + uses).
+[[nodiscard]] Trace with_assumed_durations(const Trace& trace);
+/// Of so many its durations an adapter's other requests can be taken to be alike.
+inline constexpr std::size_t kOwnDurationsMin = 30;
 
 /// Requests arrive so many times as fast, in the same order, and hold their adapters as long. REQUIRES: the
 /// factor is above 0.
