@@ -161,7 +161,7 @@ void add_calibrate_command(CLI::App& app, int& exit_code) {
   command->add_option("--model", flags->measure.model, "With --measure: whose LoRA is copied into slots")
       ->capture_default_str();
   command->add_option("--rounds", flags->measure.rounds, "With --measure: times every size is loaded")
-      ->check(CLI::Range(1U, 1000U))
+      ->check(in_range(1, 1000))
       ->capture_default_str();
   command->add_option("--machine", flags->machine,
                       "What it was measured on, for example 'NVIDIA H200' (default, of --measure: this one)");

@@ -10,7 +10,7 @@ void ChangeFlags::add_to(CLI::App& command) {
   command
       .add_option("--replicas", replicas,
                   "Servers like this one that share the service's traffic: a what-if loses one of them")
-      ->check(CLI::Range(2U, 100'000U))
+      ->check(in_range(2, 100'000))
       ->capture_default_str();
   command.add_option("--store-load-time", store_load_time,
                      fmt::format("How long a load from object storage takes, for the what-if without a disk: "

@@ -130,7 +130,7 @@ void add_curve_command(CLI::App& app, int& exit_code) {
   command
       ->add_option("--points", flags->points,
                    "Points to print, spread on a log scale; 0 = every size (objects)")
-      ->check(CLI::Range(0U, 1000000U))
+      ->check(in_range(0, 1'000'000))
       ->capture_default_str();
   add_format_flag(*command, flags->format);
   command->footer(

@@ -148,6 +148,7 @@ std::string run_text(const EngineRunFlags& flags, const Trace& trace, const RunR
   line("host to device loads", counts.host_to_device_loads);
   line("disk loads", counts.disk_loads);
   line("gpu evictions", counts.gpu_evictions);
+  line("gpu invalidations", counts.gpu_invalidations);
   line("host evictions", counts.host_evictions);
   line("refused uses", counts.refused_uses);
   const auto moved = [&](const char* what, std::uint64_t bytes, const LatencyHistogram& latency) {

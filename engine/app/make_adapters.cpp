@@ -89,7 +89,7 @@ void add_make_adapters_command(CLI::App& app, int& exit_code) {
       app.add_subcommand("make-adapters", "Write synthetic LoRA adapters, for tests and benchmarks");
   command->add_option("DIR", flags->options.directory, "Where; one directory an adapter")->required();
   CLI::Option* const count = command->add_option("--count", flags->count, "How many")
-                                 ->check(CLI::Range(1U, 1000000U))
+                                 ->check(in_range(1, 1'000'000))
                                  ->capture_default_str();
   command
       ->add_option("--names-from", flags->names_from,

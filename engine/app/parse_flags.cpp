@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <thread>
 #include <utility>
 
@@ -17,9 +18,23 @@ unsigned threads_meant(unsigned threads) noexcept {
   return threads == 0 ? std::max(1U, std::thread::hardware_concurrency()) : threads;
 }
 
+CLI::Validator in_range(double least, double most) {
+  const std::string wanted =
+      std::isfinite(most) ? fmt::format("from {} to {}", least, most) : fmt::format("{} or more", least);
+  const auto take = [least, most, wanted](std::string& text) -> std::string {
+    double number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error != std::errc{} || end != text.data() + text.size())
+      return fmt::format("'{}' is not a number", text);
+    return number >= least && number <= most ? std::string{} : fmt::format("{} is not {}", text, wanted);
+  };
+  return CLI::Validator(take, wanted);
+}
+
+CLI::Validator at_least(double least) { return in_range(least, std::numeric_limits<double>::infinity()); }
+
 void add_threads_flag(CLI::App& command, unsigned& threads) {
-  command.add_option("--threads", threads, "Threads to use; 0 = one a processor")
-      ->check(CLI::Range(0U, 1024U));
+  command.add_option("--threads", threads, "Threads to use; 0 = one a processor")->check(in_range(0, 1024));
 }
 
 Result<double> parse_seconds(std::string_view text) {
@@ -45,6 +60,16 @@ Result<double> parse_load_time(const std::string& text) {
   return fail(
       Errc::kInvalid,
       fmt::format("'{}' is no time of a load: write it with its unit, for example 8ms or 0.5s", text));
+}
+
+Result<double> parse_rate(std::string_view flag, std::string_view text) {
+  const std::string_view size = text.ends_with("/s") ? text.substr(0, text.size() - 2) : text;
+  const auto parts = number_and_suffix(size);
+  if (parts && unit_factor(parts->second) && parts->first > 0)
+    if (const Result<Bytes> bytes = parse_bytes(size)) return static_cast<double>(bytes->value);
+  return fail(
+      Errc::kInvalid,
+      fmt::format("{} '{}': write bytes a second with their unit, for example 20GiB or 500MB/s", flag, text));
 }
 
 Result<double> parse_share(std::string_view text) {

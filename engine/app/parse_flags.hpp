@@ -31,6 +31,10 @@ template <class Enum>
   return CLI::Validator(take, shown);
 }
 
+/// A number from `least` to `most`, or at least so much. The errors say which.
+[[nodiscard]] CLI::Validator in_range(double least, double most);
+[[nodiscard]] CLI::Validator at_least(double least);
+
 /// `--threads N`, 0 = as many as there are processors.
 void add_threads_flag(CLI::App& command, unsigned& threads);
 /// What the flag means here.
@@ -40,6 +44,8 @@ void add_threads_flag(CLI::App& command, unsigned& threads);
 [[nodiscard]] Result<double> parse_seconds(std::string_view text);
 /// The same with its unit always: `8ms`, `0.5s`. Seconds and milliseconds are too easily mixed up here.
 [[nodiscard]] Result<double> parse_load_time(const std::string& text);
+/// Bytes a second, with their unit always: `20GiB`, `500MB/s`. Errors: kInvalid, names the flag.
+[[nodiscard]] Result<double> parse_rate(std::string_view flag, std::string_view text);
 /// `1%`, `0.01`. Errors: kInvalid.
 [[nodiscard]] Result<double> parse_share(std::string_view text);
 /// `1:64`, `1:64:4` (step), `8,16,32`. Errors: kInvalid.

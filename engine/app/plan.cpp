@@ -230,11 +230,11 @@ void add_plan_command(CLI::App& app, int& exit_code) {
   command
       ->add_option("--current-max-loras", flags->options.current_max_loras,
                    "Slots that the server has today: compares them with the choice, and sets the exit code")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command
       ->add_option("--current-max-cpu-loras", flags->options.current_max_cpu_loras,
                    "Its adapters in host memory (default: as many as slots, as in vLLM)")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   add_format_flag(*command, flags->format, kPlanFormats);
   add_threads_flag(*command, flags->threads);
   command->footer(

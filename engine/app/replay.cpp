@@ -13,6 +13,7 @@
 #include "decision_csv.hpp"
 #include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/tier_replay.hpp"
+#include "tier_flags.hpp"
 #include "trace_json.hpp"
 
 namespace loracle::app {
@@ -28,10 +29,7 @@ struct ReplayFlags {
   std::string tiers;
   std::uint32_t max_loras = 0;
   std::uint32_t max_cpu_loras = 0;
-  std::string gpu_memory;
-  std::string cpu_memory;
-  bool exclusive = false;
-  std::vector<std::string> pins;
+  TierFlags limits;
   std::string decision_log;
 };
 
@@ -186,22 +184,10 @@ int run_tiers(const ReplayFlags& flags) {
   options.tiers = flags.tiers;
   options.max_loras = flags.max_loras;
   options.max_cpu_loras = flags.max_cpu_loras;
-  options.boundary = flags.exclusive ? Boundary::kExclusive : Boundary::kInclusive;
-  for (const auto& [text, target] : {std::pair{&flags.gpu_memory, &options.gpu_memory},
-                                     std::pair{&flags.cpu_memory, &options.cpu_memory}}) {
-    if (text->empty()) continue;
-    const Result<Bytes> bytes = parse_bytes(*text);
-    if (!bytes) return report_usage(bytes.error());
-    *target = *bytes;
-  }
-  if (const Result<Unit> ok = check_tier_options(options); !ok) return report_usage(ok.error());
+  if (const Result<Unit> ok = flags.limits.set_limits(options); !ok) return report_usage(ok.error());
   const Result<Trace> trace = flags.trace.load();
   if (!trace) return report_input(trace.error());
-  if (!flags.gpu_memory.empty() || !flags.cpu_memory.empty())
-    if (const Result<Unit> known = check_sizes_known(*trace); !known) return report_usage(known.error());
-  const Result<std::vector<Row>> pins = find_pins(*trace, flags.pins);
-  if (!pins) return report_usage(pins.error());
-  options.pins = *pins;
+  if (const Result<Unit> ok = flags.limits.set_pins(options, *trace); !ok) return report_usage(ok.error());
   const Result<BatchStream> stream = make_batch_stream(*trace);
   if (!stream) return report_input(stream.error());
 
@@ -242,20 +228,7 @@ void add_replay_command(CLI::App& app, int& exit_code) {
   CLI::Option* max_cpu_loras =
       command->add_option("--max-cpu-loras", flags->max_cpu_loras,
                           "Adapters in host memory (with --tiers; default: --max-loras)");
-  command
-      ->add_option("--gpu-memory-for-loras", flags->gpu_memory,
-                   "Byte limit of the device tier, beside --max-loras")
-      ->needs(tiers);
-  command
-      ->add_option("--max-cpu-memory", flags->cpu_memory,
-                   "Byte limit of the host tier, beside --max-cpu-loras")
-      ->needs(tiers);
-  command->add_flag("--exclusive", flags->exclusive, "An adapter in a GPU slot is not in host memory too")
-      ->needs(tiers);
-  command->add_option("--pin", flags->pins, "Keep this adapter in both tiers; may be repeated")
-      ->expected(1)
-      ->take_all()
-      ->needs(tiers);
+  for (CLI::Option* const limit : flags->limits.add_to(*command)) limit->needs(tiers);
   command->add_option("--decision-log", flags->decision_log, "Write every decision to this file (CSV)")
       ->needs(tiers);
   policy->needs(capacity)->excludes(tiers);

@@ -16,6 +16,7 @@
 #include "common.hpp"
 #include "loracle/core/nearest.hpp"
 #include "loracle/sim/batch_sim.hpp"
+#include "tier_flags.hpp"
 #include "trace_json.hpp"
 
 namespace loracle::app {
@@ -49,10 +50,7 @@ struct SimulateFlags {
   ServiceFlags service;
   BatchOptions options;
   Format format = Format::kText;
-  std::string gpu_memory;
-  std::string cpu_memory;
-  bool exclusive = false;
-  std::vector<std::string> pins;
+  TierFlags limits;
   std::vector<std::string> priorities;
 };
 
@@ -90,25 +88,13 @@ Result<ServiceModel> service_of(const ServiceFlags& flags) {
        {std::tuple{"--slot-load-rate", &flags.slot_load_rate, &model.slot.bytes_per_s},
         {"--disk-load-rate", &flags.disk_load_rate, &model.disk.bytes_per_s}}) {
     if (text->empty()) continue;
-    const Result<Bytes> bytes = parse_bytes(*text);
-    if (!bytes) return fail(Errc::kInvalid, fmt::format("{}: {}", name, bytes.error().message));
-    *target = static_cast<double>(bytes->value);
+    const Result<double> rate = parse_rate(name, *text);
+    if (!rate) return fail(rate.error());
+    *target = *rate;
     is_given = true;
   }
   if (is_given) model.source += ", and flags";
   return model;
-}
-
-Result<Unit> read_sizes(const SimulateFlags& flags, BatchOptions& options) {
-  options.tiers.boundary = flags.exclusive ? Boundary::kExclusive : Boundary::kInclusive;
-  for (const auto& [text, target] : {std::pair{&flags.gpu_memory, &options.tiers.gpu_memory},
-                                     std::pair{&flags.cpu_memory, &options.tiers.cpu_memory}}) {
-    if (text->empty()) continue;
-    const Result<Bytes> bytes = parse_bytes(*text);
-    if (!bytes) return fail(bytes.error());
-    *target = *bytes;
-  }
-  return check_tier_options(options.tiers);
 }
 
 /// `NAME=-1` each.
@@ -357,17 +343,14 @@ std::string simulate_text(const Trace& trace, const BatchOptions& options, const
 
 int run_simulate(const SimulateFlags& flags) {
   BatchOptions options = flags.options;
-  if (const Result<Unit> ok = read_sizes(flags, options); !ok) return report_usage(ok.error());
+  if (const Result<Unit> ok = flags.limits.set_limits(options.tiers); !ok) return report_usage(ok.error());
   const Result<ServiceModel> service = service_of(flags.service);
   if (!service) return report_input(service.error());
   options.service = *service;
   const Result<Trace> trace = flags.trace.load();
   if (!trace) return report_input(trace.error());
-  if (!flags.gpu_memory.empty() || !flags.cpu_memory.empty())
-    if (const Result<Unit> known = check_sizes_known(*trace); !known) return report_usage(known.error());
-  const Result<std::vector<Row>> pins = find_pins(*trace, flags.pins);
-  if (!pins) return report_usage(pins.error());
-  options.tiers.pins = *pins;
+  if (const Result<Unit> ok = flags.limits.set_pins(options.tiers, *trace); !ok)
+    return report_usage(ok.error());
   const Result<std::vector<std::int32_t>> priorities = find_priorities(*trace, flags.priorities);
   if (!priorities) return report_usage(priorities.error());
   options.tenant_priority = *priorities;
@@ -390,14 +373,7 @@ void add_tier_flags(CLI::App& command, SimulateFlags& flags) {
   command.add_option("--max-loras", tiers.max_loras, "GPU slots of a replica")->required();
   command.add_option("--max-cpu-loras", tiers.max_cpu_loras,
                      "Adapters in its host memory (default: --max-loras)");
-  command.add_option("--gpu-memory-for-loras", flags.gpu_memory,
-                     "Byte limit of the device tier, beside --max-loras");
-  command.add_option("--max-cpu-memory", flags.cpu_memory,
-                     "Byte limit of the host tier, beside --max-cpu-loras");
-  command.add_flag("--exclusive", flags.exclusive, "An adapter in a GPU slot is not in host memory too");
-  command.add_option("--pin", flags.pins, "Keep this adapter in both tiers; may be repeated")
-      ->expected(1)
-      ->take_all();
+  flags.limits.add_to(command);
 }
 
 void add_scheduler_flags(CLI::App& command, SimulateFlags& flags) {

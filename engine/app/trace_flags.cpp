@@ -71,9 +71,9 @@ void TraceFlags::add_to(CLI::App& command) {
                       }))
       ->capture_default_str();
   command.add_option("--requests", read.requests_max, "Read no more requests than this")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   command.add_option("--seed", read.seed, "Seed of mappings and readers that draw")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command.add_flag("--skip-bad-lines", read.skip_bad_lines,
                    "Pass over lines that cannot be read, and count them");

@@ -212,24 +212,26 @@ void add_what_if_command(CLI::App& app, int& exit_code) {
       app.add_subcommand("what-if", "Slots, waits and hits from a model, where there is no trace");
   command->add_option("--adapters", flags->adapters, "How many adapters there are")
       ->required()
-      ->check(CLI::Range(1U, 100'000U));
+      ->check(in_range(1, 100'000));
   command->add_option("--alpha", flags->alpha, "Zipf exponent of their popularity")
-      ->check(CLI::Range(0.0, 20.0))
+      ->check(in_range(0, 20))
       ->capture_default_str();
-  command->add_option("--rate", flags->rate, "Requests a second")->required()->check(CLI::Range(1e-9, 1e9));
-  command->add_option("--held", flags->held, "How long a request holds its adapter on average: 6s")
+  command->add_option("--rate", flags->rate, "Requests a second")->required()->check(in_range(1e-9, 1e9));
+  command
+      ->add_option("--held", flags->held,
+                   "How long a request holds its adapter on average: 6s, 500ms; seconds without a unit")
       ->required();
   command
       ->add_option(
           "--gap-variation", flags->gap_variation,
           "How much the gaps between an adapter's requests vary: squared coefficient of variation, 1 for "
           "Poisson. Of hits alone: waits are as for 1")
-      ->check(CLI::Range(1.0, 1e6))
+      ->check(in_range(1, 1e6))
       ->capture_default_str();
   command->add_option("--max-loras", flags->max_loras, "Slots (default: the fewest that keep waits rare)")
-      ->check(CLI::Range(1U, 1'000'000U));
+      ->check(in_range(1, 1'000'000));
   command->add_option("--max-cpu-loras", flags->max_cpu_loras, "Adapters in host memory (default: as many)")
-      ->check(CLI::Range(1U, 1'000'000U));
+      ->check(in_range(1, 1'000'000));
   command
       ->add_option("--max-wait-probability", flags->max_wait_probability, "Requests that may wait for a slot")
       ->capture_default_str();

@@ -310,6 +310,11 @@ TEST_F(Cli, MistakesOnTheCommandLineAreNamedAndExitWithTwo) {
   expect_error("plan " + trace + " --model /nonexistent/config.json", 3, "config.json");
   expect_error("plan " + trace + " --tiers lru/seive", 2, "sieve");
   expect_error("replay " + trace + " --policy , --capacity 2", 2, "--policy");
+  expect_error("simulate " + trace + " --max-loras 2 --slot-load-rate 20", 2,
+               "--slot-load-rate '20': write bytes a second with their unit");
+  expect_error("plan " + trace + " --seed -1", 2, "--seed: -1 is not 0 or more");
+  expect_error("plan " + trace + " --threads many", 2, "--threads: 'many' is not a number");
+  expect_error("what-if --adapters 10 --rate 1 --held 6s --alpha 30", 2, "--alpha: 30 is not from 0 to 20");
   expect_error("replay " + trace + " --policy lru --capacity 2 --map zipf:foo=1", 2, "foo");
 }
 
