@@ -160,6 +160,8 @@ TEST(EngineCore, LeasedAdaptersAreNotEvictedAndTheNextRequestWaitsForThem) {
   const Result<Lease> late = scene.acquire({"a1"}, 1'000'000);
   ASSERT_FALSE(late);
   EXPECT_EQ(late.error().code, Errc::kDeadline);
+  EXPECT_NE(late.error().message.find("waited for room, with 1 of 1 slots leased"), std::string::npos)
+      << late.error().message;
   scene.expect_whole(*held, {scene.version_of("a0")});
   bool served = false;
   const std::string_view names[] = {"a1"};

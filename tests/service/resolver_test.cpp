@@ -184,6 +184,16 @@ TEST_F(ResolverChainTest, WithoutABaseModelTheRequestsCounts) {
   EXPECT_EQ(chain->resolve("mistral", "sql").error().code, Errc::kInvalid);
 }
 
+TEST_F(ResolverChainTest, FilesystemTellsPathsFromTheRootOn) {
+  // If this failed, a client that runs elsewhere would look for the adapter in a directory of its own.
+  make_folder(dir_, "sql", "llama");
+  config_.cache_dir = std::filesystem::relative(dir_.path()).string();
+  ASSERT_FALSE(config_.cache_dir.starts_with('/'));
+  const Result<ResolvedAdapter> found = configured()->resolve("", "sql");
+  ASSERT_TRUE(found) << found.error().message;
+  EXPECT_EQ(found->location, (dir_ / "sql").string());
+}
+
 TEST_F(ResolverChainTest, FilesystemRefusesLinksThatLeadOut) {
   // If this failed, a link in the cache directory would open the whole machine.
   const TempDir elsewhere;

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "loracle/core/nearest.hpp"
@@ -83,7 +86,11 @@ Made make_filesystem(const ResolverConfig& config, const ResolverWorld&) {
   if (config.cache_dir.empty()) return Made(nullptr);
   const Result<service::Location> directory = service::location_of(config.cache_dir);
   if (!directory) return fail(directory.error());
-  const std::string roots[] = {directory->place};
+  // From the root on: what it finds is told to clients, whose own working directory is another.
+  std::error_code error;
+  const std::string absolute = std::filesystem::absolute(directory->place, error).lexically_normal().string();
+  if (error) return fail(Errc::kIo, fmt::format("{}: {}", config.cache_dir, error.message()), error.value());
+  const std::string roots[] = {absolute};
   Result<std::unique_ptr<Files>> files = make_rooted_files(roots);
   if (!files) {
     return fail(Errc::kInvalid,
@@ -92,7 +99,7 @@ Made make_filesystem(const ResolverConfig& config, const ResolverWorld&) {
                             files.error().message),
                 files.error().detail);
   }
-  return std::make_shared<FilesystemResolver>(directory->place, std::move(*files));
+  return std::make_shared<FilesystemResolver>(absolute, std::move(*files));
 }
 
 /// A prefix needs somebody who reads its scheme.

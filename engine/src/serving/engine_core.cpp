@@ -241,15 +241,38 @@ void EngineCore::expire(Lock& entering, const PendingPtr& request) {
   Lock lock(mutex_);
   entering.unlock();  // the destructor passes both locks, so it waits for this
   if (request->stage == PendingRequest::Stage::kDone) return;
-  cancel(request, {Errc::kDeadline, "not on the device in the time given", 0});
+  cancel(request, too_late(*request));
   flush(lock);
+}
+
+/// What it still waited for when its time was over.
+Error EngineCore::too_late(const PendingRequest& request) const {
+  constexpr const char* kLate = "not on the device in the time given";
+  switch (request.stage) {
+    case PendingRequest::Stage::kLoading:
+      return {Errc::kDeadline, fmt::format("{}: still being read from storage", kLate), 0};
+    case PendingRequest::Stage::kRoom:
+      return {Errc::kDeadline,
+              fmt::format("{}: it waited for room, with {} of {} slots leased", kLate, leased_slots(),
+                          max_loras_),
+              0};
+    case PendingRequest::Stage::kCopying:
+    case PendingRequest::Stage::kDone:
+      break;
+  }
+  return {Errc::kDeadline, fmt::format("{}: still being copied into its slot", kLate), 0};
+}
+
+std::uint32_t EngineCore::leased_slots() const noexcept {
+  return static_cast<std::uint32_t>(
+      std::count_if(leases_.begin(), leases_.end(), [](std::uint32_t leases) { return leases > 0; }));
 }
 
 Result<Lease> EngineCore::wait(Lock& lock, const PendingPtr& request, const AcquireOptions& options) {
   flush(lock);
   const auto done = [&request] { return request->stage == PendingRequest::Stage::kDone; };
   if (!env_.workers->wait(lock, request->changed, deadline_of(*request, options), done)) {
-    cancel(request, {Errc::kDeadline, "not on the device in the time given", 0});
+    cancel(request, too_late(*request));
     flush(lock);
   }
   return std::move(request->result);

@@ -191,6 +191,8 @@ class EngineCore {
   void doom(Row row);
   void bury_if_unused(Row row);
   void expire(Lock& entering, const PendingPtr& request);
+  [[nodiscard]] Error too_late(const PendingRequest& request) const;
+  [[nodiscard]] std::uint32_t leased_slots() const noexcept;
   void flush(Lock& lock);
   /// Gives the workers a task when the lock is let go.
   void submit_later(std::function<void()> task);
