@@ -20,7 +20,6 @@ constexpr std::uint64_t kSeed = 1;
 struct Question {
   std::string change;
   EventOptions options;
-  std::uint64_t first_uses = 0;      // adapters used; of a changed trace once it was made
   std::function<Trace()> changed{};  // empty: today's trace
   bool same_uses = true;             // and order: the stream of today is that of the changed trace
   bool fits = true;                  // the changed adapters, as many as the sizes say
@@ -48,15 +47,21 @@ void double_ranks(const Plan& plan, Question& question) {
   question.fits = tiers.max_loras > 0 && 2 * plan.max_lora_rank <= vllm_lora_ranks().back();
 }
 
-Result<EventOutcome> simulate(Question& question, const Trace& trace, const BatchStream& stream) {
-  if (!question.changed) return simulate_events(trace, stream, question.options);
+struct Simulated {
+  Result<EventOutcome> outcome = fail(Errc::kInvalid, "not simulated");
+  std::uint64_t first_uses = 0;  // adapters used
+};
+
+Simulated simulate(const Question& question, const Trace& trace, const BatchStream& stream,
+                   std::uint64_t first_uses) {
+  if (!question.changed) return {simulate_events(trace, stream, question.options), first_uses};
   const Trace changed = question.changed();
-  if (question.same_uses) return simulate_events(changed, stream, question.options);
-  question.first_uses = changed.rows();
-  return simulate_events(changed, question.options);
+  if (question.same_uses) return {simulate_events(changed, stream, question.options), first_uses};
+  return {simulate_events(changed, question.options), changed.rows()};
 }
 
-WhatIf answer_of(const Plan& plan, const Question& question, const EventOutcome& outcome) {
+WhatIf answer_of(const Plan& plan, const Question& question, const EventOutcome& outcome,
+                 std::uint64_t adapters_used) {
   WhatIf answer;
   answer.change = question.change;
   answer.max_loras = question.options.tiers.max_loras;
@@ -64,7 +69,7 @@ WhatIf answer_of(const Plan& plan, const Question& question, const EventOutcome&
   const HierarchyCounts& counts = outcome.counts;
   const auto uses = static_cast<double>(counts.gpu_hits + counts.host_to_device_loads + counts.refused_uses);
   if (!(uses > 0) || outcome.requests == 0) return answer;
-  const auto first_uses = static_cast<double>(question.first_uses);
+  const auto first_uses = static_cast<double>(adapters_used);
   answer.fits = true;
   answer.gpu_hits = static_cast<double>(counts.gpu_hits) / uses;
   answer.disk_loads = std::max(0.0, static_cast<double>(counts.disk_loads) - first_uses) / uses;
@@ -84,8 +89,7 @@ Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& st
   unchanged.tiers.max_cpu_loras = plan.chosen.max_cpu_loras;
   std::vector<Question> questions;
   for (std::size_t i = 0; i < kChanges; ++i)
-    questions.push_back(
-        {change_text(Change{static_cast<std::uint8_t>(i)}, plan.changes), unchanged, plan.adapters});
+    questions.push_back({change_text(Change{static_cast<std::uint8_t>(i)}, plan.changes), unchanged});
   const auto asked = [&](Change change) -> Question& { return questions[static_cast<std::size_t>(change)]; };
   asked(Change::kTraffic).changed = [&] { return with_traffic(trace, 2); };
   asked(Change::kReplica).changed = [&] { return with_traffic(trace, traffic_without_one(plan.changes)); };
@@ -100,19 +104,18 @@ Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& st
   asked(Change::kSlowDisk).options.disk.bytes_per_s /= 4;
   asked(Change::kObjectStore).options.disk = {plan.changes.store_load_s};
 
-  std::vector<Result<EventOutcome>> outcomes(questions.size(), fail(Errc::kInvalid, "not simulated"));
+  std::vector<Simulated> answers(questions.size());
   executor.run(questions.size(), [&](std::size_t i) {
-    Question& question = questions[i];
     if (i == static_cast<std::size_t>(Change::kNothing))
-      outcomes[i] = today;
-    else if (!question.fits)
-      outcomes[i] = EventOutcome{};
+      answers[i] = {today, plan.adapters};
+    else if (!questions[i].fits)
+      answers[i] = {EventOutcome{}, plan.adapters};
     else
-      outcomes[i] = simulate(question, trace, stream);
+      answers[i] = simulate(questions[i], trace, stream, plan.adapters);
   });
   for (std::size_t i = 0; i < questions.size(); ++i) {
-    if (!outcomes[i]) return fail(std::move(outcomes[i].error()));
-    plan.what_ifs.push_back(answer_of(plan, questions[i], *outcomes[i]));
+    if (!answers[i].outcome) return fail(std::move(answers[i].outcome.error()));
+    plan.what_ifs.push_back(answer_of(plan, questions[i], *answers[i].outcome, answers[i].first_uses));
   }
   return Unit{};
 }

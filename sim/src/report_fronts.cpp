@@ -39,6 +39,8 @@ std::string pair_of(const AdvisoryRow& row) {
 template <class PriceText>
 Json front_spec(std::vector<Offer> offers, std::string_view best_name, PriceText price_text) {
   const std::array<std::string_view, 4> kinds = {"chosen", "today", best_name, "dominated"};
+  const std::array<Json, 4> colours = {kGoodColour, kDiskColour, signal("blue"), signal("soft")};
+  std::array<bool, 4> is_there{};
   // Drawn last, so on top.
   std::stable_partition(offers.begin(), offers.end(),
                         [](const Offer& offer) { return !offer.row->chosen && !offer.row->current; });
@@ -53,25 +55,29 @@ Json front_spec(std::vector<Offer> offers, std::string_view best_name, PriceText
     if (!dominated) front.emplace_back(offer.price, delay);
     slowest = std::max(slowest, delay);
     fastest = std::min(fastest, delay);
+    const std::size_t kind = row.chosen ? 0 : row.current ? 1 : dominated ? 3 : 2;
+    is_there[kind] = true;
     points.push_back(Json{{"x", offer.price},
                           {"y", rounded(delay)},
-                          {"c", row.chosen    ? kinds[0]
-                                : row.current ? kinds[1]
-                                : dominated   ? kinds[3]
-                                              : kinds[2]},
+                          {"c", kinds[kind]},
                           {"l", pair_of(row)},
                           {"t", fmt::format("max_loras/max_cpu_loras {}: {}, p99 delay {}", pair_of(row),
                                             price_text(offer), seconds_text(row.delay_p99_s))}});
+  }
+  Json shown = Json::array();  // in the legend: no more than there is to see
+  Json shown_colours = Json::array();
+  for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
+    if (!is_there[kind]) continue;
+    shown.push_back(kinds[kind]);
+    shown_colours.push_back(colours[kind]);
   }
   std::sort(front.begin(), front.end());
   Json line = Json::array();
   for (const auto& [price, delay] : front) line.push_back(Json{{"x", price}, {"y", rounded(delay)}});
   Json spec = base(260);
   spec["data"] = Json::array({data_of("points", std::move(points)), data_of("front", std::move(line))});
-  spec["scales"] =
-      Json::array({scale_of("y", "log", fastest / 1.6, slowest * 1.6, "height"),
-                   ordinal_colours("c", Json(kinds),
-                                   Json::array({kGoodColour, kDiskColour, signal("blue"), signal("soft")}))});
+  spec["scales"] = Json::array({scale_of("y", "log", fastest / 1.6, slowest * 1.6, "height"),
+                                ordinal_colours("c", std::move(shown), std::move(shown_colours))});
   spec["axes"] = Json::array({axis_of("left", "y", "p99 delay, seconds (0.001: none)", "~r", true)});
   spec["legends"] = Json::array({legend_of("fill", "c")});
   spec["marks"].push_back(mark("line", "front",
