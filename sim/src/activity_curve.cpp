@@ -12,6 +12,7 @@
 #include "busy_periods.hpp"
 #include "curves_vectors.hpp"
 #include "end_axis.hpp"
+#include "loracle/core/check.hpp"
 #include "running.hpp"
 
 namespace loracle {
@@ -44,10 +45,11 @@ struct Arrivals {
   [[nodiscard]] std::uint64_t needing_idle(std::size_t active) const noexcept { return at[2 * active + 1]; }
   /// [largest + 1]
   [[nodiscard]] std::vector<std::uint64_t> by_active() const {
-    std::vector<std::uint64_t> arrivals(at.size() / 2);
+    std::size_t end = at.size();
+    while (end > 0 && at[end - 1] == 0) --end;
+    std::vector<std::uint64_t> arrivals((end + 1) / 2);
     for (std::size_t active = 0; active < arrivals.size(); ++active)
       arrivals[active] = std::uint64_t{at[2 * active]} + at[2 * active + 1];
-    while (!arrivals.empty() && arrivals.back() == 0) arrivals.pop_back();
     return arrivals;
   }
 };
@@ -115,6 +117,7 @@ template <std::size_t kWidth, bool kOne>
         ++axis.distinct;
         continue;
       }
+      LORACLE_DCHECK(last < axis.now);
       if constexpr (kOne) ++hits_at[axis.distance(last)];
       axis.take<kWidth>(last);
     }

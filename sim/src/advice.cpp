@@ -22,9 +22,9 @@ std::string broken_rule(const Plan& plan) {
     return fmt::format("{} of uses are refused: their requests need more adapters at once than today's {}",
                        share_text(row.cell.refused, plan.uses), counted(today.max_loras, "slot"));
   if (row.too_many_wait)
-    return fmt::format("at today's {}, {} of requests wait for one (at most {} may)",
+    return fmt::format("at today's {}, {} of requests wait for one (at most {} may){}",
                        counted(today.max_loras, "slot"), share_text(row.waited),
-                       share_text(plan.max_wait_probability));
+                       share_text(plan.max_wait_probability), detail::assumption_text(plan));
   if (row.over_limit) return "today's setting does not fit the memory given";
   if (plan.verdict == PlanVerdict::kMeetsTarget && !row.meets_target)
     return fmt::format("with {} in host memory, disk loads beyond first uses are {} of uses (target {})",
@@ -76,7 +76,7 @@ Advice advice_of(const Plan& plan) {
   if (plan.verdict == PlanVerdict::kInfeasible) return Advice::kInfeasible;
   if (plan.is_short) return Advice::kNotEnoughData;
   if (!broken_rule(plan).empty()) return Advice::kChange;
-  if (!plan.active.known || !has_intervals(plan)) return Advice::kNotEnoughData;
+  if (!plan.active.known || plan.assumed_durations > 0 || !has_intervals(plan)) return Advice::kNotEnoughData;
   return is_dear(plan) ? Advice::kChange : Advice::kKeep;
 }
 
@@ -97,8 +97,9 @@ std::string advice_reason(const Plan& plan) {
     case Advice::kNotEnoughData:
       if (plan.is_short) return "the trace is too short to judge today's setting by.";
       return fmt::format("today's setting keeps every rule that this trace can test; {}.",
-                         plan.active.known ? "whether it does on other days takes a longer trace"
-                                           : "without durations nobody can tell who waits for a slot");
+                         !plan.active.known ? "without durations nobody can tell who waits for a slot"
+                         : plan.assumed_durations > 0 ? "too many durations are assumed"
+                                                      : "whether it does on other days takes a longer trace");
   }
   if (const std::string broken = broken_rule(plan); !broken.empty()) return broken + ".";
   const double saved =

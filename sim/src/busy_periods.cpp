@@ -26,6 +26,13 @@ constexpr std::size_t kAhead = 24;           // uses between the prefetch of a r
   return of_0 ^ ((of_1 ^ of_0) & (0U - which));
 }
 
+/// The rows of a request of the stream. kOne: no request has several.
+template <bool kOne>
+[[nodiscard, gnu::always_inline]] inline std::span<const Row> rows_of(const BatchStream& stream,
+                                                                      std::size_t request) {
+  return kOne ? stream.uses.uses.view().subspan(request, 1) : stream.batch(request);
+}
+
 template <class T>
 void grow(std::vector<T>& column, std::size_t size) {
   if (column.size() < size) column.resize(size);
@@ -87,9 +94,10 @@ void BusyPeriods::find_periods(Origin origin) {
   auto next = static_cast<std::uint32_t>(carried_);
   std::uint32_t use = first_use(0);
   std::uint32_t unknown = 0;
+  double now_s = now_s_;
   for (std::size_t x = 0; x < size; ++x) {
     const std::size_t request = origin(first + x);
-    const double now_s = arrival_s[request];
+    now_s = std::max(now_s, arrival_s[request]);
     arrivals_s[x] = now_s;
     unknown += holds(duration_s[request]) ? 0U : 1U;
     // In units of arrivals' time: that they come sooner or that all is held longer is the same.
@@ -113,6 +121,7 @@ void BusyPeriods::find_periods(Origin origin) {
     begun_by[x] = next;
   }
   periods_ = next;
+  now_s_ = now_s;
   unknown_durations_ += unknown;
 }
 
@@ -132,7 +141,7 @@ void BusyPeriods::find_periods() {
     find_periods<kOne>([](std::size_t request) { return request; });
   else
     find_periods<kOne>([this](std::size_t request) { return stream_.origin[request]; });
-  if (!is_last) arrival_s_[size_] = trace_.arrival_s[stream_.origin[first_ + size_]];
+  if (!is_last) arrival_s_[size_] = std::max(now_s_, trace_.arrival_s[stream_.origin[first_ + size_]]);
   std::fill_n(arrival_s_.begin() + static_cast<std::ptrdiff_t>(arrivals_), kArrivalProbes,
               std::numeric_limits<double>::infinity());
 }

@@ -17,7 +17,7 @@
 /// is at least twice as long as the periods that the one before has left, so going through those again costs
 /// O(1) a use too. Memory: 16 bytes a row, 36 a period and 28 an arrival of the block: some 300 KB, or 150
 /// bytes a period that runs where more than 2,048 do.
-/// Arrivals that are not in order give wrong answers, and no access out of bounds. Threads: one owner.
+/// An arrival before an earlier one counts as being at that one's time. Threads: one owner.
 
 #include <cstddef>
 #include <cstdint>
@@ -30,13 +30,6 @@
 
 namespace loracle::detail {
 
-/// The rows of a request of the stream. kOne: no request has several.
-template <bool kOne>
-[[nodiscard, gnu::always_inline]] inline std::span<const Row> rows_of(const BatchStream& stream,
-                                                                      std::size_t request) {
-  return kOne ? stream.uses.uses.view().subspan(request, 1) : stream.batch(request);
-}
-
 class BusyPeriods {
  public:
   /// At `traffic` times the rate of arrivals. `trace` and `stream` must outlive it.
@@ -47,8 +40,6 @@ class BusyPeriods {
   /// was called for the block before.
   bool next();
 
-  /// The request of the stream that the block begins with.
-  [[nodiscard]] std::size_t first() const noexcept { return first_; }
   /// Arrivals in the block.
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
   /// Periods in the block, and how many of them, the first, are carried.
@@ -110,8 +101,9 @@ class BusyPeriods {
   const BatchStream& stream_;
   double traffic_;
   std::uint64_t unknown_durations_ = 0;
-  std::vector<Latest> latest_;  // [rows]
-  std::size_t first_ = 0;
+  std::vector<Latest> latest_;                               // [rows]
+  double now_s_ = -std::numeric_limits<double>::infinity();  // of the last arrival of the block
+  std::size_t first_ = 0;  // request of the stream that the block begins with
   std::size_t size_ = 0;
   std::size_t carried_ = 0;
   std::size_t periods_ = 0;

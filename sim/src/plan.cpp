@@ -30,8 +30,8 @@
 namespace loracle {
 namespace {
 
-// Requests of unknown duration are taken to hold no slot as long as they are no larger a share than what may
-// wait; where they are more, each is taken to hold its slot as long as another one does.
+// Requests of unknown duration are taken to hold no slot where they are no larger a share than this, or than
+// what may wait; where they are more, each is taken to hold its slot as long as another one does.
 constexpr double kUnknownDurationsMax = 0.01;
 // With fewer known ones there is nothing that the others could be taken to be like.
 constexpr std::uint64_t kKnownDurationsMin = 30;
@@ -77,8 +77,9 @@ Trace fill_durations(Plan& plan, const Trace& trace, const BatchStream& stream) 
   plan.duration_median_s = static_cast<double>(*middle);
   if (trace.arrival_s.empty()) return trace;
   plan.unknown_durations = stream.requests() - known_s.size();
-  const bool are_few = static_cast<double>(plan.unknown_durations) <=
-                       kUnknownDurationsMax * static_cast<double>(stream.requests());
+  const bool are_few =
+      static_cast<double>(plan.unknown_durations) <=
+      std::min(kUnknownDurationsMax, plan.max_wait_probability) * static_cast<double>(stream.requests());
   plan.active.known = are_few || known_s.size() >= kKnownDurationsMin;
   if (are_few || !plan.active.known) return trace;
   plan.assumed_durations = plan.unknown_durations;

@@ -271,9 +271,8 @@ void fill_caveats(Plan& plan) {
 
   auto& wrong = plan.limits;
   wrong.emplace_back(
-      "Requests are taken to hold their slots as long as the trace says: batches that slow each other down "
-      "are "
-      "not modelled.");
+      "Requests are taken to hold their slots as long as the trace says, or is taken to say: batches that "
+      "slow each other down are not modelled.");
   if (plan.active.known) {
     wrong.push_back(
         fmt::format("Requests wait for a slot whenever more than {} adapters are active at once; in this "

@@ -106,10 +106,12 @@ std::string verdict_of_known(const Plan& plan) {
 
 }  // namespace
 
-std::string verdict_text(const Plan& plan) {
-  if (plan.assumed_durations == 0) return verdict_of_known(plan);
-  return fmt::format("{}, if the {} of requests without a duration hold their slot as long as the others",
-                     verdict_of_known(plan), share_text(plan.assumed_durations, plan.requests_with_adapter));
+std::string verdict_text(const Plan& plan) { return verdict_of_known(plan) + assumption_text(plan); }
+
+std::string assumption_text(const Plan& plan) {
+  if (plan.assumed_durations == 0) return {};
+  return fmt::format(", if the {} of requests without a duration hold their slot as long as the others",
+                     share_text(plan.assumed_durations, plan.requests_with_adapter));
 }
 
 std::string replay_note(const Plan& plan) {

@@ -14,6 +14,8 @@ namespace loracle::detail {
 [[nodiscard]] const GridCell& served_at_choice(const Plan& plan) noexcept;
 [[nodiscard]] bool is_simulated(const Plan& plan) noexcept;
 [[nodiscard]] std::string verdict_text(const Plan& plan);
+/// ", if the 12 % of requests ..": under which condition what is said of waits holds; empty: without one.
+[[nodiscard]] std::string assumption_text(const Plan& plan);
 /// How much the advice stands on: "confidence: low, 2.1 days, 9 regimes, UNCALIBRATED".
 [[nodiscard]] std::string confidence_text(const Plan& plan);
 /// What is advised of today's setting, and the verdict.

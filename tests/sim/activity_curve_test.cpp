@@ -180,6 +180,7 @@ struct Crowds {
   double held_s;          // on average; one a second arrives
   double whole_s;         // durations are multiples of it; 0: any
   std::uint32_t requests = 20'000;
+  double bare = 0;  // share that names no adapter
 };
 
 Trace crowded(const Crowds& crowds, std::uint64_t seed) {
@@ -194,6 +195,7 @@ Trace crowded(const Crowds& crowds, std::uint64_t seed) {
     requests.push_back({rng.below(1 + rng.below(kAdapters))});
     if (rng.below(10) < crowds.several)
       for (std::uint32_t more = rng.below(4); more-- > 0;) requests.back().push_back(rng.below(kAdapters));
+    if (crowds.bare > 0 && share() < crowds.bare) requests.back().clear();
     if (share() >= crowds.burst) now_s += 2 * share() * (share() < crowds.pause ? 100 : 1);
     arrival_s.push_back(now_s);
     double held = -crowds.held_s * std::log(1 - share());
@@ -214,7 +216,9 @@ TEST(ActivityCurve, BlocksOfArrivalsAreNotSeen) {
         Crowds{"whole seconds", 3, 0.5, 0, 20, 1}, Crowds{"mostly nothing held", 3, 0.9, 0, 0.5, 1},
         Crowds{"pauses", 0, 0.2, 0.01, 50, 0}, Crowds{"all at a few moments", 3, 0.999, 0, 2, 0},
         Crowds{"thousands run", 2, 0, 0, 4000, 0}, Crowds{"nobody ever ends", 1, 0.1, 0, 1e9, 0},
-        Crowds{"more end in a block than places last for", 3, 0, 0, 40e3, 0, 150'000}}) {
+        Crowds{"more end in a block than places last for", 3, 0, 0, 40e3, 0, 150'000},
+        Crowds{"many name no adapter", 0, 0.2, 0, 50, 0, 20'000, 0.4},
+        Crowds{"some name several, some none", 3, 0.5, 0, 20, 1, 20'000, 0.4}}) {
     SCOPED_TRACE(crowds.name);
     const Trace trace = crowded(crowds, 7);
     const auto stream = make_batch_stream(trace);
@@ -303,6 +307,19 @@ TEST(ActivityCurve, RowsNeedNoNames) {
   ASSERT_TRUE(named && nameless);
   EXPECT_EQ(nameless->misses_at, named->misses_at);
   EXPECT_EQ(nameless->waits_at, named->waits_at);
+}
+
+// If this failed, a trace that nobody checked would be counted beyond the ends of the columns.
+TEST(ActivityCurve, ArrivalsOutOfOrderComeWithTheOneBefore) {
+  Trace trace = trace_of({{0}, {0}, {0}, {1}, {0}});
+  trace.duration_s = Column<float>(std::vector<float>(5, 100.0F));
+  trace.arrival_s = Column<double>(std::vector<double>{0, 200, 1, 150, 400});
+  const auto curve = activity_curve(trace);
+  const auto stream = make_batch_stream(trace);
+  ASSERT_TRUE(curve && stream);
+  EXPECT_EQ(active_at_arrival(trace, *stream)->arrivals_at, curve->arrivals_at);
+  trace.arrival_s = Column<double>(std::vector<double>{0, 200, 200, 200, 400});
+  expect_equal(*curve, by_every_end(trace));
 }
 
 // If this failed, requests of unknown length would be taken for such that hold nothing, and nobody told.

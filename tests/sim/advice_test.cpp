@@ -65,6 +65,10 @@ TEST(Advice, JudgesTodaysSettingByTheRule) {
   const Trace one_regime = skewed_trace(21, 100, 8000, 6);
   const Trace no_durations = skewed_trace(21, 100, 8000);
   const Trace few = cyclic_trace(6, 50, 2.5F);
+  Trace assumed = week;
+  std::vector<float> held_s(week.duration_s.view().begin(), week.duration_s.view().end());
+  for (std::size_t i = 0; i < held_s.size(); i += 3) held_s[i] = 0;
+  assumed.duration_s = Column<float>(std::move(held_s));
   const std::vector<Case> cases = {
       {"the choice itself", &week, slots, host, Advice::kKeep, "keep every rule"},
       {"more host memory than is needed", &week, slots, testing::kWeekAdapters, Advice::kKeep, "keep every"},
@@ -75,6 +79,10 @@ TEST(Advice, JudgesTodaysSettingByTheRule) {
       {"one regime, one slot", &one_regime, 1, 100, Advice::kChange, "refused"},
       {"no durations, nothing broken", &no_durations, 40, 100, Advice::kNotEnoughData, "durations"},
       {"no durations, host memory for one", &no_durations, 1, 1, Advice::kChange, ""},
+      {"a third of durations assumed, nothing broken", &assumed, slots + 2, testing::kWeekAdapters,
+       Advice::kNotEnoughData, "assumed"},
+      {"a third of durations assumed, one slot", &assumed, 1, host, Advice::kChange,
+       "if the 33.3 % of requests"},
       {"too few requests", &few, 6, 6, Advice::kNotEnoughData, "too short"}};
   for (const Case& one : cases) {
     const Plan plan = planned(*one.trace, one.slots, one.host);

@@ -320,6 +320,10 @@ TEST(Plan, DoesNotTakeUnknownDurationsForNone) {
   ASSERT_TRUE(few_known.has_value()) << few_known.error().message;
   EXPECT_FALSE(few_known->active.known);
   EXPECT_EQ(few_known->assumed_durations, 0U);
+  EXPECT_NE(plan_json(*few_known).find("\"assumed_durations\":null"), std::string::npos);
+  held_s[5] = 2.5F;  // the thirtieth
+  trace.duration_s = Column<float>(held_s);
+  EXPECT_TRUE(planned(trace, PlanOptions{})->active.known);
   EXPECT_NE(unwrapped(plan_text(*few_known)).find("WAITS UNKNOWN: 97.6 % of requests have no duration"),
             std::string::npos)
       << plan_text(*few_known);

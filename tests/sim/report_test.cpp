@@ -167,6 +167,17 @@ TEST(Report, AChartIsThereWhereItsDataIs) {
   EXPECT_EQ(std::count(bare.begin(), bare.end(), "distance-map"), 1);
 }
 
+TEST(Report, LegendsNameNoMoreThanIsDrawn) {
+  // A reader looks for a point called "today" where nobody said what runs today.
+  const Plan today = rich_plan();
+  const std::string kinds = "\"domain\":[\"chosen\",\"today\"";
+  EXPECT_NE(plan_html(today).find(kinds), std::string::npos);
+  Plan no_today = today;
+  no_today.current = CurrentSetting{};
+  for (AdvisoryRow& row : no_today.by_slots) row.current = false;
+  EXPECT_EQ(plan_html(no_today).find(kinds), std::string::npos);
+}
+
 TEST(Report, NamesTheWorstInATable) {
   // Charts are not read by everybody; who is served badly must be said in words too.
   const Plan plan = rich_plan();

@@ -325,6 +325,49 @@ TEST(AssumedDurations, AreThoseOfTheSameAdapterWhereEnoughSaySo) {
   EXPECT_EQ(others[2], 3.0F) << "of all requests, in their order";
 }
 
+TEST(AssumedDurations, BeginAgainWhereMoreAreUnknown) {
+  // Adapter 0 says so 30 times and does not 61 times; adapter 1, last, once and 95 times.
+  Trace trace = generated(2, 187);
+  std::vector<Row> uses(91, Row{0});
+  uses.resize(187, Row{1});
+  std::vector<float> duration_s(187, 0.0F);
+  for (std::size_t i = 0; i < 30; ++i) duration_s[i] = 1.0F + static_cast<float>(i);
+  duration_s[91] = 31;
+  trace.uses = Column<Row>(std::move(uses));
+  trace.duration_s = Column<float>(std::move(duration_s));
+  trace.adapters.name = {};  // rows need no names
+  const Trace filled = with_assumed_durations(trace);
+  for (std::size_t i = 0; i < 61; ++i)
+    EXPECT_EQ(filled.duration_s[30 + i], 1.0F + static_cast<float>(i % 30));
+  for (std::size_t i = 0; i < 95; ++i)
+    EXPECT_EQ(filled.duration_s[92 + i], 1.0F + static_cast<float>(i % 31));
+}
+
+TEST(AssumedDurations, OfSeveralAdaptersTheFirstCountsAndOfNoneNothing) {
+  Trace trace = generated(2, 64);
+  std::vector<std::uint64_t> begin = {0};
+  std::vector<Row> uses;
+  std::vector<float> duration_s;
+  const auto add = [&](const std::vector<Row>& rows, float held_s) {
+    uses.insert(uses.end(), rows.begin(), rows.end());
+    begin.push_back(uses.size());
+    duration_s.push_back(held_s);
+  };
+  add({}, 500);  // says how long, and of no adapter
+  for (int i = 0; i < 30; ++i) add({Row{0}, Row{1}}, 2);
+  for (int i = 0; i < 30; ++i) add({Row{1}}, 3);
+  add({Row{0}}, 0);
+  add({Row{1}, Row{0}}, 0);
+  add({}, 0);
+  trace.uses = Column<Row>(std::move(uses));
+  trace.use_begin = Column<std::uint64_t>(std::move(begin));
+  trace.duration_s = Column<float>(std::move(duration_s));
+  const Trace filled = with_assumed_durations(trace);
+  EXPECT_EQ(filled.duration_s[61], 2.0F);
+  EXPECT_EQ(filled.duration_s[62], 3.0F);
+  EXPECT_EQ(filled.duration_s[63], 0.0F);
+}
+
 TEST(AssumedDurations, StayUnknownWhereNoRequestSaysAnything) {
   Trace trace = generated(3, 50);
   EXPECT_TRUE(with_assumed_durations(trace).duration_s.empty());

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <numeric>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -142,22 +144,31 @@ Trace head(const Trace& trace, std::uint64_t requests) {
 
 Trace with_assumed_durations(const Trace& trace) {
   std::vector<float> duration_s(trace.duration_s.view().begin(), trace.duration_s.view().end());
+  std::vector<std::uint32_t> own_begin;  // [rows + 2] of each row's durations; names may be unknown
+  const auto row_of = [&trace](std::uint64_t request) { return index_of(trace.batch(request).front()); };
+  const auto names_none = [&trace](std::uint64_t request) { return trace.batch(request).empty(); };
   std::vector<float> known_s;
-  std::vector<std::vector<float>> own_s(trace.rows());
   for (std::uint64_t i = 0; i < duration_s.size(); ++i) {
-    if (trace.batch(i).empty() || !(duration_s[i] > 0)) continue;
+    if (names_none(i)) continue;
+    if (own_begin.size() < row_of(i) + 3) own_begin.resize(row_of(i) + 3, 0);
+    if (!(duration_s[i] > 0)) continue;
     known_s.push_back(duration_s[i]);
-    own_s[index_of(trace.batch(i).front())].push_back(duration_s[i]);
+    ++own_begin[row_of(i) + 2];
   }
   if (known_s.empty()) return trace;
-  std::vector<std::size_t> own_next(trace.rows(), 0);
+  std::partial_sum(own_begin.begin(), own_begin.end(), own_begin.begin());
+  std::vector<float> own_s(known_s.size());
+  for (std::uint64_t i = 0; i < duration_s.size(); ++i)
+    if (!names_none(i) && duration_s[i] > 0) own_s[own_begin[row_of(i) + 1]++] = duration_s[i];
+  // Now own_begin[row] .. own_begin[row + 1] are a row's.
+  std::vector<std::uint32_t> own_next(own_begin.size(), 0);
   std::size_t next = 0;
   for (std::uint64_t i = 0; i < duration_s.size(); ++i) {
-    if (trace.batch(i).empty() || duration_s[i] > 0) continue;
-    const std::size_t row = index_of(trace.batch(i).front());
-    const bool is_own = own_s[row].size() >= kOwnDurationsMin;
-    duration_s[i] =
-        is_own ? own_s[row][own_next[row]++ % own_s[row].size()] : known_s[next++ % known_s.size()];
+    if (names_none(i) || duration_s[i] > 0) continue;
+    const std::size_t row = row_of(i);
+    const std::uint32_t own = own_begin[row + 1] - own_begin[row];
+    duration_s[i] = own >= kOwnDurationsMin ? own_s[own_begin[row] + own_next[row]++ % own]
+                                            : known_s[next++ % known_s.size()];
   }
   Trace out = trace;
   out.duration_s = Column<float>(std::move(duration_s));

@@ -6,9 +6,10 @@
 ///  2. No pair within the limits will do: kInfeasible.
 ///  3. The trace is so short that a target stands on fewer than ten requests: kNotEnoughData.
 ///  4. Today's setting breaks a rule in this very trace that the choice keeps (requests that are refused, or
-///     too many that wait; a memory limit; the disk target): kChange. That needs no more data: it happened.
-///  5. Waits are unknown, or the trace holds too few regimes for an interval: kNotEnoughData. That a setting
-///     will go on serving is a claim about other days.
+///     too many that wait; a memory limit; the disk target): kChange. That needs no more data: it happened,
+///     or, where durations are assumed, it would have; the reason says so.
+///  5. Waits are unknown or stand on assumed durations, or the trace holds too few regimes for an interval:
+///     kNotEnoughData. That a setting will go on serving is a claim about other days.
 ///  6. Loads and slots of today's setting cost the server a quarter more than the choice's (rule 4 of
 ///     plan.hpp): kChange. Host memory beyond what is needed costs nothing here.
 ///  7. Else kKeep.

@@ -1,6 +1,10 @@
 #pragma once
 /// Answers `--max-loras M --max-cpu-loras C` for a trace, with the evidence.
 ///
+/// Durations are known where requests have one. Of those without (0 or missing) a few hold no slot: up to
+/// 1 % of the requests, or max_wait_probability if that is less. More are taken to hold theirs as long as
+/// others do (with_assumed_durations of transform.hpp), if 30 requests say how long; else waits are unknown.
+///
 /// The rule (first form):
 ///  1. Floor. Slots must hold the largest request. Where durations are known, at most max_wait_probability
 ///     of the requests may find more adapters in use than there are slots, and slots must outnumber those in
@@ -293,7 +297,7 @@ struct Plan {
   ActiveAdapters active;
   ActivityCurve activity;               // empty where they are not known
   std::uint64_t unknown_durations = 0;  // requests with an adapter, if others have a duration
-  std::uint64_t assumed_durations = 0;  // of those: taken to hold it as long as others do; else for no time
+  std::uint64_t assumed_durations = 0;  // of those: taken to hold it as long as others do; all or none
   double duration_median_s = -1;        // of requests with an adapter and a duration; < 0: none has one
 
   // what things weigh

@@ -2,7 +2,6 @@
 /// Traces made of traces. The input is never changed; columns that stay the same are shared.
 /// Threads: any.
 
-#include <cstddef>
 #include <cstdint>
 
 #include "loracle/core/result.hpp"
@@ -28,10 +27,10 @@ namespace loracle {
 /// as others do that say so: those of the same adapter, the first of a request, where kOwnDurationsMin of its
 /// requests say so, else those of all adapters; one after the other in the trace's order, from the beginning
 /// again after the last. So what is filled in is spread as what is known. Unchanged where no request says so.
-/// O(requests + uses).
+/// O(uses + rows).
 [[nodiscard]] Trace with_assumed_durations(const Trace& trace);
-/// Of so many its durations an adapter's other requests can be taken to be alike.
-inline constexpr std::size_t kOwnDurationsMin = 30;
+/// With so many durations of its own an adapter's other requests are taken to be like those.
+inline constexpr std::uint32_t kOwnDurationsMin = 30;
 
 /// Requests arrive so many times as fast, in the same order, and hold their adapters as long. REQUIRES: the
 /// factor is above 0.
