@@ -23,9 +23,7 @@ CLI::Validator in_range(double least, double most) {
       std::isfinite(most) ? fmt::format("from {} to {}", least, most) : fmt::format("{} or more", least);
   const auto take = [least, most, wanted](std::string& text) -> std::string {
     double number = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-    if (error != std::errc{} || end != text.data() + text.size())
-      return fmt::format("'{}' is not a number", text);
+    if (!CLI::detail::lexical_cast(text, number)) return fmt::format("'{}' is not a number", text);
     return number >= least && number <= most ? std::string{} : fmt::format("{} is not {}", text, wanted);
   };
   return CLI::Validator(take, wanted);

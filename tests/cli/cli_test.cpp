@@ -268,6 +268,8 @@ TEST_F(Cli, SimulatesAFleetStepByStep) {
   EXPECT_EQ(run(asked).out, text.out);
   EXPECT_EQ(run(asked + "--format csv").out.substr(0, 11), "scope,name,");
   expect_error("simulate " + small_trace() + " --max-loras 2", 2, "give input_tokens and output_tokens");
+  for (const char* rate : {"2MB/s", "2000kB"})
+    EXPECT_EQ(run_json(asked + "--slot-load-rate " + rate).at("service").at("slot").at("bytes_per_s"), 2e6);
   expect_error(asked + "--router fair", 2, "fair");
   expect_error(asked + "--step-base 8", 2, "--step-base '8': write 0, or a time");
   expect_error(asked + "--priority nobody=1", 2, "names no tenants");

@@ -160,7 +160,8 @@ TEST(EngineCore, LeasedAdaptersAreNotEvictedAndTheNextRequestWaitsForThem) {
   const Result<Lease> late = scene.acquire({"a1"}, 1'000'000);
   ASSERT_FALSE(late);
   EXPECT_EQ(late.error().code, Errc::kDeadline);
-  EXPECT_NE(late.error().message.find("waited for room, with 1 of 1 slots leased"), std::string::npos)
+  EXPECT_NE(late.error().message.find("waited for room: of 1 slots 1 are leased, 0 pinned"),
+            std::string::npos)
       << late.error().message;
   scene.expect_whole(*held, {scene.version_of("a0")});
   bool served = false;
@@ -509,11 +510,13 @@ TEST(EngineCore, AnAsynchronousRequestEndsAtItsDeadline) {
   for (const char* name : {"a0", "a1"}) scene.know(name, 1);
   const Result<Lease> held = scene.acquire({"a0"});
   ASSERT_TRUE(held);
-  std::optional<Errc> code;
+  std::optional<Error> late;
   const std::string_view names[] = {"a1"};
-  scene.core->acquire_async(names, {5'000'000}, [&code](Result<Lease> lease) { code = lease.error().code; });
+  scene.core->acquire_async(names, {5'000'000}, [&late](Result<Lease> lease) { late = lease.error(); });
   scene.workers.run_all();
-  EXPECT_EQ(code, Errc::kDeadline);
+  ASSERT_TRUE(late);
+  EXPECT_EQ(late->code, Errc::kDeadline);
+  EXPECT_NE(late->message.find("waited for room"), std::string::npos) << late->message;
   EXPECT_TRUE(scene.core->status("a1")->on_host) << "what was read for it is kept for the next";
 }
 

@@ -88,7 +88,9 @@ Made make_filesystem(const ResolverConfig& config, const ResolverWorld&) {
   if (!directory) return fail(directory.error());
   // From the root on: what it finds is told to clients, whose own working directory is another.
   std::error_code error;
-  const std::string absolute = std::filesystem::absolute(directory->place, error).lexically_normal().string();
+  std::filesystem::path given = directory->place;
+  if (given.is_relative()) given = std::filesystem::absolute(given, error).lexically_normal();
+  const std::string absolute = given.string();
   if (error) return fail(Errc::kIo, fmt::format("{}: {}", config.cache_dir, error.message()), error.value());
   const std::string roots[] = {absolute};
   Result<std::unique_ptr<Files>> files = make_rooted_files(roots);

@@ -250,11 +250,11 @@ Error EngineCore::too_late(const PendingRequest& request) const {
   constexpr const char* kLate = "not on the device in the time given";
   switch (request.stage) {
     case PendingRequest::Stage::kLoading:
-      return {Errc::kDeadline, fmt::format("{}: still being read from storage", kLate), 0};
+      return {Errc::kDeadline, fmt::format("{}: still to be read from storage, or being read", kLate), 0};
     case PendingRequest::Stage::kRoom:
       return {Errc::kDeadline,
-              fmt::format("{}: it waited for room, with {} of {} slots leased", kLate, leased_slots(),
-                          max_loras_),
+              fmt::format("{}: waited for room{}: {}", kLate,
+                          must_queue(request) ? ", after an older request" : "", occupancy(request.level)),
               0};
     case PendingRequest::Stage::kCopying:
     case PendingRequest::Stage::kDone:
@@ -263,9 +263,22 @@ Error EngineCore::too_late(const PendingRequest& request) const {
   return {Errc::kDeadline, fmt::format("{}: still being copied into its slot", kLate), 0};
 }
 
-std::uint32_t EngineCore::leased_slots() const noexcept {
-  return static_cast<std::uint32_t>(
-      std::count_if(leases_.begin(), leases_.end(), [](std::uint32_t leases) { return leases > 0; }));
+/// Who cannot leave the tier: "of 8 slots 5 are leased, 1 pinned, 0 being filled".
+std::string EngineCore::occupancy(std::size_t level) const {
+  const auto& tier = tiers_.tier(level);
+  std::uint32_t leased = 0;
+  std::uint32_t pinned = 0;
+  std::uint32_t filled = 0;
+  for (const Row row : tier.row_in()) {
+    if (row == kNoRow) continue;
+    leased += leases_[index_of(row)] > 0 ? 1U : 0U;
+    pinned += tier.pinned(row) ? 1U : 0U;
+    filled += copying_.contains(row) ? 1U : 0U;
+  }
+  const bool is_device = level == kDeviceLevel;
+  return fmt::format("of {} {} {} are leased, {} pinned, {} being filled",
+                     is_device ? std::uint64_t{max_loras_} : host_capacity_.entries,
+                     is_device ? "slots" : "places in host memory", leased, pinned, filled);
 }
 
 Result<Lease> EngineCore::wait(Lock& lock, const PendingPtr& request, const AcquireOptions& options) {

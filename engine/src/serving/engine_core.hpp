@@ -192,7 +192,7 @@ class EngineCore {
   void bury_if_unused(Row row);
   void expire(Lock& entering, const PendingPtr& request);
   [[nodiscard]] Error too_late(const PendingRequest& request) const;
-  [[nodiscard]] std::uint32_t leased_slots() const noexcept;
+  [[nodiscard]] std::string occupancy(std::size_t level) const;
   void flush(Lock& lock);
   /// Gives the workers a task when the lock is let go.
   void submit_later(std::function<void()> task);
