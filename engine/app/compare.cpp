@@ -50,8 +50,8 @@ int run_compare(const CompareFlags& flags) {
 void add_compare_command(CLI::App& app, int& exit_code) {
   auto flags = std::make_shared<CompareFlags>();
   CLI::App* command = app.add_subcommand("compare", "What two plans say differently, and why");
-  command->add_option("before", flags->before, "A file that `loracle plan --json` wrote")->required();
-  command->add_option("after", flags->after, "Another one")->required();
+  command->add_option("BEFORE", flags->before, "A file that `loracle plan --json` wrote")->required();
+  command->add_option("AFTER", flags->after, "Another one")->required();
   add_format_flag(*command, flags->format, kTextOrJson);
   command->footer(
       "Example:\n"

@@ -39,6 +39,15 @@ bool has_intervals(const Plan& plan) {
          certainty.waited.confidence > 0 || certainty.disk_loads.confidence > 0;
 }
 
+/// Why other days may differ.
+const char* why_unjudged(const Plan& plan) {
+  if (!plan.active.known)
+    return plan.span_s < 0 ? "without arrival times nobody can tell who waits for a slot"
+                           : "without durations nobody can tell who waits for a slot";
+  return plan.assumed_durations > 0 ? "too many durations are assumed"
+                                    : "whether it does on other days takes a longer trace";
+}
+
 double cost_of(const Plan& plan, const GridCell& cell, std::uint32_t slots) {
   return running_cost(plan, static_cast<double>(cell.host_to_device_loads), slots);
 }
@@ -97,9 +106,7 @@ std::string advice_reason(const Plan& plan) {
     case Advice::kNotEnoughData:
       if (plan.is_short) return "the trace is too short to judge today's setting by.";
       return fmt::format("today's setting keeps every rule that this trace can test; {}.",
-                         !plan.active.known ? "without durations nobody can tell who waits for a slot"
-                         : plan.assumed_durations > 0 ? "too many durations are assumed"
-                                                      : "whether it does on other days takes a longer trace");
+                         why_unjudged(plan));
   }
   if (const std::string broken = broken_rule(plan); !broken.empty()) return broken + ".";
   const double saved =

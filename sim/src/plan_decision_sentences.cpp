@@ -113,10 +113,16 @@ std::string wrong_if_text(const Plan& plan) {
           ? fmt::format("more than {} are in use at once for over {} of requests (here p99 is {}, p99.9 {})",
                         slots, share_text(plan.max_wait_probability), plan.active.p99, plan.active.p999)
           : fmt::format("more than {} are in use at once, which this trace cannot tell", slots);
+  const std::string rank =
+      plan.rank_known || plan.rank_given
+          ? ""
+          : fmt::format("adapters have a higher rank than {}, of which this trace says nothing; or ",
+                        plan.max_lora_rank);
   return fmt::format(
-      "{}; or loads take longer than {} into a slot or {} from disk; or popularity moves as it never did in "
+      "{}; or {}loads take longer than {} into a slot or {} from disk; or popularity moves as it never did "
+      "in "
       "this trace.",
-      active, seconds_text(plan.slot_load_s), seconds_text(plan.disk_load_s));
+      active, rank, seconds_text(plan.slot_load_s), seconds_text(plan.disk_load_s));
 }
 
 }  // namespace loracle::detail

@@ -135,6 +135,7 @@ void fill_cautions(Plan& plan) {
   constexpr double kLongestPart = 4;  // of which this part is as short
   constexpr double kWideGapS = 10;    // between requests on average, and
   constexpr double kGaps = 100;       // as many of them
+  constexpr double kSkipped = 0.01;   // of the lines
   const auto stands_on_few = [](double share, std::uint64_t of) {
     return share > 0 && share * static_cast<double>(of) < kFewest;
   };
@@ -149,6 +150,18 @@ void fill_cautions(Plan& plan) {
                     waits ? counted(plan.requests_with_adapter, "request") + " with an adapter"
                           : counted(plan.uses, "use")));
   }
+  const std::uint64_t lines = plan.requests + plan.skipped_lines;
+  if (static_cast<double>(plan.skipped_lines) > kSkipped * static_cast<double>(lines))
+    plan.cautions.push_back(
+        fmt::format("{} of {} were bad and are not in this plan. Is the trace of another format "
+                    "(--trace-format)?",
+                    share_text(plan.skipped_lines, lines), counted(lines, "line")));
+  if (2 * plan.assumed_durations > plan.requests_with_adapter)
+    plan.cautions.push_back(fmt::format(
+        "{} that have a duration stand for all {}. If the others hold their slots longer, the slots are too "
+        "few.",
+        counted(plan.requests_with_adapter - plan.unknown_durations, "request"),
+        count_text(plan.requests_with_adapter)));
   if (plan.duration_median_s > kLongestS ||
       (plan.span_s > 0 && plan.duration_median_s > std::max(kLongS, plan.span_s / kLongestPart))) {
     plan.cautions.push_back(fmt::format(
@@ -295,9 +308,10 @@ void fill_caveats(Plan& plan) {
     wrong.push_back(fmt::format(
         "{}: how many adapters are active at once is unknown. Check that it stays below max_loras, "
         "or requests will wait for a slot.",
-        plan.unknown_durations == 0 ? "The trace has no durations"
-                                    : share_text(plan.unknown_durations, plan.requests_with_adapter) +
-                                          " of requests have no duration"));
+        plan.span_s < 0               ? "The trace has no arrival times"
+        : plan.unknown_durations == 0 ? "The trace has no durations"
+                                      : share_text(plan.unknown_durations, plan.requests_with_adapter) +
+                                            " of requests have no duration"));
   }
   wrong.push_back(fmt::format("One trace{} is taken as typical: no interval knows what it does not hold.",
                               plan.span_s > 0 ? " of " + seconds_text(plan.span_s) : ""));

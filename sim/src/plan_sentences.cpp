@@ -79,13 +79,21 @@ std::string note_text(const Plan& plan, const WhatIf& what_if) {
 
 namespace {
 
-/// Without durations half of the question is open, and the smaller half is answered.
+/// What waits are unknown for, if it is not that too few durations are known.
+std::string missing_times(const Plan& plan) {
+  const bool has_durations = plan.duration_median_s >= 0;
+  if (plan.span_s >= 0) return "how long requests hold their slots (duration_s)";
+  return has_durations ? "when requests arrive (arrival_s)"
+                       : "when requests arrive and how long they hold their slots (arrival_s, duration_s)";
+}
+
+/// Without times half of the question is open, and the smaller half is answered.
 std::string unknown_waits(const Plan& plan) {
   const std::string why =
       plan.unknown_durations > 0
           ? fmt::format("{} of requests have no duration (duration_s), and those that do are too few",
                         share_text(plan.unknown_durations, plan.requests_with_adapter))
-          : "the trace does not say how long requests hold their slots (duration_s)";
+          : "the trace does not say " + missing_times(plan);
   return fmt::format("WAITS UNKNOWN: {}, and with too few slots they wait for minutes", why);
 }
 
@@ -164,7 +172,10 @@ std::string adapters_text(const Plan& plan) {
 std::string headroom_text(const Plan& plan) {
   constexpr double kLittleMargin = 1.25;
   const Breakpoint& traffic = plan.traffic_limit;
-  if (traffic.limit < 0) return plan.active.known ? "not asked for" : "unknown without durations";
+  if (traffic.limit < 0)
+    return plan.active.known ? "not asked for"
+           : plan.span_s < 0 ? "unknown without arrival times"
+                             : "unknown without durations";
   if (plan.chosen.max_loras == plan.adapters)
     return "at any traffic of these adapters: every one has a slot." + adapters_text(plan);
   std::string text;

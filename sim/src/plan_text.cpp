@@ -157,6 +157,7 @@ std::string plan_text(const Plan& plan) {
   if (plan.current.known) paragraph(out, "TODAY", advice_reason(plan));
   paragraph(out, "WHY", plan.reason);
   if (plan.current.known) paragraph(out, "CHANGE", detail::change_text(plan));
+  paragraph(out, "MEMORY", detail::memory_text(plan));
   paragraph(out, "EFFECT", detail::effect_text(plan));
   paragraph(out, "RISK", detail::risk_text(plan));
   paragraph(out, "WRONG IF", detail::wrong_if_text(plan));
@@ -174,7 +175,6 @@ std::string plan_text(const Plan& plan) {
   if (simulated) out += "  hits and loads: simulated too; slots in use are not evicted\n";
   out += '\n';
   paragraph(out, "TRUST", detail::certainty_text(plan));
-  paragraph(out, "MEMORY", detail::memory_text(plan));
   for (const auto& [label, text] : detail::money_paragraphs(plan)) paragraph(out, label, text);
   paragraph(out, "COLD", detail::first_uses_text(plan));
   paragraph(out, "POLICY", detail::replay_note(plan) + detail::gap_text(plan, true));

@@ -85,6 +85,7 @@ std::string plan_markdown(const Plan& plan) {
   point(out, "Today", advice_reason(plan));
   point(out, "Why", plan.reason);
   point(out, "Change", detail::change_text(plan));
+  point(out, "Memory", detail::memory_text(plan));
   point(out, "Effect", detail::effect_text(plan));
   point(out, "Risk", detail::risk_text(plan));
   point(out, "Wrong if", detail::wrong_if_text(plan));
@@ -97,7 +98,6 @@ std::string plan_markdown(const Plan& plan) {
   table(out, detail::worst_adapters_table(plan));
   table(out, detail::worst_tenants_table(plan));
   point(out, "Trust", detail::certainty_text(plan));
-  point(out, "Memory", detail::memory_text(plan));
   point(out, "Cold", detail::first_uses_text(plan));
   point(out, "Policy",
         detail::replay_note(plan) + detail::gap_text(plan, true) + " " + detail::gap_text(plan, false));

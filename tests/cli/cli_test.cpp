@@ -312,6 +312,7 @@ TEST_F(Cli, MistakesOnTheCommandLineAreNamedAndExitWithTwo) {
   expect_error("plan " + trace + " --model /nonexistent/config.json", 3, "config.json");
   expect_error("plan " + trace + " --tiers lru/seive", 2, "sieve");
   expect_error("replay " + trace + " --policy , --capacity 2", 2, "--policy");
+  expect_error("compare " + trace, 2, "AFTER is required");
   expect_error("simulate " + trace + " --max-loras 2 --slot-load-rate 20", 2,
                "--slot-load-rate '20': write bytes a second with their unit");
   expect_error("plan " + trace + " --seed -1", 2, "--seed: -1 is not 0 or more");
@@ -327,6 +328,7 @@ TEST_F(Cli, BadFilesAreNamedWithLineAndExitCode) {
   expect_error("replay " + dir_.write("empty.jsonl", "") + flags, 4, "empty");
   const std::string bad = dir_.write("bad.jsonl", "{\"adapter\":\"a\"}\n{\"adapter\":\n");
   expect_error("replay " + bad + flags, 4, bad + ":2:");
+  expect_error("replay " + bad + flags, 4, "--skip-bad-lines");
   const Outcome skipped = run("replay " + bad + flags + " --skip-bad-lines --format json");
   EXPECT_EQ(skipped.exit_code, 0) << skipped.err;
   EXPECT_NE(skipped.err.find("1 bad lines skipped"), std::string::npos) << skipped.err;

@@ -291,6 +291,17 @@ TEST(Plan, RaisesTheFloorUntilFewEnoughWait) {
   EXPECT_NE(tight->reason.find("even 3 slots leave"), std::string::npos) << tight->reason;
 }
 
+TEST(Plan, WarnsOfLinesThatWereSkipped) {
+  // A trace read as of another format may lose most of its lines, and what is left plans for as much less.
+  Trace trace = cyclic_trace(6, 200, 2.5F);
+  trace.skipped_lines = 12;
+  EXPECT_TRUE(planned(trace, PlanOptions{})->cautions.empty());
+  trace.skipped_lines = 1200;
+  const auto plan = planned(trace, PlanOptions{});
+  ASSERT_EQ(plan->cautions.size(), 1U);
+  EXPECT_NE(plan->cautions[0].find("50.0 % of 2,400 lines were bad"), std::string::npos) << plan->cautions[0];
+}
+
 TEST(Plan, DoesNotTakeUnknownDurationsForNone) {
   // Every other request has no duration: taken for zero, half of the slots that requests hold are not seen.
   Trace trace = cyclic_trace(6, 200, 2.5F);
@@ -305,6 +316,7 @@ TEST(Plan, DoesNotTakeUnknownDurationsForNone) {
   EXPECT_EQ(half->chosen.max_loras, all->chosen.max_loras);
   EXPECT_EQ(half->assumed_durations, 600U);
   EXPECT_EQ(half->duration_median_s, 2.5);
+  EXPECT_TRUE(half->cautions.empty());
   EXPECT_EQ(all->assumed_durations, 0U);
   const std::string text = unwrapped(plan_text(*half));
   EXPECT_NE(text.find("meets the target, if the 50.0 % of requests without a duration hold"),
@@ -323,7 +335,12 @@ TEST(Plan, DoesNotTakeUnknownDurationsForNone) {
   EXPECT_NE(plan_json(*few_known).find("\"assumed_durations\":null"), std::string::npos);
   held_s[5] = 2.5F;  // the thirtieth
   trace.duration_s = Column<float>(held_s);
-  EXPECT_TRUE(planned(trace, PlanOptions{})->active.known);
+  const auto thirty = planned(trace, PlanOptions{});
+  EXPECT_TRUE(thirty->active.known);
+  ASSERT_EQ(thirty->cautions.size(), 1U);
+  EXPECT_NE(thirty->cautions[0].find("30 requests that have a duration stand for all 1,200"),
+            std::string::npos)
+      << thirty->cautions[0];
   EXPECT_NE(unwrapped(plan_text(*few_known)).find("WAITS UNKNOWN: 97.6 % of requests have no duration"),
             std::string::npos)
       << plan_text(*few_known);
@@ -337,6 +354,16 @@ TEST(Plan, DoesNotTakeUnknownDurationsForNone) {
   EXPECT_TRUE(std::any_of(few->limits.begin(), few->limits.end(), [](const std::string& limit) {
     return limit.find("0.08 % of requests have no duration") == 0;
   }));
+  // Without arrivals it is not the durations that are missing.
+  Trace timeless = trace;
+  timeless.arrival_s = {};
+  const auto no_arrivals = planned(timeless, PlanOptions{});
+  ASSERT_TRUE(no_arrivals.has_value());
+  const std::string words = unwrapped(plan_text(*no_arrivals));
+  EXPECT_NE(words.find("the trace does not say when requests arrive (arrival_s), and"), std::string::npos)
+      << words;
+  EXPECT_NE(words.find("unknown without arrival times"), std::string::npos) << words;
+  EXPECT_EQ(words.find("duration_s"), std::string::npos) << words;
   // All of them: the trace has none.
   trace.duration_s = Column<float>(std::vector<float>(held_s.size(), 0.0F));
   const auto none = planned(trace, PlanOptions{});

@@ -490,8 +490,7 @@ TEST_F(ReadText, ReadsOpenaiLogsInTheirManyShapes) {
                        .arrival_s),
             (std::vector<double>{0, 0.25}));
   EXPECT_EQ(refusal("o.jsonl", "{\"model\":\"a\",\"created\":1700000000}\n{\"level\":\"info\"}\n"),
-            "o.jsonl:2: no model and no lora_name (byte 35): is this line a request? skip bad lines to pass "
-            "over others");
+            "o.jsonl:2: no model and no lora_name (byte 35): is this line a request?");
   EXPECT_EQ(refusal("o.jsonl", "{\"model\":\"a\",\"created\":\"yesterday\"}\n"),
             "o.jsonl:1: the time is 'yesterday' (byte 23): give epoch seconds (or ms, us, ns), a date, or "
             "seconds from "
@@ -590,6 +589,8 @@ TEST(DetectFormat, TellsEveryFormatByNameOrContent) {
       << "cut line";
   EXPECT_EQ(detect_format("t", "{\"id\":1,\"body\":{\"model\":\"x\"}}"), "openai");
   EXPECT_EQ(detect_format("t", "{\"tenant\":\"t\",\"model\":\"x\"}"), "openai");
+  EXPECT_EQ(detect_format("t", "{\"arrival_s\":1,\"lora_name\":\"x\"}"), "jsonl")
+      << "its reader says which key";
   EXPECT_EQ(detect_format("t", "TIMESTAMP,ContextTokens,GeneratedTokens\r\n"), "azure");
   EXPECT_EQ(detect_format("t", "Timestamp,Model,Request tokens,Response tokens\n"), "burstgpt");
   EXPECT_EQ(detect_format("t", "seq,t_s,group,loras,exec_s"), "gentd26");

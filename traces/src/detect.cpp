@@ -58,6 +58,7 @@ std::string_view json_format(std::string_view line) {
   bool mooncake = false;
   bool ours = false;
   bool log = false;
+  bool has_our_time = false;  // no log calls it so
   std::string_view key;
   if (json.enter_object()) {
     while (json.next_key(key)) {
@@ -65,11 +66,12 @@ std::string_view json_format(std::string_view line) {
       // A slip of the pen is ours too: the reader says what was meant.
       ours = ours || is_one_of(key, kOurs) || !nearest_name(key, kOurs).empty();
       log = log || is_one_of(key, kLog);
+      has_our_time = has_our_time || equal_ignoring_case(key, "arrival_s");
       json.skip();
     }
   }
-  // A log's line may well have "tenant" or "input_tokens", ours never has "model".
-  return mooncake ? "mooncake" : log ? "openai" : ours ? "jsonl" : "";
+  // A log's line may well have "tenant" or "input_tokens", but no "arrival_s". Ours never has "model".
+  return mooncake ? "mooncake" : log && !has_our_time ? "openai" : ours ? "jsonl" : "";
 }
 
 std::string_view table_format(std::string_view line) {
