@@ -160,6 +160,7 @@ TEST(EngineCore, LeasedAdaptersAreNotEvictedAndTheNextRequestWaitsForThem) {
   const Result<Lease> late = scene.acquire({"a1"}, 1'000'000);
   ASSERT_FALSE(late);
   EXPECT_EQ(late.error().code, Errc::kDeadline);
+  EXPECT_EQ(scene.core->stats().acquire_latency.count, 2U) << "who was given up has waited too";
   EXPECT_NE(late.error().message.find("waited for room: of 1 slots 1 are leased, 0 pinned"),
             std::string::npos)
       << late.error().message;

@@ -109,7 +109,8 @@ void add_tiers(Page& page, const EngineStats& stats) {
 }
 
 void add_engine(Page& page, const EngineStats& stats) {
-  page.histogram("loracle_acquire_wait_seconds", "Time of acquires that had to wait for anything.");
+  page.histogram("loracle_acquire_wait_seconds",
+                 "Time of acquires that had to wait for anything, those that came too late among them.");
   page.value(stats.acquire_latency);
   page.counter("loracle_requests_total", "Acquires that reached the engine.");
   page.value(stats.requests);

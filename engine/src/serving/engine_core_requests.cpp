@@ -209,10 +209,12 @@ void EngineCore::finish(const PendingPtr& request, Result<Lease> result) {
     const bool moved_in = request->stage == Stage::kCopying;
     if (result) {
       result = lease_of(request->rows);
-      stats_.acquire_latency.add(env_.clock->now_ns() - request->begun_ns);
     } else {
       ++stats_.requests_failed;
     }
+    // Those that were given up too: they have waited longest.
+    if (result || result.error().code == Errc::kDeadline)
+      stats_.acquire_latency.add(env_.clock->now_ns() - request->begun_ns);
     if (moved_in) give_back(request->rows);  // the lease has taken over
   }
   if (request->purpose == Purpose::kPin && result) tiers_.keep(request->rows.front(), request->level);

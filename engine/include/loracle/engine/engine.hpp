@@ -170,7 +170,7 @@ struct EngineStats {
   TierStats host;
   LatencyHistogram load_latency;     // storage to host memory
   LatencyHistogram copy_latency;     // host memory to a slot
-  LatencyHistogram acquire_latency;  // of requests that had to wait for anything
+  LatencyHistogram acquire_latency;  // of requests that had to wait for anything, past their deadline too
 };
 
 /// What `list` says of an adapter.
