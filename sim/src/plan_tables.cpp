@@ -52,9 +52,10 @@ std::vector<const AdvisoryRow*> slots_rows(const Plan& plan) {
 ReportTable slots_table(const Plan& plan) {
   ReportTable table;
   table.title = "More or fewer slots";
-  table.note =
-      fmt::format("with max_cpu_loras = {}, or max_loras where that is more{}", plan.chosen.max_cpu_loras,
-                  is_simulated(plan) ? "; waits, hits and loads are simulated" : "");
+  table.note = fmt::format(
+      "with max_cpu_loras = {}, or max_loras where that is more{}", plan.chosen.max_cpu_loras,
+      is_simulated(plan) ? "; waits, hits and loads are simulated. Where many wait, high hits say nothing"
+                         : "");
   table.header = {"max_loras",  "wait for a slot",   "p99 delay",   "GPU hit", "slot loads",
                   "disk loads", "beyond first uses", "slot memory", "note"};
   for (const AdvisoryRow* row : slots_rows(plan)) table.lines.push_back(advisory_line(plan, *row, true));

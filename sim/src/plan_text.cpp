@@ -172,7 +172,10 @@ std::string plan_text(const Plan& plan) {
         "arrive,\n"
         "  slots and loads waited for; below floor: few waited, but the adapters in use at once ask for\n"
         "  more slots\n";
-  if (simulated) out += "  hits and loads: simulated too; slots in use are not evicted\n";
+  if (simulated)
+    out +=
+        "  hits and loads: simulated too; slots in use are not evicted. Where many wait, requests for one\n"
+        "  adapter are served one after the other: hits are high, and say nothing\n";
   out += '\n';
   paragraph(out, "TRUST", detail::certainty_text(plan));
   for (const auto& [label, text] : detail::money_paragraphs(plan)) paragraph(out, label, text);
