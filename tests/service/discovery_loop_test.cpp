@@ -221,6 +221,12 @@ TEST_F(DiscoveryLoopTest, ExplicitModulesWinAndAreRetried) {
   now = round();
   EXPECT_EQ(now.added, Strings{"m"});
   EXPECT_EQ(target_.known["m"], "/named/m");
+  EXPECT_EQ(now.found_total, 3U);
+  ASSERT_TRUE(target_.remove("m"));
+  now = round();
+  EXPECT_EQ(now.unloaded, Strings{"m"});
+  EXPECT_EQ(now.found_total, 2U);
+  EXPECT_FALSE(target_.knows("m"));
 }
 
 TEST_F(DiscoveryLoopTest, WhatClientsDoIsLeftAlone) {
@@ -235,12 +241,19 @@ TEST_F(DiscoveryLoopTest, WhatClientsDoIsLeftAlone) {
   ASSERT_EQ(now.clashes.size(), 1U);
   EXPECT_NE(now.clashes[0].find("theirs: an adapter that a client has loaded"), std::string::npos);
   ASSERT_TRUE(target_.remove("a"));
-  EXPECT_EQ(round().unchanged, 1U);
-  EXPECT_FALSE(target_.knows("a"));
+  for (int look = 0; look < 2; ++look) {
+    now = round();
+    EXPECT_EQ(now.unloaded, Strings{"a"});
+    EXPECT_EQ(now.unchanged, 0U);
+    EXPECT_EQ(now.found_total, 0U);
+    EXPECT_FALSE(target_.knows("a"));
+  }
   EXPECT_TRUE(target_.knows("also"));
   dir_.write("a/adapter_model.safetensors", "newer weights");
-  round();
+  now = round();
   EXPECT_TRUE(target_.knows("a")) << "new files are a new adapter";
+  EXPECT_EQ(now.found_total, 1U);
+  EXPECT_TRUE(now.unloaded.empty());
 }
 
 TEST_F(DiscoveryLoopTest, WhatAClientLoadsInPlaceIsTheClients) {

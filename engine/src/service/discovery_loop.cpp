@@ -294,7 +294,11 @@ struct DiscoveryLoop::Parts {
   /// --lora-modules: once each; one that failed is tried again in every round.
   void load_modules(DiscoveryRound& round) {
     for (const auto& [name, path] : modules) {
-      if (stopping || modules_loaded.contains(name)) continue;
+      if (stopping) return;
+      if (modules_loaded.contains(name)) {
+        if (!world.target->location(name)) round.unloaded.push_back(name);
+        continue;
+      }
       if (const Result<Unit> added = world.target->add(name, path); added) {
         modules_loaded.insert(name);
         served.erase(name);
@@ -381,7 +385,10 @@ struct DiscoveryLoop::Parts {
         continue;
       }
       if (is_served && now->second.location == choice->location && now->second.stamp == choice->stamp) {
-        ++round.unchanged;
+        if (world.target->location(wanted.name))
+          ++round.unchanged;
+        else
+          round.unloaded.push_back(wanted.name);
         return;
       }
       if (const auto before = refused.find(key);
@@ -467,9 +474,9 @@ struct DiscoveryLoop::Parts {
     if (stopping) return round;
     std::erase_if(refused, [&](const auto& entry) { return !wanted.contains(entry.first.first); });
     engine_found.clear();
-    round.found_total = served.size() + modules_loaded.size();
+    round.found_total = served.size() + modules_loaded.size() - round.unloaded.size();
     for (std::vector<std::string>* const names :
-         {&round.added, &round.changed, &round.removed, &round.rejected, &round.clashes})
+         {&round.added, &round.changed, &round.removed, &round.unloaded, &round.rejected, &round.clashes})
       std::sort(names->begin(), names->end());
     {
       const std::lock_guard seen(state);

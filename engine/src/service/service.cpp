@@ -252,7 +252,11 @@ void Service::note_round(const DiscoveryRound& round) {
   Api& api = *parts_->api;
   const std::lock_guard lock(parts_->noting);
   api.metrics.count_discovery(round.prefixes_failed == 0);
-  api.left_out.set(round.rejected);
+  std::vector<std::string> left_out = round.rejected;
+  for (const std::string& name : round.unloaded)
+    left_out.push_back(fmt::format(
+        "{}: a client has unloaded it: load it again, or change its files for discovery to do so", name));
+  api.left_out.set(std::move(left_out));
   std::string trouble = trouble_of(round);
   parts_->has_seen_prefix = parts_->has_seen_prefix || trouble.empty();
   api.readiness.set(parts_->has_seen_prefix ? std::string() : std::move(trouble));

@@ -23,7 +23,7 @@
 ///     adapter under such a name since, the name is the client's.
 ///  3. An adapter that was refused is tried again when its files change; one that could not be examined
 ///     (I/O), in every round.
-///  4. What a client unloads stays away until its files change.
+///  4. What a client unloads stays away until its files change; it is reported, and not counted as found.
 /// Cost of a round: a listing and four stats an adapter (one listing in all for S3); adding is Engine::add.
 /// Threads: any; rounds wait for each other. Errors: of `refresh`: kInvalid (no prefix), kIo (none could be
 /// listed), kCancelled (told to end); everything else is in the round's report.
@@ -62,14 +62,15 @@ class DiscoveryTarget {
 
 /// What one round found and did. Lists of names are sorted, lists of texts are for people and logs.
 struct DiscoveryRound {
-  std::uint64_t number = 0;  // from 1
-  std::uint64_t found_total = 0;
+  std::uint64_t number = 0;       // from 1
+  std::uint64_t found_total = 0;  // served now
   std::uint64_t unchanged = 0;
   std::uint64_t prefixes_total = 0;
   std::uint64_t prefixes_failed = 0;
   std::vector<std::string> added;
   std::vector<std::string> changed;
   std::vector<std::string> removed;
+  std::vector<std::string> unloaded;  // by clients, and kept away since
   std::vector<std::string> rejected;  // "name: reason"
   std::vector<std::string> clashes;   // "name: who has it, and who is left out"
   std::vector<std::string> failures;  // of prefixes, and of watching: "prefix: reason"
