@@ -316,6 +316,11 @@ Result<Unit> Service::drain() {
   server.stop_listening();
   bool all_answered = server.wait_empty(0);
   while (!all_answered && may_wait()) all_answered = server.wait_empty(kDrainStepMs);
+  if (const std::uint64_t leases = api.leases->size(); leases > 0)
+    api.log->write(LogLevel::kWarning,
+                   parts_->hurried ? "leases end before they were released: told to hurry"
+                                   : "leases end before they were released: http.drain_timeout_ms is over",
+                   {{"leases", leases}});
   // Leases end first: they may be what the last requests wait for. Then the engine tells those who still
   // wait that it is over.
   api.leases->close();
