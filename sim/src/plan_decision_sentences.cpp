@@ -8,6 +8,7 @@
 #include "loracle/core/parse_bytes.hpp"
 #include "loracle/sim/advice.hpp"
 #include "loracle/sim/confidence.hpp"
+#include "loracle/sim/model_geometry.hpp"
 #include "plan_format.hpp"
 #include "plan_load_times.hpp"
 #include "plan_sentences.hpp"
@@ -33,6 +34,18 @@ const char* words_of(Advice advice) {
       break;
   }
   return "";
+}
+
+/// The largest rank that vLLM accepts, below the plan's and worth training, with which so many slots fit the
+/// GPU memory given; 0: none.
+std::uint32_t rank_that_fits(const Plan& plan, std::uint32_t slots) {
+  constexpr std::uint32_t kRankMin = 8;
+  std::uint32_t fits = 0;
+  for (const std::uint32_t rank : vllm_lora_ranks())
+    if (rank >= kRankMin && rank < plan.max_lora_rank &&
+        plan.slot_bytes.value / plan.max_lora_rank * rank * slots <= plan.gpu_memory_limit.value)
+      fits = rank;
+  return fits;
 }
 
 }  // namespace
@@ -82,6 +95,36 @@ std::string change_text(const Plan& plan) {
   if (row->host_memory.value > 0)
     text += ", host memory " + bytes_change(today.host_memory, row->host_memory);
   return text + ".";
+}
+
+std::string way_out_text(const Plan& plan) {
+  if (plan.verdict != PlanVerdict::kInfeasible || plan.by_slots.empty()) return {};
+  const auto enough =
+      std::find_if(plan.by_slots.begin(), plan.by_slots.end(), [&plan](const AdvisoryRow& row) {
+        return row.cell.max_loras >= plan.slots_floor && !row.too_many_wait;
+      });
+  const bool is_found = enough != plan.by_slots.end();
+  const AdvisoryRow& row = is_found ? *enough : plan.by_slots.back();
+  const bool gpu_is_short = row.slot_memory > plan.gpu_memory_limit;
+  const bool host_is_short = row.host_memory > plan.host_memory_limit;
+  std::vector<std::string> ways;
+  if (gpu_is_short || host_is_short)
+    ways.push_back(fmt::format(
+        "give {}{}{}",
+        gpu_is_short ? fmt::format("slots {} of GPU memory", human_bytes(row.slot_memory)) : "",
+        gpu_is_short && host_is_short ? " and " : "",
+        host_is_short ? fmt::format("adapters {} of host memory", human_bytes(row.host_memory)) : ""));
+  if (const std::uint32_t rank = rank_that_fits(plan, row.cell.max_loras);
+      rank > 0 && gpu_is_short && !host_is_short)
+    ways.push_back(fmt::format("serve adapters of rank {} or less (--max-lora-rank {})", rank, rank));
+  if (plan.floor_from != SlotsBound::kLargestRequest)
+    ways.emplace_back(
+        "share the adapters among servers, each at one of them (`loracle simulate --replicas 2 --router "
+        "lora-affinity` shows how requests wait then)");
+  if (ways.empty()) return {};
+  return fmt::format("{} {}{}: {}.", is_found ? "It takes" : "It takes more than",
+                     counted(row.cell.max_loras, "slot"), row.waited >= 0 ? ", simulated" : "",
+                     fmt::join(ways, "; or "));
 }
 
 std::string risk_text(const Plan& plan) {

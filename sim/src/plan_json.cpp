@@ -225,6 +225,7 @@ Json recommendation_json(const Plan& plan) {
   made["calibration"] = name_of(detail::load_times_from(plan));
   made["flags"] = plan.flags;
   made["reason"] = plan.reason;
+  made["way_out"] = detail::way_out_text(plan);
   made["advice"] = name_of(advice_of(plan));
   made["advice_reason"] = advice_reason(plan);
   made["max_lora_rank"] = plan.max_lora_rank;

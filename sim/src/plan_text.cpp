@@ -156,6 +156,7 @@ std::string plan_text(const Plan& plan) {
   for (const std::string& caution : plan.cautions) paragraph(out, "CAUTION", caution);
   if (plan.current.known) paragraph(out, "TODAY", advice_reason(plan));
   paragraph(out, "WHY", plan.reason);
+  if (const std::string text = detail::way_out_text(plan); !text.empty()) paragraph(out, "WAY OUT", text);
   if (plan.current.known) paragraph(out, "CHANGE", detail::change_text(plan));
   paragraph(out, "MEMORY", detail::memory_text(plan));
   paragraph(out, "EFFECT", detail::effect_text(plan));

@@ -216,6 +216,7 @@ void decision(std::string& out, const Plan& plan) {
   for (const std::string& caution : plan.cautions) point(out, "Caution", caution);
   point(out, "Today", advice_reason(plan));
   point(out, "Why", plan.reason);
+  point(out, "Way out", detail::way_out_text(plan));
   point(out, "Memory", detail::memory_text(plan) + ".");
   point(out, "Risk", detail::risk_text(plan));
   point(out, "Wrong if", detail::wrong_if_text(plan));

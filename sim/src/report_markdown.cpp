@@ -84,6 +84,7 @@ std::string plan_markdown(const Plan& plan) {
   for (const std::string& caution : plan.cautions) point(out, "Caution", caution);
   point(out, "Today", advice_reason(plan));
   point(out, "Why", plan.reason);
+  point(out, "Way out", detail::way_out_text(plan));
   point(out, "Change", detail::change_text(plan));
   point(out, "Memory", detail::memory_text(plan));
   point(out, "Effect", detail::effect_text(plan));

@@ -121,6 +121,47 @@ TEST(Plan, LabelsTheTrapOfAGoodHitRatioInfeasible) {
   EXPECT_NE(plan_text(*plan).find("INFEASIBLE"), std::string::npos);
 }
 
+TEST(Plan, NamesTheWaysOut) {
+  // An operator who is told INFEASIBLE would not know what to ask for; whoever takes a way that the plan
+  // names would be told so again.
+  const Trace trace = cyclic_trace(8, 300, 3.5F);
+  PlanOptions options = with_model();
+  options.gpu_memory = Bytes{kSlot * 2};
+  const auto plan = planned(trace, options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  ASSERT_EQ(plan->verdict, PlanVerdict::kInfeasible);
+  const std::string slots = std::to_string(plan->slots_floor);
+  const nlohmann::json made = nlohmann::json::parse(plan_json(*plan)).at("recommendation");
+  const std::string ways = made.at("way_out");
+  EXPECT_TRUE(ways.starts_with("It takes " + slots + " slots, simulated: give slots ")) << ways;
+  EXPECT_NE(ways.find("; or serve adapters of rank 8 or less (--max-lora-rank 8)"), std::string::npos)
+      << ways;
+  EXPECT_NE(ways.find("; or share the adapters among servers"), std::string::npos) << ways;
+  EXPECT_NE(plan_text(*plan).find("WAY OUT   It takes " + slots), std::string::npos);
+  EXPECT_NE(plan_markdown(*plan).find("**Way out.** It takes"), std::string::npos);
+  EXPECT_NE(plan_html(*plan).find("<dt>Way out</dt><dd>It takes"), std::string::npos);
+
+  PlanOptions more = options;
+  more.gpu_memory = Bytes{kSlot * plan->slots_floor};
+  PlanOptions lower = options;
+  lower.max_lora_rank = 8;
+  for (const PlanOptions& way : {more, lower}) {
+    const auto out = planned(trace, way);
+    ASSERT_TRUE(out.has_value()) << out.error().message;
+    EXPECT_EQ(out->verdict, PlanVerdict::kMeetsTarget);
+    EXPECT_EQ(out->chosen.max_loras, plan->slots_floor);
+    EXPECT_EQ(plan_text(*out).find("WAY OUT"), std::string::npos);
+  }
+
+  options.gpu_memory = Bytes::max();
+  options.host_memory = Bytes{kSlot * 2};
+  const auto host = planned(trace, options);
+  ASSERT_TRUE(host.has_value()) << host.error().message;
+  ASSERT_EQ(host->verdict, PlanVerdict::kInfeasible);
+  EXPECT_NE(plan_text(*host).find(" slots, simulated: give adapters "), std::string::npos)
+      << plan_text(*host);
+}
+
 TEST(Plan, SaysWhenTheTraceCannotCarryTheAdvice) {
   // A newcomer's first trace has a hundred lines, or counts its latencies in milliseconds; both gave flags
   // without a word of doubt.
