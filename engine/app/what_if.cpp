@@ -158,7 +158,7 @@ std::string as_text(const WhatIfFlags& flags, const LoadTimes& times, const What
          "longer\n"
          "2x the adapters alone: they share the traffic of today\n" +
          fmt::format("bursts: the requests of each {:g} s within its first {:g}; from S3: {:g} s a load\n",
-                     kBurstPeriod_s, kBurstPeriod_s / kBurst, options.store_load_s);
+                     kBurstPeriodS, kBurstPeriodS / kBurst, options.store_load_s);
 }
 
 nlohmann::ordered_json as_json(const LoadTimes& times, const WhatIfModel& today, const ChangeOptions& options,

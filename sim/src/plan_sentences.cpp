@@ -63,7 +63,7 @@ std::string what_if_note(const Plan& plan) {
   return fmt::format(
       "2x the adapters alone: they share the traffic of today; bursts: the requests of each {:g} s within "
       "its first {:g}; a replica lost: the others get its traffic; from S3: {} a load",
-      kBurstPeriod_s, kBurstPeriod_s / kBurst, seconds_text(plan.changes.store_load_s));
+      kBurstPeriodS, kBurstPeriodS / kBurst, seconds_text(plan.changes.store_load_s));
 }
 
 std::string note_text(const Plan& plan, const WhatIf& what_if) {

@@ -93,7 +93,7 @@ Result<Unit> fill_what_ifs(Plan& plan, const Trace& trace, const BatchStream& st
   const auto asked = [&](Change change) -> Question& { return questions[static_cast<std::size_t>(change)]; };
   asked(Change::kTraffic).changed = [&] { return with_traffic(trace, 2); };
   asked(Change::kReplica).changed = [&] { return with_traffic(trace, traffic_without_one(plan.changes)); };
-  asked(Change::kBursts).changed = [&] { return with_bursts(trace, kBurst, kBurstPeriod_s); };
+  asked(Change::kBursts).changed = [&] { return with_bursts(trace, kBurst, kBurstPeriodS); };
   asked(Change::kSplit).changed = [&] { return with_split_adapters(trace, 2, kSeed); };
   asked(Change::kAdapters).changed = [&] { return with_more_adapters(trace, 0.5, kSeed); };
   asked(Change::kBusiest).changed = [&] { return with_busiest_twice(trace); };

@@ -332,7 +332,7 @@ std::vector<WhatIfModel> what_if_changes(const WhatIfModel& today, const ChangeO
   changed(Change::kRank).slot_load_s *= 2;
   changed(Change::kRank).disk_load_s *= 2;
   changed(Change::kBursts).burst = kBurst;
-  changed(Change::kBursts).burst_period_s = kBurstPeriod_s;
+  changed(Change::kBursts).burst_period_s = kBurstPeriodS;
   for (double& rate : changed(Change::kReplica).rates) rate *= traffic_without_one(options);
   if (!today.rates.empty())
     changed(Change::kBusiest).rates.push_back(*std::max_element(today.rates.begin(), today.rates.end()));

@@ -117,7 +117,7 @@ enum class Change : std::uint8_t {
 };
 inline constexpr std::size_t kChanges = 10;
 inline constexpr double kBurst = 3;
-inline constexpr double kBurstPeriod_s = 60;
+inline constexpr double kBurstPeriodS = 60;
 
 /// What the changes take for granted.
 struct ChangeOptions {
@@ -133,6 +133,6 @@ struct ChangeOptions {
 /// One model for each Change, in their order. Of the adapters that are half as many more, each has the rate
 /// of one of today's, every second one's.
 [[nodiscard]] std::vector<WhatIfModel> what_if_changes(const WhatIfModel& today,
-                                                        const ChangeOptions& options = {});
+                                                       const ChangeOptions& options = {});
 
 }  // namespace loracle
