@@ -18,7 +18,6 @@
 namespace loracle {
 namespace {
 
-using detail::count_text;
 using detail::counted;
 using detail::share_text;
 

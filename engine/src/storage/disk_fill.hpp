@@ -24,7 +24,7 @@ class StagedFiles {
 
   [[nodiscard]] Result<Unit> create();
   /// [files] Of what was written; they are taken by `seal` otherwise.
-  void set_digests(std::vector<std::string> sha256) { sha256_ = std::move(sha256); }
+  void set_digests(const std::vector<std::string>& sha256) { sha256_ = sha256; }
   /// Flushes all, takes the digests that were not set, sets the modes, and writes the record.
   /// `directory_fd`: of the directory.
   [[nodiscard]] Result<Unit> seal(int directory_fd);

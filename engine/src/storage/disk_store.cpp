@@ -94,7 +94,7 @@ class DiskStore::Fill final : public CacheFill {
 
   [[nodiscard]] Result<Unit> create() { return files_.create(); }
   [[nodiscard]] std::span<const int> files() const noexcept override { return files_.descriptors(); }
-  void set_digests(std::vector<std::string> sha256) override { files_.set_digests(std::move(sha256)); }
+  void set_digests(const std::vector<std::string>& sha256) override { files_.set_digests(sha256); }
 
   [[nodiscard]] Result<CachedCopy> publish(OnExisting on_existing) override {
     LORACLE_CHECK(row_ != kNoRow);

@@ -243,7 +243,7 @@ class CachedOrigin final : public RemoteOrigin {
     Result<std::vector<std::string>> sha256 =
         fetch_files(provider_, uri, manifest, (*fill)->files(), options_.fetch);
     if (!sha256) return fail(std::move(sha256.error()));
-    (*fill)->set_digests(std::move(*sha256));
+    (*fill)->set_digests(*sha256);
     {
       const std::lock_guard lock(mutex_);
       counts_.downloaded_bytes += manifest.bytes;

@@ -91,7 +91,7 @@ class CacheFill {
   /// They are the fill's, which closes them.
   [[nodiscard]] virtual std::span<const int> files() const noexcept = 0;
   /// [files] SHA-256, in hex, of what was written, if the caller took them: it is not read again for them.
-  virtual void set_digests(std::vector<std::string> /*sha256*/) {}
+  virtual void set_digests(const std::vector<std::string>& /*sha256*/) {}
   /// Makes the entry visible, and leases it. Once.
   [[nodiscard]] virtual Result<CachedCopy> publish(OnExisting on_existing) = 0;
 };
