@@ -9,6 +9,22 @@ namespace {
 
 std::atomic<std::uint64_t> allocations{0};
 
+}  // namespace
+
+namespace loracle::testing {
+
+std::uint64_t allocation_count() noexcept { return allocations.load(std::memory_order_relaxed); }
+
+}  // namespace loracle::testing
+
+#if defined(__clang__) && defined(LORACLE_SANITIZED_THREAD)
+// clang's thread sanitizer has forms of its own that cannot be replaced, and tells of each allocation.
+extern "C" void __sanitizer_malloc_hook(const volatile void* /*memory*/, std::size_t /*bytes*/) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+}
+#else
+namespace {
+
 void* allocate(std::size_t size, std::size_t alignment) noexcept {
   allocations.fetch_add(1, std::memory_order_relaxed);
   if (size == 0) size = 1;
@@ -24,12 +40,6 @@ void* allocate_or_abort(std::size_t size, std::size_t alignment) noexcept {
 }
 
 }  // namespace
-
-namespace loracle::testing {
-
-std::uint64_t allocation_count() noexcept { return allocations.load(std::memory_order_relaxed); }
-
-}  // namespace loracle::testing
 
 // All forms are replaced, also those whose default would call another: sanitizers intercept each form on its
 // own and would see memory of one allocator returned to the other.
@@ -61,3 +71,4 @@ void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(m
 void operator delete[](void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t, const std::nothrow_t&) noexcept { std::free(memory); }
 void operator delete[](void* memory, std::align_val_t, const std::nothrow_t&) noexcept { std::free(memory); }
+#endif
