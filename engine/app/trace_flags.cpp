@@ -17,14 +17,6 @@ namespace {
 
 std::string joined(const std::vector<std::string>& names) { return fmt::format("{}", fmt::join(names, " ")); }
 
-/// "PATH:12: ...", as readers of lines say where something is wrong.
-bool names_a_line(std::string_view message, std::string_view path) {
-  const std::size_t at = message.find(path);
-  if (at == std::string_view::npos) return false;
-  message.remove_prefix(at + path.size());
-  return message.size() > 1 && message[0] == ':' && message[1] >= '0' && message[1] <= '9';
-}
-
 CLI::Validator checked(const char* type, Result<Unit> (*check)(std::string_view)) {
   return CLI::Validator(
       [check](std::string& text) {
@@ -98,11 +90,7 @@ Result<Trace> TraceFlags::load() const {
     const Progress progress("reading " + path);
     return read_trace(path, options);
   }();
-  if (!trace) {
-    if (!read.skip_bad_lines && names_a_line(trace.error().message, path))
-      trace.error().message += "; or pass over such lines with --skip-bad-lines";
-    return trace;
-  }
+  if (!trace) return trace;
   if (trace->skipped_lines > 0)
     say(fmt::format("loracle: {}: {} bad lines skipped\n", path, trace->skipped_lines));
   if (trace->format == "openai" && trace->mapping == "lora")

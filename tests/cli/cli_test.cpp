@@ -329,6 +329,12 @@ TEST_F(Cli, BadFilesAreNamedWithLineAndExitCode) {
   const std::string bad = dir_.write("bad.jsonl", "{\"adapter\":\"a\"}\n{\"adapter\":\n");
   expect_error("replay " + bad + flags, 4, bad + ":2:");
   expect_error("replay " + bad + flags, 4, "--skip-bad-lines");
+  // Where no line can be passed over, nobody is told to.
+  for (const std::string& other : {dir_.write("empty.jsonl", ""), dir_.write("header.csv", "a,b\n1,2\n")}) {
+    const Outcome refused = run("replay " + other + flags);
+    EXPECT_NE(refused.exit_code, 0);
+    EXPECT_EQ(refused.err.find("--skip-bad-lines"), std::string::npos) << refused.err;
+  }
   const Outcome skipped = run("replay " + bad + flags + " --skip-bad-lines --format json");
   EXPECT_EQ(skipped.exit_code, 0) << skipped.err;
   EXPECT_NE(skipped.err.find("1 bad lines skipped"), std::string::npos) << skipped.err;

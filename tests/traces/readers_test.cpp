@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "loracle/traces/check_trace.hpp"
@@ -39,19 +40,24 @@ class ReadText : public ::testing::Test {
     EXPECT_TRUE(sound) << sound.error().message;
     return *trace;
   }
-  /// The message, without the folder, of a text that must be bad.
+  /// The message, without the folder, of a text that must be bad. What a line's faults all end with, that it
+  /// may be passed over, is left out; `can_skip_` says whether it was there.
   std::string refusal(std::string_view name, std::string_view text, const ReadOptions& options = {}) {
     const Result<Trace> trace = read(name, text, options);
     EXPECT_FALSE(trace) << "a trace of " << trace->requests << " requests";
     if (trace) return {};
     const std::string folder = dir_.path().string() + "/";
-    const std::string& message = trace.error().message;
+    std::string message = trace.error().message;
+    can_skip_ = message.ends_with(" over such lines with --skip-bad-lines");
+    if (can_skip_)
+      message.resize(message.rfind(message.find("; or pass over") != std::string::npos ? "; or" : " Or"));
     const std::size_t at = message.find(folder);
     return at == std::string::npos ? message : message.substr(at + folder.size());
   }
 
   TempDir dir_;
   std::string path_;
+  bool can_skip_ = false;
 };
 
 Names names_of(const NameColumn& column) {
@@ -309,6 +315,25 @@ TEST_F(ReadText, CountsDatesAndEpochTimesFromTheEarliest) {
             (std::vector<double>{0, 1}));
   EXPECT_EQ(values(good("t.csv", "adapter,arrival_s\na,5\nb,7\n").arrival_s), (std::vector<double>{5, 7}))
       << "the source's own zero stays";
+}
+
+TEST_F(ReadText, OffersToPassOverLinesOnlyWhereItCan) {
+  // If this failed, somebody would be sent to a flag that cannot help, or not hear of the one that does.
+  const std::string ok = "{\"adapter\":\"a\"}\n";
+  refusal("t.jsonl", ok + "oops\n");
+  EXPECT_TRUE(can_skip_);
+  refusal("t.jsonl", ok + "{\"adaptor\":\"b\"}\n");
+  EXPECT_TRUE(can_skip_);
+  refusal("t.csv", "adapter,arrival_s\na,1\nb\n");
+  EXPECT_TRUE(can_skip_);
+  ReadOptions columns;
+  columns.columns = "adapter=nobody";
+  for (const auto& [name, text, options] : {std::tuple{"empty.jsonl", "", ReadOptions{}},
+                                            {"t.dat", "plain words\n", ReadOptions{}},
+                                            {"t.csv", "adapter,arrival_s\na,1\n", columns}}) {
+    const std::string message = refusal(name, text, options);
+    EXPECT_EQ(message.find("--skip-bad-lines"), std::string::npos) << message;
+  }
 }
 
 // Broken: a wrong column map, quote or width is accepted or reported without a place.
@@ -625,7 +650,7 @@ TEST_F(ReadText, SaysWhatWasMeant) {
   EXPECT_EQ(refusal("u.jsonl", "{\"adaptor\":\"a\"}\n"),
             "u.jsonl:1: unknown key 'adaptor' (byte 1): did you mean 'adapter'?");
   EXPECT_EQ(refusal("v.log", "INFO Received request x: lora_request: None.\n").substr(0, 26),
-            "v.log:1: vLLM's text log s");
+            "v.log:1: vLLM's text log d");
   const Result<Trace> absent = read_trace((dir_ / "absent.jsonl").string(), {});
   ASSERT_FALSE(absent);
   EXPECT_EQ(absent.error().code, Errc::kNotFound);

@@ -85,7 +85,7 @@ Result<const Format*> told_by_content(const std::string& path) {
   if (head.find("lora_request=") != std::string::npos || head.find("lora_request: ") != std::string::npos)
     return fail(
         Errc::kUnsupported,
-        fmt::format("{}:1: vLLM's text log says not how long requests took: log requests as JSON "
+        fmt::format("{}:1: vLLM's text log does not say how long requests took: log requests as JSON "
                     "lines with model, arrival time and latency, and read those (format openai or jsonl)",
                     path));
   return fail(Errc::kCorrupt,

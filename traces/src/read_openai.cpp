@@ -151,8 +151,7 @@ class OpenaiLine {
   [[nodiscard]] LineCheck deliver() {
     draft_.clear();
     if (!found_[kModel].has_text() && !found_[kLoraName].has_text() && !found_[kLoraRequest].given())
-      return LineFault{0, "no model and no lora_name",
-                       "is this line a request?"};
+      return LineFault{0, "no model and no lora_name", "is this line a request?"};
     if (LineCheck check = take_adapter()) return check;
     const Found& time = found_[kTime];
     if (time.has_text()) {

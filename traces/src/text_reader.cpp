@@ -58,7 +58,12 @@ tl::unexpected<Error> TextReader::refuse(const LineFault& fault) const {
 
 Result<Unit> TextReader::settle(const LineCheck& check) {
   if (!check) return Unit{};
-  if (!options_.skip_bad_lines) return refuse(*check);
+  if (!options_.skip_bad_lines) {
+    Error refused = refuse(*check).value();
+    refused.message += refused.message.ends_with('?') ? " Or pass" : "; or pass";
+    refused.message += " over such lines with --skip-bad-lines";
+    return fail(std::move(refused));
+  }
   if (skipped_++ == 0) first_skipped_ = refuse(*check).value().message;
   return Unit{};
 }
