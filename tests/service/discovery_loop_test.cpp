@@ -224,7 +224,7 @@ TEST_F(DiscoveryLoopTest, ExplicitModulesWinAndAreRetried) {
   EXPECT_EQ(now.found_total, 3U);
   ASSERT_TRUE(target_.remove("m"));
   now = round();
-  EXPECT_EQ(now.unloaded, Strings{"m"});
+  EXPECT_EQ(now.unloaded, Strings{"m: a client has unloaded it: load it again"});
   EXPECT_EQ(now.found_total, 2U);
   EXPECT_FALSE(target_.knows("m"));
 }
@@ -243,8 +243,9 @@ TEST_F(DiscoveryLoopTest, WhatClientsDoIsLeftAlone) {
   ASSERT_TRUE(target_.remove("a"));
   for (int look = 0; look < 2; ++look) {
     now = round();
-    EXPECT_EQ(now.unloaded, Strings{"a"});
-    EXPECT_EQ(now.unchanged, 0U);
+    ASSERT_EQ(now.unloaded.size(), 1U);
+    EXPECT_EQ(now.unloaded[0],
+              "a: a client has unloaded it: load it again, or change its files for discovery to do so");
     EXPECT_EQ(now.found_total, 0U);
     EXPECT_FALSE(target_.knows("a"));
   }
@@ -253,6 +254,28 @@ TEST_F(DiscoveryLoopTest, WhatClientsDoIsLeftAlone) {
   now = round();
   EXPECT_TRUE(target_.knows("a")) << "new files are a new adapter";
   EXPECT_EQ(now.found_total, 1U);
+  EXPECT_TRUE(now.unloaded.empty());
+}
+
+TEST_F(DiscoveryLoopTest, WhatAClientUnloadedIsNotThereForOthers) {
+  // If this failed, an adapter would be served without the one that it requires, or counted while its new
+  // files cannot be read.
+  make(dir_, "a");
+  make(dir_, "b", R"({"requires": ["a"]})");
+  EXPECT_EQ(round().found_total, 2U);
+  ASSERT_TRUE(target_.remove("a"));
+  DiscoveryRound now = round();
+  EXPECT_EQ(now.rejected, Strings{"b: requires 'a', which is not served"});
+  EXPECT_EQ(now.removed, Strings{"b"});
+  EXPECT_EQ(now.found_total, 0U);
+  dir_.write("a/adapter_model.safetensors", "newer weights");
+  target_.refusals[(dir_ / "a").string()] = Error{Errc::kIo, "stale handle"};
+  now = round();
+  EXPECT_EQ(now.found_total, 0U);
+  EXPECT_EQ(now.unloaded.size(), 1U);
+  target_.refusals.clear();
+  now = round();
+  EXPECT_EQ(now.found_total, 2U);
   EXPECT_TRUE(now.unloaded.empty());
 }
 

@@ -266,6 +266,8 @@ TEST_F(OperatorRoutes, DrainingWaitsForAResolverUnderWay) {
   std::promise<void> may_answer;
   resolver_ = std::make_unique<FolderResolver>(path("depot"));
   resolver_->on_ask = [answer = may_answer.get_future().share()] { answer.wait(); };
+  config_.log.level = "warning";
+  ::testing::internal::CaptureStderr();
   start();
   auto looked_for = std::async(std::launch::async, [&] { return post("/v1/adapters/zeta/acquire"); });
   ASSERT_TRUE(eventually([&] { return resolver_->asked == 1; }));
@@ -278,11 +280,15 @@ TEST_F(OperatorRoutes, DrainingWaitsForAResolverUnderWay) {
   const json lease = json::parse(answer.body, nullptr, false);
   EXPECT_EQ(post("/v1/release", json{{"lease", lease["lease"]}}.dump()).status, 200);
   EXPECT_TRUE(drained.get());
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(log.find("before they were released"), std::string::npos) << log;
 }
 
 TEST_F(OperatorRoutes, DrainingHasAnEnd) {
   // If this failed, a request that waits for room would keep the process from ending.
   config_.http.drain_timeout_ms = 200;
+  config_.log.level = "warning";
+  ::testing::internal::CaptureStderr();
   start();
   ASSERT_EQ(post("/v1/adapters/alpha/acquire").status, 200);
   ASSERT_EQ(post("/v1/adapters/beta/acquire").status, 200);
@@ -292,6 +298,10 @@ TEST_F(OperatorRoutes, DrainingHasAnEnd) {
   auto waiting = std::async(std::launch::async, [&] { return post("/v1/adapters/gamma/acquire"); });
   ASSERT_TRUE(eventually([&] { return engine_->stats().requests_waiting == 1; }));
   EXPECT_TRUE(service_->drain());
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("leases end before they were released: http.drain_timeout_ms is over leases=2"),
+            std::string::npos)
+      << log;
   const int status = waiting.get().status;
   EXPECT_TRUE(status == 503 || status == 200) << status << ": a lease's end may have made room just in time";
 }

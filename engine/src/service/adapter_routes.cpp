@@ -155,11 +155,12 @@ void load_batch(Api& api, HttpExchange& exchange) {
         api.tell("loaded", name);
     } else if (!api.engine.status(name)) {
       found = api.resolve(name);
+      if (!found) found = fail(api.left_out.explained(found.error(), name));
     }
     if (found)
       known.push_back(name);
     else
-      outcome.fail_one(name, api.left_out.explained(found.error(), name));
+      outcome.fail_one(name, found.error());
   }
   // All at once, so that they are read in parallel; one by one only to learn which of them failed, in the
   // time that is left.

@@ -294,11 +294,7 @@ struct DiscoveryLoop::Parts {
   /// --lora-modules: once each; one that failed is tried again in every round.
   void load_modules(DiscoveryRound& round) {
     for (const auto& [name, path] : modules) {
-      if (stopping) return;
-      if (modules_loaded.contains(name)) {
-        if (!world.target->location(name)) round.unloaded.push_back(name);
-        continue;
-      }
+      if (stopping || modules_loaded.contains(name)) continue;
       if (const Result<Unit> added = world.target->add(name, path); added) {
         modules_loaded.insert(name);
         served.erase(name);
@@ -385,10 +381,7 @@ struct DiscoveryLoop::Parts {
         continue;
       }
       if (is_served && now->second.location == choice->location && now->second.stamp == choice->stamp) {
-        if (world.target->location(wanted.name))
-          ++round.unchanged;
-        else
-          round.unloaded.push_back(wanted.name);
+        ++round.unchanged;
         return;
       }
       if (const auto before = refused.find(key);
@@ -420,7 +413,7 @@ struct DiscoveryLoop::Parts {
   /// The first requirement that is not there; empty if all are.
   [[nodiscard]] std::string missing_for(const Candidate& candidate) const {
     for (const std::string& need : candidate.required)
-      if (!served.contains(need) && !world.target->location(need)) return need;
+      if (!world.target->location(need)) return need;
     return {};
   }
 
@@ -435,6 +428,17 @@ struct DiscoveryLoop::Parts {
     if (!removed && removed.error().code != Errc::kNotFound)
       round.failures.push_back(fmt::format("{}: cannot be removed: {}", name, removed.error().message));
     if (was_served) round.removed.push_back(name);
+  }
+
+  /// What is the loop's to serve, and the engine does not have.
+  void note_unloaded(DiscoveryRound& round) const {
+    constexpr std::string_view kWho = "a client has unloaded it: load it again";
+    for (const auto& [name, adapter] : served)
+      if (!world.target->location(name))
+        round.unloaded.push_back(
+            fmt::format("{}: {}, or change its files for discovery to do so", name, kWho));
+    for (const std::string& name : modules_loaded)
+      if (!world.target->location(name)) round.unloaded.push_back(fmt::format("{}: {}", name, kWho));
   }
 
   DiscoveryRound round() {
@@ -474,6 +478,7 @@ struct DiscoveryLoop::Parts {
     if (stopping) return round;
     std::erase_if(refused, [&](const auto& entry) { return !wanted.contains(entry.first.first); });
     engine_found.clear();
+    note_unloaded(round);
     round.found_total = served.size() + modules_loaded.size() - round.unloaded.size();
     for (std::vector<std::string>* const names :
          {&round.added, &round.changed, &round.removed, &round.unloaded, &round.rejected, &round.clashes})

@@ -253,9 +253,7 @@ void Service::note_round(const DiscoveryRound& round) {
   const std::lock_guard lock(parts_->noting);
   api.metrics.count_discovery(round.prefixes_failed == 0);
   std::vector<std::string> left_out = round.rejected;
-  for (const std::string& name : round.unloaded)
-    left_out.push_back(fmt::format(
-        "{}: a client has unloaded it: load it again, or change its files for discovery to do so", name));
+  left_out.insert(left_out.end(), round.unloaded.begin(), round.unloaded.end());
   api.left_out.set(std::move(left_out));
   std::string trouble = trouble_of(round);
   parts_->has_seen_prefix = parts_->has_seen_prefix || trouble.empty();

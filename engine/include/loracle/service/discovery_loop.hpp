@@ -23,7 +23,8 @@
 ///     adapter under such a name since, the name is the client's.
 ///  3. An adapter that was refused is tried again when its files change; one that could not be examined
 ///     (I/O), in every round.
-///  4. What a client unloads stays away until its files change; it is reported, and not counted as found.
+///  4. What a client unloads stays away until its files change, one of --lora-modules until a client loads it
+///     again; it is reported, and not counted as found.
 /// Cost of a round: a listing and four stats an adapter (one listing in all for S3); adding is Engine::add.
 /// Threads: any; rounds wait for each other. Errors: of `refresh`: kInvalid (no prefix), kIo (none could be
 /// listed), kCancelled (told to end); everything else is in the round's report.
@@ -70,7 +71,7 @@ struct DiscoveryRound {
   std::vector<std::string> added;
   std::vector<std::string> changed;
   std::vector<std::string> removed;
-  std::vector<std::string> unloaded;  // by clients, and kept away since
+  std::vector<std::string> unloaded;  // by clients, and kept away since: "name: what brings it back"
   std::vector<std::string> rejected;  // "name: reason"
   std::vector<std::string> clashes;   // "name: who has it, and who is left out"
   std::vector<std::string> failures;  // of prefixes, and of watching: "prefix: reason"
