@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "loracle/core/parse_bytes.hpp"
 #include "loracle/sim/confidence.hpp"
 #include "plan_format.hpp"
 #include "plan_sentences.hpp"
@@ -14,7 +15,7 @@ using detail::share_text;
 
 constexpr double kWorthAChange = 1.25;  // times what the choice costs
 
-/// What today's setting breaks that the choice keeps; empty if nothing.
+/// What today's setting breaks that the choice keeps or comes clearly nearer to; empty if nothing.
 std::string broken_rule(const Plan& plan) {
   const CurrentSetting& today = plan.current;
   const AdvisoryRow& row = today.row;
@@ -25,12 +26,30 @@ std::string broken_rule(const Plan& plan) {
     return fmt::format("at today's {}, {} of requests wait for one (at most {} may){}",
                        counted(today.max_loras, "slot"), share_text(row.waited),
                        share_text(plan.max_wait_probability), detail::assumption_text(plan));
-  if (row.over_limit) return "today's setting does not fit the memory given";
-  if (plan.verdict == PlanVerdict::kMeetsTarget && !row.meets_target)
-    return fmt::format("with {} in host memory, disk loads beyond first uses are {} of uses (target {})",
-                       counted(today.max_cpu_loras, "adapter"), share_text(excess_disk_loads(plan, row.cell)),
-                       share_text(plan.target_disk_loads));
+  if (row.slot_memory > plan.gpu_memory_limit)
+    return fmt::format("today's {} take {} of GPU memory, more than the {} given",
+                       counted(today.max_loras, "slot"), human_bytes(row.slot_memory),
+                       human_bytes(plan.gpu_memory_limit));
+  if (row.host_memory > plan.host_memory_limit)
+    return fmt::format("today's {} in host memory may take {}, more than the {} given",
+                       counted(today.max_cpu_loras, "adapter"), human_bytes(row.host_memory),
+                       human_bytes(plan.host_memory_limit));
+  const double loads = excess_disk_loads(plan, row.cell);
+  const double of_choice = excess_disk_loads(plan, plan.chosen);
+  if (!row.meets_target && (meets_target(plan, plan.chosen) || loads > kWorthAChange * of_choice))
+    return fmt::format(
+        "with {} in host memory, disk loads beyond first uses are {} of uses (target {}, the choice {})",
+        counted(today.max_cpu_loras, "adapter"), share_text(loads), share_text(plan.target_disk_loads),
+        share_text(of_choice));
   return {};
+}
+
+/// Of a setting that breaks none: "keeps every rule", or all but the one that no choice keeps.
+std::string kept_text(const Plan& plan) {
+  if (plan.current.row.meets_target) return "keeps every rule";
+  return fmt::format("keeps every rule but the target of disk loads ({} of uses, the choice {})",
+                     share_text(excess_disk_loads(plan, plan.current.row.cell)),
+                     share_text(excess_disk_loads(plan, plan.chosen)));
 }
 
 bool has_intervals(const Plan& plan) {
@@ -39,7 +58,7 @@ bool has_intervals(const Plan& plan) {
          certainty.waited.confidence > 0 || certainty.disk_loads.confidence > 0;
 }
 
-/// Why other days may differ.
+/// Why today's setting cannot be judged.
 const char* why_unjudged(const Plan& plan) {
   if (!plan.active.known)
     return plan.span_s < 0 ? "without arrival times nobody can tell who waits for a slot"
@@ -98,14 +117,13 @@ std::string advice_reason(const Plan& plan) {
       return "no sizes within the limits serve this traffic, today's as little as any other.";
     case Advice::kKeep:
       return fmt::format(
-          "today's --max-loras {} --max-cpu-loras {} keep every rule, and what else was found would not save "
-          "enough.",
-          today.max_loras, today.max_cpu_loras);
+          "today's --max-loras {} --max-cpu-loras {} {}, and what else was found would not save enough.",
+          today.max_loras, today.max_cpu_loras, kept_text(plan));
     case Advice::kChange:
       break;
     case Advice::kNotEnoughData:
       if (plan.is_short) return "the trace is too short to judge today's setting by.";
-      return fmt::format("today's setting keeps every rule that this trace can test; {}.",
+      return fmt::format("today's setting {}, as far as this trace can test it; {}.", kept_text(plan),
                          why_unjudged(plan));
   }
   if (const std::string broken = broken_rule(plan); !broken.empty()) return broken + ".";

@@ -70,8 +70,8 @@ TEST(Advice, JudgesTodaysSettingByTheRule) {
   for (std::size_t i = 0; i < held_s.size(); i += 3) held_s[i] = 0;
   assumed.duration_s = Column<float>(std::move(held_s));
   const std::vector<Case> cases = {
-      {"the choice itself", &week, slots, host, Advice::kKeep, "keep every rule"},
-      {"more host memory than is needed", &week, slots, testing::kWeekAdapters, Advice::kKeep, "keep every"},
+      {"the choice itself", &week, slots, host, Advice::kKeep, "keeps every rule,"},
+      {"more host memory than is needed", &week, slots, testing::kWeekAdapters, Advice::kKeep, "keeps every"},
       {"one slot", &week, 1, host, Advice::kChange, "wait for one"},
       {"too little host memory", &week, slots, slots, Advice::kChange, "disk loads"},
       {"slots for all, and more", &week, 500, 500, Advice::kChange, "less of what loads and slots cost"},
@@ -103,6 +103,28 @@ TEST(Advice, NoSettingWithinTheLimitsIsInfeasible) {
   const Plan plan = planned(skewed_trace(21, 200, 8000, 6), 2, 2, options);
   ASSERT_EQ(plan.verdict, PlanVerdict::kInfeasible);
   EXPECT_EQ(advice_of(plan), Advice::kInfeasible);
+}
+
+// If this fails, a nightly check stays green on a server that loads half of its uses from disk, because no
+// host memory that is allowed meets the target to the last bit.
+TEST(Advice, ATargetThatNothingMeetsIsNoExcuse) {
+  const Trace week = two_days();
+  PlanOptions options;
+  options.model = "llama-3.1-8b";
+  const Plan roomy = planned(week, 0, 0, options);
+  const std::uint32_t slots = roomy.chosen.max_loras;
+  options.host_memory = roomy.host_bytes[roomy.chosen.max_cpu_loras * 3 / 4];
+  const Plan few = planned(week, slots, slots, options);
+  ASSERT_EQ(few.verdict, PlanVerdict::kMissesTarget);
+  EXPECT_EQ(advice_of(few), Advice::kChange) << advice_reason(few);
+  EXPECT_NE(advice_reason(few).find("disk loads beyond first uses are "), std::string::npos);
+  const Plan same = planned(week, slots, few.chosen.max_cpu_loras, options);
+  EXPECT_EQ(advice_of(same), Advice::kKeep) << advice_reason(same);
+  EXPECT_NE(advice_reason(same).find("but the target of disk loads ("), std::string::npos)
+      << advice_reason(same);
+  const Plan more = planned(week, slots, testing::kWeekAdapters, options);
+  EXPECT_EQ(advice_of(more), Advice::kChange);
+  EXPECT_NE(advice_reason(more).find("in host memory may take "), std::string::npos) << advice_reason(more);
 }
 
 // If this fails, today's row compares the choice with a cache that nobody runs.

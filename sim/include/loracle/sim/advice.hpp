@@ -5,9 +5,10 @@
 ///  1. Nothing was said of today's setting: kNotAsked.
 ///  2. No pair within the limits will do: kInfeasible.
 ///  3. The trace is so short that a target stands on fewer than ten requests: kNotEnoughData.
-///  4. Today's setting breaks a rule in this very trace that the choice keeps (requests that are refused, or
-///     too many that wait; a memory limit; the disk target): kChange. That needs no more data: it happened,
-///     or, where durations are assumed, it would have; the reason says so.
+///  4. Today's setting breaks a rule in this very trace (requests that are refused, or too many that wait; a
+///     memory limit; the disk target, if the choice meets it or has a fifth fewer disk loads beyond first
+///     uses): kChange. That needs no more data: it happened, or, where durations are assumed, it would have;
+///     the reason says so.
 ///  5. Waits are unknown or stand on assumed durations, or the trace holds too few regimes for an interval:
 ///     kNotEnoughData. That a setting will go on serving is a claim about other days.
 ///  6. Loads and slots of today's setting cost the server a quarter more than the choice's (rule 4 of
