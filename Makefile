@@ -14,7 +14,7 @@ PACKAGES = cmake ninja-build g++ pkg-config make git python3 libfmt-dev nlohmann
            libpugixml-dev libcpp-httplib-dev prometheus-cpp-dev libtomlplusplus-dev libspdlog-dev \
            python3-venv curl
 # Chromium opens the reports that the tests make, and draws charts for `plan --svg` and `--png`; clang
-# compiles the preset `checked`, in a third of g++'s time, and llvm names the lines in its reports.
+# compiles what sanitizers run on, in a third of g++'s time, and llvm names the lines in their reports.
 TEST_PACKAGES = chromium clang-14 libclang-rt-14-dev llvm
 CLANG_PACKAGES = clang-tidy-14 clang-format-14
 
@@ -66,7 +66,7 @@ check-all: test-deps clang-deps torch test
 	cmake --build --preset checked-all
 	ctest --preset checked-all
 	ctest --preset release-soak
-	cmake --workflow --preset tsan
+	cmake --workflow --fresh --preset tsan
 	cmake --workflow --preset tidy
 	cmake --workflow --preset fuzz
 	@if command -v nvcc >/dev/null 2>&1 || [ -x /usr/local/cuda/bin/nvcc ]; then \

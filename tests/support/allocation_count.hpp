@@ -2,8 +2,8 @@
 /// Counts heap allocations of the whole process, so that a test can say "this loop allocates nothing".
 ///
 /// Works only in binaries that link `loracle_test_allocations`, which replaces the global operator new and
-/// delete; elsewhere it fails to link. malloc called directly is not counted, but by the thread sanitizer of
-/// clang, which counts for itself. Threads: the count is atomic.
+/// delete, or under clang's thread sanitizer hears of them; elsewhere it fails to link. malloc called
+/// directly is not counted, but under that sanitizer. Threads: the count is atomic.
 
 #include <cstdint>
 
