@@ -356,7 +356,7 @@ typedef struct loracle_stats {
   loracle_tier_stats host;
   loracle_latency load_latency;    /* storage to host memory */
   loracle_latency copy_latency;    /* host memory to a slot */
-  loracle_latency acquire_latency; /* of requests that had to wait for anything */
+  loracle_latency acquire_latency; /* of requests that had to wait, past their deadline too */
 } loracle_stats;
 
 /* `size`: sizeof(loracle_stats). */

@@ -28,10 +28,10 @@ constexpr std::uint32_t kReplicasMax = 4096;
 Result<Unit> check_trace(const Trace& trace) {
   if (trace.arrival_s.empty())
     return fail(Errc::kInvalid,
-                fmt::format("{}: says not when requests arrive: give arrival_s", trace.source));
+                fmt::format("{}: does not say when requests arrive: give arrival_s", trace.source));
   if (trace.input_tokens.empty() || trace.output_tokens.empty())
     return fail(Errc::kInvalid,
-                fmt::format("{}: says not how many tokens requests have: give input_tokens and "
+                fmt::format("{}: does not say how many tokens requests have: give input_tokens and "
                             "output_tokens (loracle trace gen makes them with --input-tokens-mean and "
                             "--output-tokens-mean); durations alone do for loracle plan",
                             trace.source));
@@ -272,7 +272,7 @@ void add_replicas(const Replicas& replicas, BatchOutcome& outcome) {
     one.gaps = gaps_of(replica->gaps(), one.gaps.stalled);
     gaps.insert(gaps.end(), replica->gaps().begin(), replica->gaps().end());
     add_counts(outcome.total, one);
-    outcome.replicas.push_back(std::move(one));
+    outcome.replicas.push_back(one);
   }
   outcome.total.gaps = gaps_of(std::move(gaps), outcome.total.gaps.stalled);
   if (replicas.size() == 1) outcome.total.decision_log_hash = outcome.replicas[0].decision_log_hash;

@@ -54,7 +54,7 @@ CostLine loading_line(const CostLine& gpu, const CostLine& kv_cache, const Month
 
 Result<std::uint32_t> kv_dtype_bytes(std::string_view dtype) {
   if (dtype == "fp8" || dtype == "fp8_e4m3" || dtype == "fp8_e5m2") return 1;
-  const Result<std::uint32_t> bytes = dtype_bytes(dtype);
+  Result<std::uint32_t> bytes = dtype_bytes(dtype);
   if (bytes) return bytes;
   return fail(Errc::kInvalid,
               fmt::format("unknown dtype '{}' of the KV cache: use auto, bf16, fp16, fp32 or fp8", dtype));

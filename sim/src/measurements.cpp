@@ -83,8 +83,9 @@ Result<Unit> read_csv(std::string_view text, const std::string& name,
       return fail(Errc::kCorrupt,
                   fmt::format("{}:{}: {} fields, the header has {}", name, number, fields.size(), width));
     std::vector<std::string_view> cells;
+    cells.reserve(place.size());
     for (const std::size_t at : place) cells.push_back(fields[at]);
-    if (const Result<Unit> taken = take(cells, fmt::format("{}:{}", name, number)); !taken) return taken;
+    if (Result<Unit> taken = take(cells, fmt::format("{}:{}", name, number)); !taken) return taken;
   }
   if (width == 0) return fail(Errc::kCorrupt, fmt::format("{}: is empty: write a header, {}", name, wanted));
   return Unit{};

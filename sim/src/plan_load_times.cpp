@@ -116,7 +116,7 @@ LoadTimesFrom load_times_from(const Plan& plan) noexcept {
 }
 
 std::string load_times_mark(const Plan& plan) {
-  const std::string measured = plan.calibration ? calibration_name(*plan.calibration) : std::string();
+  std::string measured = plan.calibration ? calibration_name(*plan.calibration) : std::string();
   if (load_times_from(plan) == LoadTimesFrom::kCalibrated) return measured;
   const auto mark = [&](LoadTimesFrom from) {
     return from == LoadTimesFrom::kCalibrated ? measured

@@ -62,6 +62,7 @@ class Reader {
     if (listed == json->end() || !listed->is_object() || listed->empty())
       return bad("prices", fmt::format("is no object with at least one of {}", all_names()));
     std::vector<std::string_view> names;
+    names.reserve(kInputs.size());
     for (const PriceInput input : kInputs) names.emplace_back(name_of(input));
     if (auto ok = check_members(*listed, "prices.", names); !ok) return fail(std::move(ok.error()));
     for (const PriceInput input : kInputs) {

@@ -215,13 +215,14 @@ class Synthesis {
   }
 
   /// Drawn last and one a request: other rates do not change them.
-  [[nodiscard]] Column<std::uint32_t> tokens(const std::optional<LogNormalLaw>& law, std::uint64_t which) {
+  [[nodiscard]] Column<std::uint32_t> tokens(const std::optional<LogNormalLaw>& law,
+                                             std::uint64_t which) const {
     if (!law) return {};
     Rng rng = stream_of(options_.seed, {kTokens, which});
     std::vector<std::uint32_t> counts(requests_);
     for (std::uint32_t& count : counts)
-      count =
-          static_cast<std::uint32_t>(std::clamp(draw_lognormal(rng, law->mu, law->sigma), 0.5, 1e7) + 0.5);
+      count = static_cast<std::uint32_t>(
+          std::lround(std::clamp(draw_lognormal(rng, law->mu, law->sigma), 0.5, 1e7)));
     return Column<std::uint32_t>(std::move(counts));
   }
 

@@ -98,6 +98,6 @@ inline constexpr std::uint32_t kTrafficWindowsMax = 10'000'000;
 inline constexpr const char* kTrafficSchema = "loracle.traffic/1";
 
 /// Reads a whole document: `schema` and `model`; other members are passed over. `file` begins each message.
-[[nodiscard]] Result<TrafficModel> parse_traffic_model(std::string_view json, const std::string& file);
+[[nodiscard]] Result<TrafficModel> parse_traffic_model(std::string_view text, const std::string& file);
 
 }  // namespace loracle
