@@ -8,6 +8,7 @@
 #include <limits>
 #include <utility>
 
+#include "loracle/core/parse_bytes.hpp"
 #include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/summary.hpp"
 #include "loracle/traces/transform.hpp"
@@ -136,6 +137,7 @@ void fill_cautions(Plan& plan) {
   constexpr double kWideGapS = 10;    // between requests on average, and
   constexpr double kGaps = 100;       // as many of them
   constexpr double kSkipped = 0.01;   // of the lines
+  constexpr double kMostOfCache = 0.5;
   const auto stands_on_few = [](double share, std::uint64_t of) {
     return share > 0 && share * static_cast<double>(of) < kFewest;
   };
@@ -156,6 +158,14 @@ void fill_cautions(Plan& plan) {
         fmt::format("{} of {} were bad and are not in this plan. Is the trace of another format "
                     "(--trace-format)?",
                     share_text(plan.skipped_lines, lines), counted(lines, "line")));
+  const Bytes slots{plan.slot_bytes.value * plan.chosen.max_loras};
+  if (static_cast<double>(slots.value) > kMostOfCache * static_cast<double>(plan.memory.kv_pool.value) &&
+      plan.memory.kv_pool.value > 0)
+    plan.cautions.push_back(
+        fmt::format("The slots take {} of the memory that the KV cache would have without them ({} of {}): "
+                    "few requests fit in what is left. Give the server more GPU memory, or fewer adapters.",
+                    share_text(slots.value, plan.memory.kv_pool.value), human_bytes(slots),
+                    human_bytes(plan.memory.kv_pool)));
   if (2 * plan.assumed_durations > plan.requests_with_adapter)
     plan.cautions.push_back(fmt::format(
         "{} that have a duration stand for all {}. If the others hold their slots longer, the slots are too "

@@ -69,6 +69,7 @@ class Places {
         bisect(low, high, precision, [this](const std::vector<double>& places) -> Result<std::vector<bool>> {
           if (auto done = look_at(places); !done) return fail(std::move(done.error()));
           std::vector<bool> holds;
+          holds.reserve(places.size());
           for (const double place : places) holds.push_back(holds_at(place));
           return holds;
         });
@@ -94,15 +95,17 @@ Result<Unit> fill_traffic_limit(Plan& plan, const Trace& trace, const BatchStrea
     return Found{slots_asked(plan, floor_of(plan, *activity).slots), false};
   });
   constexpr double kLeast = 1 / kTrafficMost;
-  if (auto done = places.look_at({kLeast, 2, kTrafficMost}); !done) return done;
+  if (auto done = places.look_at({kLeast, 1, 2, kTrafficMost}); !done) return done;
   Breakpoint& limit = plan.traffic_limit;
   limit.most = kTrafficMost;
   limit.slots_at_twice = places.at(2).slots;
   limit.limit = places.holds_at(kTrafficMost) ? kTrafficMost : 0;
   limit.too_many_wait = limit.limit == 0;
   if (places.holds_at(kTrafficMost) || !places.holds_at(kLeast)) return Unit{};
-  return places.holds_at(2) ? places.narrow(2, kTrafficMost, kTrafficPrecision, limit)
-                            : places.narrow(kLeast, 2, kTrafficPrecision, limit);
+  // What holds today is not said to hold at a little less.
+  if (places.holds_at(2)) return places.narrow(2, kTrafficMost, kTrafficPrecision, limit);
+  return places.holds_at(1) ? places.narrow(1, 2, kTrafficPrecision, limit)
+                            : places.narrow(kLeast, 1, kTrafficPrecision, limit);
 }
 
 /// The chosen pair with so many times the adapters.

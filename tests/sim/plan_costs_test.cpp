@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -60,6 +61,25 @@ std::string error_of(const Trace& trace, const PlanOptions& options) {
 }
 
 // If this fails, the plan prices something else than what it advises.
+TEST(PlanCosts, WarnsWhereSlotsLeaveTheCacheLittle) {
+  // A plan would meet every target of adapters, on a server that has no room left for requests.
+  const Trace trace = cyclic_trace(12, 600, 2.5F);
+  PlanOptions options = priced_options();
+  options.slot_worth_time = 1;
+  for (const auto& [pool, slots_take_most] : {std::pair(kGib, false), {5 * kSlot, true}}) {
+    options.costs.gpu_memory = Bytes{2 * (8 * kGib + pool)};
+    const auto plan = planned(trace, options);
+    ASSERT_TRUE(plan.has_value()) << plan.error().message;
+    ASSERT_EQ(plan->chosen.max_loras, 3U);
+    const bool warned =
+        std::any_of(plan->cautions.begin(), plan->cautions.end(), [](const std::string& text) {
+          return text.starts_with(
+              "The slots take 60.0 % of the memory that the KV cache would have without them");
+        });
+    EXPECT_EQ(warned, slots_take_most) << pool;
+  }
+}
+
 TEST(PlanCosts, AnAdviceAsPricedByHand) {
   // Ten adapters in turn, 1,000 requests over 999 s: ten slots, ten in host memory, ten first loads.
   // gpu       4.00 x 730                                                     = 2,920.000000

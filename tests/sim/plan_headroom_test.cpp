@@ -52,6 +52,7 @@ TEST(PlanHeadroom, IsWhatAScanOfPlansFinds) {
       EXPECT_LT(found / scanned, 1.12) << seed;
       EXPECT_GT(found / scanned, 1 - margin) << seed;
     }
+    EXPECT_GE(plan->traffic_limit.limit, 1) << seed << ": it holds today";
     EXPECT_GT(plan->traffic_limit.slots_at_twice, plan->chosen.max_loras) << seed;
     EXPECT_GT(plan->adapters_limit.slots_at_twice, plan->chosen.max_loras) << seed;
   }
