@@ -224,6 +224,8 @@ Result<Unit> fill_plan(Plan& plan, const Trace& trace, BatchStream& stream, cons
                     "times, or durations for too few of them (arrival_s, duration_s)",
                     trace.source));
   }
+  if (const auto found = detail::find_enough(plan, waits ? &*waits : nullptr, executor); !found)
+    return fail(found.error());
   plan.flags = fmt::format("--enable-lora --max-loras {} --max-cpu-loras {} --max-lora-rank {}",
                            plan.chosen.max_loras, plan.chosen.max_cpu_loras, plan.max_lora_rank);
   plan.reason = detail::reason_of(plan);

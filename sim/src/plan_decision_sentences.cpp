@@ -48,6 +48,42 @@ std::uint32_t rank_that_fits(const Plan& plan, std::uint32_t slots) {
   return fits;
 }
 
+/// "8.8 GiB", no less than `bytes`: the plan is made again with what is printed.
+std::string enough_text(Bytes bytes) {
+  std::uint64_t unit = 1;
+  while (bytes.value / unit >= 1024) unit *= 1024;
+  const std::uint64_t tenths = (bytes.value * 10 + unit - 1) / unit;
+  return human_bytes(Bytes{(tenths * unit + 9) / 10});
+}
+
+/// "slots 8.8 GiB of GPU memory (they have 2.0 GiB)".
+std::string room_text(std::string_view who, Bytes needed, std::string_view memory, Bytes limit) {
+  return fmt::format("{} {} of {} memory (they have {})", who, enough_text(needed), memory,
+                     human_bytes(limit));
+}
+
+/// What would make room for plan.enough; several ways.
+std::vector<std::string> ways_out(const Plan& plan) {
+  const Bytes gpu{plan.slot_bytes.value * plan.enough->max_loras};
+  const Bytes host =
+      plan.host_bytes_known
+          ? plan.host_bytes[std::min<std::size_t>(plan.enough->max_cpu_loras, plan.host_bytes.size() - 1)]
+          : Bytes{};
+  const bool gpu_is_short = gpu > plan.gpu_memory_limit;
+  const bool host_is_short = host > plan.host_memory_limit;
+  std::vector<std::string> rooms;
+  if (gpu_is_short) rooms.push_back(room_text("slots", gpu, "GPU", plan.gpu_memory_limit));
+  if (host_is_short) rooms.push_back(room_text("adapters", host, "host", plan.host_memory_limit));
+  std::vector<std::string> ways;
+  if (!rooms.empty()) ways.push_back(fmt::format("give {}", fmt::join(rooms, ", and ")));
+  if (const std::uint32_t rank = rank_that_fits(plan, plan.enough->max_loras);
+      rank > 0 && gpu_is_short && !host_is_short)
+    ways.push_back(plan.rank_known
+                       ? fmt::format("train those of a higher rank anew, of rank {} or less", rank)
+                       : fmt::format("serve adapters of rank {} or less (--max-lora-rank {})", rank, rank));
+  return ways;
+}
+
 }  // namespace
 
 std::uint32_t slots_of(const Plan& plan, const AdvisoryRow& row) noexcept {
@@ -98,33 +134,19 @@ std::string change_text(const Plan& plan) {
 }
 
 std::string way_out_text(const Plan& plan) {
-  if (plan.verdict != PlanVerdict::kInfeasible || plan.by_slots.empty()) return {};
-  const auto enough =
-      std::find_if(plan.by_slots.begin(), plan.by_slots.end(), [&plan](const AdvisoryRow& row) {
-        return row.cell.max_loras >= plan.slots_floor && !row.too_many_wait;
-      });
-  const bool is_found = enough != plan.by_slots.end();
-  const AdvisoryRow& row = is_found ? *enough : plan.by_slots.back();
-  const bool gpu_is_short = row.slot_memory > plan.gpu_memory_limit;
-  const bool host_is_short = row.host_memory > plan.host_memory_limit;
+  const bool is_too_few = plan.verdict == PlanVerdict::kInfeasible;
   std::vector<std::string> ways;
-  if (gpu_is_short || host_is_short)
-    ways.push_back(fmt::format(
-        "give {}{}{}",
-        gpu_is_short ? fmt::format("slots {} of GPU memory", human_bytes(row.slot_memory)) : "",
-        gpu_is_short && host_is_short ? " and " : "",
-        host_is_short ? fmt::format("adapters {} of host memory", human_bytes(row.host_memory)) : ""));
-  if (const std::uint32_t rank = rank_that_fits(plan, row.cell.max_loras);
-      rank > 0 && gpu_is_short && !host_is_short)
-    ways.push_back(fmt::format("serve adapters of rank {} or less (--max-lora-rank {})", rank, rank));
-  if (plan.floor_from != SlotsBound::kLargestRequest)
-    ways.emplace_back(
-        "share the adapters among servers, each at one of them (`loracle simulate --replicas 2 --router "
-        "lora-affinity` shows how requests wait then)");
+  if (plan.enough) ways = ways_out(plan);
+  if (is_too_few && plan.floor_from != SlotsBound::kLargestRequest)
+    ways.emplace_back("share the adapters among several servers, each adapter at one of them");
   if (ways.empty()) return {};
-  return fmt::format("{} {}{}: {}.", is_found ? "It takes" : "It takes more than",
-                     counted(row.cell.max_loras, "slot"), row.waited >= 0 ? ", simulated" : "",
-                     fmt::join(ways, "; or "));
+  const std::string pair =
+      plan.enough
+          ? fmt::format("{} and {} in host memory are enough{}", counted(plan.enough->max_loras, "slot"),
+                        counted(plan.enough->max_cpu_loras, "adapter"),
+                        plan.active.known ? ", simulated" : "")
+          : fmt::format("Of up to {} none are enough", counted(plan.grid.max_loras.back(), "slot"));
+  return fmt::format("{}: {}.", pair, fmt::join(ways, "; or "));
 }
 
 std::string risk_text(const Plan& plan) {
@@ -163,8 +185,7 @@ std::string wrong_if_text(const Plan& plan) {
                         plan.max_lora_rank);
   return fmt::format(
       "{}; or {}loads take longer than {} into a slot or {} from disk; or popularity moves as it never did "
-      "in "
-      "this trace.",
+      "in this trace.",
       active, rank, seconds_text(plan.slot_load_s), seconds_text(plan.disk_load_s));
 }
 

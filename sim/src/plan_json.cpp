@@ -238,6 +238,8 @@ Json recommendation_json(const Plan& plan) {
   made["delay_p99_s"] = row == nullptr || row->delay_p99_s < 0 ? Json() : Json(row->delay_p99_s);
   made["simulated"] = simulated_json(row);
   made["slots_limit"] = plan.slots_limit;
+  made["slots_enough"] = plan.enough ? Json(plan.enough->max_loras) : Json();
+  made["host_enough"] = plan.enough ? Json(plan.enough->max_cpu_loras) : Json();
   made["host_limit"] = plan.host_limit;
   for (const auto& [name, limit] :
        {std::pair("traffic", &plan.traffic_limit), std::pair("adapters", &plan.adapters_limit)}) {

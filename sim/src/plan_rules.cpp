@@ -75,6 +75,29 @@ SlotsBound bound_of(const Plan& plan) noexcept {
   return SlotsBound::kWorth;
 }
 
+Result<double> waited_at(const GridCell& pair, WaitSimulator& waits, Executor& executor) {
+  if (auto done = waits.simulate({&pair, 1}, executor); !done) return fail(std::move(done.error()));
+  return waits.waited(pair);
+}
+
+/// The first of the pairs, in order of their slots, at which few enough wait; their number if none is found.
+Result<std::size_t> first_enough(const Plan& plan, std::span<const GridCell* const> pairs,
+                                 WaitSimulator& waits, Executor& executor) {
+  std::size_t first = 0;  // that is not known to be too few
+  std::size_t enough = pairs.size();
+  for (std::size_t at = 0; at < pairs.size();) {  // 1, 2, 4, ... steps up, then halves
+    const Result<double> here = waited_at(*pairs[at], waits, executor);
+    if (!here) return fail(here.error());
+    if (*here <= plan.max_wait_probability)
+      enough = at;
+    else
+      first = at + 1;
+    if (first == enough) break;
+    at = enough == pairs.size() ? std::min(2 * at + 1, pairs.size() - 1) : first + (enough - first) / 2;
+  }
+  return enough;
+}
+
 }  // namespace
 
 Floor floor_of(const Plan& plan, const ActiveAtArrival& activity) {
@@ -164,12 +187,8 @@ void choose(Plan& plan) {
 }
 
 Result<Unit> raise_floor(Plan& plan, WaitSimulator& waits, Executor& executor) {
-  const auto waited_at = [&](const GridCell& pair) -> Result<double> {
-    if (auto done = waits.simulate({&pair, 1}, executor); !done) return fail(std::move(done.error()));
-    return waits.waited(pair);
-  };
   for (;;) {
-    const Result<double> waited = waited_at(plan.chosen);
+    const Result<double> waited = waited_at(plan.chosen, waits, executor);
     if (!waited) return fail(waited.error());
     plan.waited = *waited;
     if (*waited <= plan.max_wait_probability || plan.verdict == PlanVerdict::kInfeasible) return Unit{};
@@ -180,22 +199,34 @@ Result<Unit> raise_floor(Plan& plan, WaitSimulator& waits, Executor& executor) {
       if (const GridCell* candidate = candidate_at(plan, g); candidate != nullptr)
         larger.push_back(candidate);
     }
-    std::size_t first = 0;  // that is not known to be too few
-    std::size_t enough = larger.size();
-    for (std::size_t at = 0; at < larger.size();) {  // 1, 2, 4, ... steps up, then halves
-      const Result<double> here = waited_at(*larger[at]);
-      if (!here) return fail(here.error());
-      if (*here <= plan.max_wait_probability)
-        enough = at;
-      else
-        first = at + 1;
-      if (first == enough) break;
-      at = enough == larger.size() ? std::min(2 * at + 1, larger.size() - 1) : first + (enough - first) / 2;
-    }
+    const Result<std::size_t> enough = first_enough(plan, larger, waits, executor);
+    if (!enough) return fail(enough.error());
     plan.floor_from = SlotsBound::kSimulation;
-    plan.slots_floor = enough < larger.size() ? larger[enough]->max_loras : plan.slots_limit + 1;
+    plan.slots_floor = *enough < larger.size() ? larger[*enough]->max_loras : plan.slots_limit + 1;
     choose(plan);
   }
+}
+
+Result<Unit> find_enough(Plan& plan, WaitSimulator* waits, Executor& executor) {
+  // By cost, an SLO may be what nothing meets.
+  if (plan.verdict == PlanVerdict::kMeetsTarget || plan.costs.choice.asked) return Unit{};
+  const Grid& grid = plan.grid;
+  const bool is_too_few = plan.verdict == PlanVerdict::kInfeasible;
+  std::vector<const GridCell*> pairs;
+  for (std::size_t g = 0; g < grid.max_loras.size(); ++g) {
+    if (grid.max_loras[g] < (is_too_few ? plan.slots_floor : plan.chosen.max_loras)) continue;
+    for (std::size_t c = 0; c < grid.max_cpu_loras.size(); ++c) {
+      const GridCell& cell = grid.at(c, g);
+      if (cell.max_cpu_loras < cell.max_loras || !meets_target(plan, cell)) continue;
+      pairs.push_back(&cell);
+      break;
+    }
+  }
+  const Result<std::size_t> enough =
+      waits == nullptr ? Result<std::size_t>(0) : first_enough(plan, pairs, *waits, executor);
+  if (!enough) return fail(enough.error());
+  if (*enough < pairs.size()) plan.enough = *pairs[*enough];
+  return Unit{};
 }
 
 }  // namespace loracle::detail

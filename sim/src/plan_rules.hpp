@@ -34,5 +34,7 @@ struct Floor {
 void choose(Plan& plan);
 /// Rule 5: raises the floor until few enough wait at the chosen pair, or says that no slots that fit do.
 [[nodiscard]] Result<Unit> raise_floor(Plan& plan, WaitSimulator& waits, Executor& executor);
+/// Plan::enough of a plan that is infeasible or off target. `waits`: nullptr where durations are not known.
+[[nodiscard]] Result<Unit> find_enough(Plan& plan, WaitSimulator* waits, Executor& executor);
 
 }  // namespace loracle::detail

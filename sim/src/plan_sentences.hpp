@@ -25,7 +25,7 @@ namespace loracle::detail {
 [[nodiscard]] std::string effect_text(const Plan& plan);
 /// From today's setting to the choice; empty if nothing is known of today's.
 [[nodiscard]] std::string change_text(const Plan& plan);
-/// What would make room for as many slots as are needed; empty where the plan is not infeasible.
+/// What would make room for as many slots and adapters as are needed; empty where the plan meets its target.
 [[nodiscard]] std::string way_out_text(const Plan& plan);
 /// Up to which changes the choice holds, and with which it does not.
 [[nodiscard]] std::string risk_text(const Plan& plan);

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "loracle/core/parse_bytes.hpp"
 #include "loracle/sim/curves.hpp"
 #include "loracle/sim/report.hpp"
 #include "loracle/traces/read.hpp"
@@ -121,45 +122,73 @@ TEST(Plan, LabelsTheTrapOfAGoodHitRatioInfeasible) {
   EXPECT_NE(plan_text(*plan).find("INFEASIBLE"), std::string::npos);
 }
 
+/// The bytes between `before` and " of" in a sentence; none if it does not say.
+Bytes bytes_after(const std::string& text, std::string_view before) {
+  const std::size_t at = text.find(before);
+  if (at == std::string::npos) return Bytes{};
+  const std::size_t begin = at + before.size();
+  std::string amount = text.substr(begin, text.find(" of", begin) - begin);
+  std::erase(amount, ' ');
+  return parse_bytes(amount).value_or(Bytes{});
+}
+
 TEST(Plan, NamesTheWaysOut) {
   // An operator who is told INFEASIBLE would not know what to ask for; whoever takes a way that the plan
   // names would be told so again.
-  const Trace trace = cyclic_trace(8, 300, 3.5F);
-  PlanOptions options = with_model();
-  options.gpu_memory = Bytes{kSlot * 2};
-  const auto plan = planned(trace, options);
-  ASSERT_TRUE(plan.has_value()) << plan.error().message;
-  ASSERT_EQ(plan->verdict, PlanVerdict::kInfeasible);
-  const std::string slots = std::to_string(plan->slots_floor);
-  const nlohmann::json made = nlohmann::json::parse(plan_json(*plan)).at("recommendation");
-  const std::string ways = made.at("way_out");
-  EXPECT_TRUE(ways.starts_with("It takes " + slots + " slots, simulated: give slots ")) << ways;
-  EXPECT_NE(ways.find("; or serve adapters of rank 8 or less (--max-lora-rank 8)"), std::string::npos)
-      << ways;
-  EXPECT_NE(ways.find("; or share the adapters among servers"), std::string::npos) << ways;
-  EXPECT_NE(plan_text(*plan).find("WAY OUT   It takes " + slots), std::string::npos);
-  EXPECT_NE(plan_markdown(*plan).find("**Way out.** It takes"), std::string::npos);
-  EXPECT_NE(plan_html(*plan).find("<dt>Way out</dt><dd>It takes"), std::string::npos);
+  struct Tight {
+    const char* what;
+    std::uint64_t gpu_slots;  // 0: no limit
+    std::uint64_t host_adapters;
+    double slot_load_s;
+    bool rank_known;
+  };
+  for (const Tight& tight : {Tight{"gpu", 2, 0, 0.008, false}, Tight{"host", 0, 2, 0.008, false},
+                             Tight{"both", 3, 2, 0.008, false}, Tight{"slow loads", 3, 0, 0.6, false},
+                             Tight{"rank known", 2, 0, 0.008, true}}) {
+    SCOPED_TRACE(tight.what);
+    Trace trace = cyclic_trace(30, 60, 3.5F);
+    if (tight.rank_known) trace.adapters.rank = Column<std::uint16_t>(std::vector<std::uint16_t>(30, 16));
+    PlanOptions options = with_model();
+    options.slot_load_s = tight.slot_load_s;
+    if (tight.gpu_slots > 0) options.gpu_memory = Bytes{kSlot * tight.gpu_slots};
+    if (tight.host_adapters > 0) options.host_memory = Bytes{kSlot * tight.host_adapters};
+    const auto plan = planned(trace, options);
+    ASSERT_TRUE(plan.has_value()) << plan.error().message;
+    ASSERT_EQ(plan->verdict, PlanVerdict::kInfeasible);
+    const nlohmann::json made = nlohmann::json::parse(plan_json(*plan)).at("recommendation");
+    const std::uint32_t slots = made.at("slots_enough");
+    const std::string ways = made.at("way_out");
+    EXPECT_TRUE(ways.starts_with(std::to_string(slots) + " slots and ")) << ways;
+    EXPECT_NE(ways.find("; or share the adapters among several servers"), std::string::npos) << ways;
+    EXPECT_NE(plan_text(*plan).find("WAY OUT   " + std::to_string(slots) + " slots"), std::string::npos);
+    EXPECT_NE(plan_markdown(*plan).find("**Way out.** " + std::to_string(slots)), std::string::npos);
+    EXPECT_NE(plan_html(*plan).find("<dt>Way out</dt><dd>" + std::to_string(slots)), std::string::npos);
 
-  PlanOptions more = options;
-  more.gpu_memory = Bytes{kSlot * plan->slots_floor};
-  PlanOptions lower = options;
-  lower.max_lora_rank = 8;
-  for (const PlanOptions& way : {more, lower}) {
-    const auto out = planned(trace, way);
-    ASSERT_TRUE(out.has_value()) << out.error().message;
-    EXPECT_EQ(out->verdict, PlanVerdict::kMeetsTarget);
-    EXPECT_EQ(out->chosen.max_loras, plan->slots_floor);
-    EXPECT_EQ(plan_text(*out).find("WAY OUT"), std::string::npos);
+    PlanOptions more = options;
+    if (tight.gpu_slots > 0) more.gpu_memory = bytes_after(ways, "give slots ");
+    if (tight.host_adapters > 0)
+      more.host_memory = bytes_after(ways, tight.gpu_slots > 0 ? "and adapters " : "give adapters ");
+    const auto roomy = planned(trace, more);
+    ASSERT_TRUE(roomy.has_value()) << roomy.error().message;
+    EXPECT_NE(roomy->verdict, PlanVerdict::kInfeasible) << ways;
+    EXPECT_EQ(plan_text(*roomy).find("WAY OUT"), std::string::npos);
+    // And it takes no less: with a slot fewer it is infeasible still.
+    if (tight.gpu_slots > 0) more.gpu_memory = Bytes{kSlot * (slots - 1)};
+    if (tight.host_adapters > 0) more.host_memory = Bytes{kSlot * (slots - 1)};
+    const auto still = planned(trace, more);
+    ASSERT_TRUE(still.has_value()) << still.error().message;
+    EXPECT_EQ(still->verdict, PlanVerdict::kInfeasible) << ways;
+
+    const bool is_rank_a_way = tight.gpu_slots > 0 && tight.host_adapters == 0;
+    EXPECT_EQ(ways.find("rank 8 or less") != std::string::npos, is_rank_a_way) << ways;
+    EXPECT_EQ(ways.find("(--max-lora-rank 8)") != std::string::npos, is_rank_a_way && !tight.rank_known)
+        << ways;
+    if (!is_rank_a_way || tight.rank_known) continue;
+    options.max_lora_rank = 8;
+    const auto lower = planned(trace, options);
+    ASSERT_TRUE(lower.has_value()) << lower.error().message;
+    EXPECT_NE(lower->verdict, PlanVerdict::kInfeasible);
   }
-
-  options.gpu_memory = Bytes::max();
-  options.host_memory = Bytes{kSlot * 2};
-  const auto host = planned(trace, options);
-  ASSERT_TRUE(host.has_value()) << host.error().message;
-  ASSERT_EQ(host->verdict, PlanVerdict::kInfeasible);
-  EXPECT_NE(plan_text(*host).find(" slots, simulated: give adapters "), std::string::npos)
-      << plan_text(*host);
 }
 
 TEST(Plan, SaysWhenTheTraceCannotCarryTheAdvice) {

@@ -322,6 +322,7 @@ struct Plan {
   SlotsBound chosen_from = SlotsBound::kWorth;          // what bound chosen.max_loras
   double waited = -1;  // requests that wait for a slot at `chosen`, simulated; < 0: unknown
   std::uint32_t host_limit = 0;
+  std::optional<GridCell> enough;     // infeasible or off target: the fewest slots that do, were there room
   std::string flags;                  // "--enable-lora --max-loras 8 ..."
   std::string reason;                 // one sentence
   Breakpoint traffic_limit;           // the same adapters, asked for more often
