@@ -175,9 +175,9 @@ std::string wrong_if_text(const Plan& plan) {
   const std::string slots = counted(plan.chosen.max_loras, "adapter");
   const std::string active =
       plan.active.known
-          ? fmt::format("more than {} are in use at once for over {} of requests (here p99 is {}, p99.9 {})",
-                        slots, share_text(plan.max_wait_probability), plan.active.p99, plan.active.p999)
-          : fmt::format("more than {} are in use at once, which this trace cannot tell", slots);
+          ? fmt::format("over {} of requests find more than {} in use at once (here p99 is {}, p99.9 {})",
+                        share_text(plan.max_wait_probability), slots, plan.active.p99, plan.active.p999)
+          : fmt::format("requests find more than {} in use at once, which this trace cannot tell", slots);
   const std::string rank =
       plan.rank_known || plan.rank_given
           ? ""

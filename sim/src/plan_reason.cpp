@@ -61,7 +61,7 @@ std::string infeasible_reason(const Plan& plan) {
                         human_bytes(plan.host_memory_limit))
           : fmt::format("{} fit {}", counted(plan.slots_limit, "slot"), human_bytes(plan.gpu_memory_limit));
   if (plan.floor_from == SlotsBound::kSimulation)
-    return fmt::format("Simulated, even {} leave {} of requests waiting for one (at most {} may).",
+    return fmt::format("Simulated, even with {} {} of requests wait for one (at most {} may).",
                        counted(plan.slots_limit, "slot"), share_text(plan.waited),
                        share_text(plan.max_wait_probability));
   if (plan.floor_from == SlotsBound::kLargestRequest)
@@ -94,15 +94,15 @@ std::string reason_of(const Plan& plan) {
           infeasible_reason(plan), excess, target, kept);
     case PlanVerdict::kMissesTarget:
       return fmt::format(
-          "No size within the limits keeps disk loads beyond first uses within {} of uses; {} in host memory "
-          "come "
-          "nearest with {}, and {}.",
-          target, kept, excess, slots_reason(plan));
+          "No size within the limits keeps disk loads beyond first uses within {} of uses; the nearest "
+          "is {}, with {} in host memory, and {}.",
+          target, excess, kept, slots_reason(plan));
     case PlanVerdict::kMeetsTarget:
       break;
   }
-  return fmt::format("{} in host memory keep disk loads beyond first uses at {} of uses (target {}), and {}.",
-                     kept, excess, target, slots_reason(plan));
+  return fmt::format(
+      "With {} in host memory, disk loads beyond first uses are {} of uses (target {}), and {}.", kept,
+      excess, target, slots_reason(plan));
 }
 
 }  // namespace loracle::detail
