@@ -45,9 +45,10 @@ struct CatalogFlags {
   }
 };
 
-void add_database_flags(CLI::App& command, CatalogFlags& flags) {
-  CLI::Option* const directory =
-      command.add_option("--dir", flags.directory, "Directory whose catalog is meant (default: this one)");
+/// `directory_names`: what the option is called; "DIR,--dir" where a word without a flag means it too.
+void add_database_flags(CLI::App& command, CatalogFlags& flags, const char* directory_names = "--dir") {
+  CLI::Option* const directory = command.add_option(directory_names, flags.directory,
+                                                    "Directory whose catalog is meant (default: this one)");
   command
       .add_option("--db", flags.database,
                   fmt::format("The catalog's file (default: {} in the directory)", kDatabaseName))
@@ -445,12 +446,12 @@ void add_catalog_command(CLI::App& app, int& exit_code) {
   catalog->require_subcommand(1);
   catalog->footer(
       "Example:\n  loracle catalog scan /srv/adapters --max-lora-rank 64\n"
-      "  loracle catalog ls --dir /srv/adapters");
+      "  loracle catalog ls /srv/adapters");
   std::shared_ptr<CatalogFlags> flags;
 
   CLI::App* command = add_command(*catalog, "scan", "Look at every adapter of a directory and take note",
                                   &run_scan, exit_code, flags);
-  command->add_option("DIR", flags->directory, "Directory with one folder an adapter")->required();
+  command->add_option("DIR,--dir", flags->directory, "Directory with one folder an adapter")->required();
   command->add_option("--db", flags->database,
                       fmt::format("The catalog's file (default: {} in DIR)", kDatabaseName));
   command->add_option("--max-lora-rank", flags->rules.max_lora_rank,
@@ -465,13 +466,13 @@ void add_catalog_command(CLI::App& app, int& exit_code) {
 
   command = add_command(*catalog, "refresh", "Look again at what has changed since the last scan",
                         &run_refresh, exit_code, flags);
-  add_database_flags(*command, *flags);
+  add_database_flags(*command, *flags, "DIR,--dir");
   add_threads_flag(*command, flags->threads);
   add_format_flag(*command, flags->format, kTextOrJson);
-  command->footer("Example:\n  loracle catalog refresh --dir /srv/adapters");
+  command->footer("Example:\n  loracle catalog refresh /srv/adapters");
 
   command = add_command(*catalog, "ls", "List adapters, by name", &run_ls, exit_code, flags);
-  add_database_flags(*command, *flags);
+  add_database_flags(*command, *flags, "DIR,--dir");
   command->add_flag("--all", flags->with_removed, "Removed ones too");
   command->add_flag("--rejected", flags->only_rejected, "Only what was rejected, and why");
   add_format_flag(*command, flags->format, kTextOrJson);

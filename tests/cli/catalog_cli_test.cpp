@@ -62,7 +62,7 @@ TEST_F(CatalogCli, SaysWhenItSpeaksOfAnotherDirectory) {
   EXPECT_EQ(run("catalog verify" + at()).err, "") << "the original is no copy";
   const std::string moved = (dir_ / "moved").string();
   std::filesystem::rename(adapters_, moved);
-  const Outcome refresh = run("catalog refresh --dir " + moved);
+  const Outcome refresh = run("catalog refresh " + moved);
   EXPECT_EQ(refresh.exit_code, 3);
   EXPECT_NE(refresh.err.find("run `loracle catalog scan " + moved + "`"), std::string::npos) << refresh.err;
   const std::string database = moved + "/.loracle-catalog.sqlite";
@@ -131,10 +131,11 @@ TEST_F(CatalogCli, ADirectoryThatWasMovedOrCopiedKeepsItsIds) {
   EXPECT_NE(clash.at("rejected").at(0).at("reason").get<std::string>().find(moved), std::string::npos)
       << clash.dump(1);
   std::filesystem::remove_all(moved);
-  const nlohmann::json taken = run_json("catalog scan " + copied);
+  const nlohmann::json taken = run_json("catalog scan --dir " + copied);
   EXPECT_EQ(taken.at("rejected").size(), 1U);
   EXPECT_EQ(taken.at("added").size(), 0U);
   EXPECT_EQ(run_json("catalog ls --dir " + copied).at("adapters").at(2).at("id"), 3);
+  EXPECT_EQ(run_json("catalog ls " + copied), run_json("catalog ls --dir " + copied));
 }
 
 // A person could not see what the server knows of an adapter.
