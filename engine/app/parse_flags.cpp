@@ -31,6 +31,17 @@ CLI::Validator in_range(double least, double most) {
 
 CLI::Validator at_least(double least) { return in_range(least, std::numeric_limits<double>::infinity()); }
 
+CLI::Validator as_seconds() {
+  const auto take = [](std::string& text) -> std::string {
+    if (text == "0") return {};
+    const Result<double> seconds = parse_seconds(text);
+    if (!seconds) return seconds.error().message;
+    text = fmt::format("{}", *seconds);
+    return {};
+  };
+  return CLI::Validator(take, "");
+}
+
 void add_threads_flag(CLI::App& command, unsigned& threads) {
   command.add_option("--threads", threads, "Threads to use; 0 = one a processor")->check(in_range(0, 1024));
 }

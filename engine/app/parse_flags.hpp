@@ -35,6 +35,9 @@ template <class Enum>
 [[nodiscard]] CLI::Validator in_range(double least, double most);
 [[nodiscard]] CLI::Validator at_least(double least);
 
+/// Seconds as parse_seconds reads them, or 0.
+[[nodiscard]] CLI::Validator as_seconds();
+
 /// `--threads N`, 0 = as many as there are processors.
 void add_threads_flag(CLI::App& command, unsigned& threads);
 /// What the flag means here.

@@ -187,8 +187,29 @@ nlohmann::ordered_json channel_json(const LoadChannel& way) {
           {"bytes_per_s", all_latency ? nlohmann::ordered_json() : nlohmann::ordered_json(way.bytes_per_s)}};
 }
 
+/// How long a request holds its adapters, in seconds on average: in the simulation, from its tokens, and by
+/// the trace's durations, which the simulation does not read.
+struct HeldTimes {
+  double simulated = 0;
+  std::optional<double> of_trace;
+};
+
+HeldTimes held_times(const Trace& trace, const BatchOutcome& outcome) {
+  HeldTimes held{outcome.total.latency.mean - outcome.total.slot_wait.mean, std::nullopt};
+  double sum = 0;
+  std::uint64_t count = 0;
+  for (const float duration_s : trace.duration_s.view()) {
+    if (!(duration_s > 0)) continue;
+    sum += static_cast<double>(duration_s);
+    ++count;
+  }
+  if (count > 0) held.of_trace = sum / static_cast<double>(count);
+  return held;
+}
+
 std::string simulate_json(const Trace& trace, const BatchOptions& options, const BatchOutcome& outcome) {
   const StepTimes& step = options.service.step;
+  const HeldTimes held = held_times(trace, outcome);
   nlohmann::ordered_json replicas = nlohmann::ordered_json::array();
   for (const ReplicaOutcome& replica : outcome.replicas) replicas.push_back(replica_json(replica));
   return dump({{"trace", describe(trace)},
@@ -213,6 +234,9 @@ std::string simulate_json(const Trace& trace, const BatchOptions& options, const
                  {"disk", channel_json(options.service.disk)},
                  {"slot", channel_json(options.service.slot)}}},
                {"span_s", outcome.span_s},
+               {"held_mean_s", held.simulated},
+               {"trace_duration_mean_s",
+                held.of_trace ? nlohmann::ordered_json(*held.of_trace) : nlohmann::ordered_json()},
                {"total", replica_json(outcome.total)},
                {"replicas", std::move(replicas)},
                {"tenants", groups_json(trace.tenant_name, outcome.tenants)},
@@ -325,6 +349,11 @@ std::string simulate_text(const Trace& trace, const BatchOptions& options, const
       step.base_s * 1e3, step.prefill_token_s * 1e3, step.sequence_s * 1e3, step.adapter_s * 1e3,
       step.adapter_rank_s * 1e3, options.service.source);
   out += total_text(outcome);
+  if (const HeldTimes held = held_times(trace, outcome); held.of_trace)
+    out += fmt::format(
+        "  the trace's durations, {} on average, are not used: here a request lasts as long as its tokens "
+        "take, {} on average\n",
+        seconds_text(*held.of_trace), seconds_text(held.simulated));
   if (options.replicas > 1) {
     out += fmt::format("{:<24} {:>10} {:>14} {:>10} {:>12} {:>12}\n", "replica", "requests", "TTFT mean",
                        "p99", "disk loads", "slot loads");
@@ -440,8 +469,9 @@ void add_simulate_command(CLI::App& app, int& exit_code) {
       "  loracle simulate t.jsonl --max-loras 16 --max-cpu-loras 128 --loads-stall\n"
       "  loracle simulate t.jsonl --max-loras 16 --max-cpu-loras 128 --prefetch --slot-load-rate 20GiB\n"
       "  loracle simulate t.jsonl --max-loras 16 --replicas 4 --router lora-affinity --format json\n\n"
-      "The trace needs arrival times and token counts. Step times that are not measured (see `loracle "
-      "calibrate`) are no\nforecast: use them to compare sizes, policies and routers.");
+      "The trace needs arrival times and token counts: a request lasts as long as its tokens take, whatever "
+      "duration the\ntrace gives it (`plan` goes by that). Step times that are not measured (see `loracle "
+      "calibrate`) are no forecast:\nuse them to compare sizes, policies and routers.");
   const CLI::Option* const max_cpu_loras = command->get_option("--max-cpu-loras");
   command->callback([flags, &exit_code, max_cpu_loras] {
     TierOptions& tiers = flags->options.tiers;

@@ -218,7 +218,8 @@ void add_generator(CLI::App& gen, const char* name, const char* what, double alp
   command->add_option("--alpha", options.alpha, "Exponent of the popularity law")->capture_default_str();
   command
       ->add_option("--duration-mean", options.duration_s_mean,
-                   "Mean seconds a request holds its adapter; 0 = none")
+                   "How long a request holds its adapter on average, 6s or 500ms; 0 = no such column")
+      ->transform(as_seconds())
       ->capture_default_str();
   command
       ->add_option("--input-tokens-mean", options.input_tokens_mean, "Mean input tokens; 0 = no such column")
@@ -233,7 +234,8 @@ void add_generator(CLI::App& gen, const char* name, const char* what, double alp
   command->add_option("--requests", options.requests, "How many requests")->capture_default_str();
   command->add_option("--seed", options.seed, "Same seed, same bytes")->capture_default_str();
   if (options.generator == "regimes") {
-    command->add_option("--regime", options.regime_s, "Seconds until popularity is dealt out anew")
+    command->add_option("--regime", options.regime_s, "Until popularity is dealt out anew: 10min, 6h")
+        ->transform(as_seconds())
         ->capture_default_str();
     command->add_option("--churn", options.churn, "Share of adapters replaced by new ones then")
         ->capture_default_str();

@@ -276,6 +276,26 @@ TEST_F(Cli, SimulatesAFleetStepByStep) {
   expect_error(asked + "--loads-stall --prefetch", 2, "drop one of the two");
 }
 
+// If this failed, `simulate` and `plan` would say other waits of the same trace, and nobody why.
+TEST_F(Cli, SimulateSaysThatItDoesNotUseDurations) {
+  const std::string trace = (dir_ / "timed.jsonl").string();
+  const std::string gen =
+      "trace gen zipf --adapters 5 --requests 200 --rate 2 --input-tokens-mean 100 --output-tokens-mean 50 ";
+  ASSERT_EQ(run(gen + "--duration-mean 6s -o " + trace).exit_code, 0);
+  const std::string asked = "simulate " + trace + " --max-loras 5 ";
+  const nlohmann::json timed = run_json(asked);
+  const double held_s = timed.at("held_mean_s").get<double>();
+  EXPECT_NEAR(timed.at("trace_duration_mean_s").get<double>(), 6, 2);
+  EXPECT_NEAR(held_s, 50 * 0.008, 0.2) << "steps of 8 ms";
+  EXPECT_NE(run(asked).out.find("durations, "), std::string::npos) << run(asked).out;
+  EXPECT_NE(run(asked).out.find("are not used"), std::string::npos) << run(asked).out;
+  ASSERT_EQ(run(gen + "-o " + trace).exit_code, 0);
+  const nlohmann::json bare = run_json(asked);
+  EXPECT_TRUE(bare.at("trace_duration_mean_s").is_null()) << bare;
+  EXPECT_EQ(bare.at("held_mean_s").get<double>(), held_s);
+  EXPECT_EQ(run(asked).out.find("are not used"), std::string::npos) << run(asked).out;
+}
+
 // If this failed, a mistake of the user's would be met with silence, a crash or a misleading exit code.
 TEST_F(Cli, MistakesOnTheCommandLineAreNamedAndExitWithTwo) {
   const std::string trace = small_trace();
@@ -319,6 +339,7 @@ TEST_F(Cli, MistakesOnTheCommandLineAreNamedAndExitWithTwo) {
   expect_error("plan " + trace + " --threads many", 2, "--threads: 'many' is not a number");
   expect_error("what-if --adapters 10 --rate 1 --held 6s --alpha 30", 2, "--alpha: 30 is not from 0 to 20");
   expect_error("replay " + trace + " --policy lru --capacity 2 --map zipf:foo=1", 2, "foo");
+  expect_error("trace gen zipf --duration-mean 6x -o " + trace, 2, "--duration-mean: '6x' is not a duration");
 }
 
 // If this failed, bad input files would be taken for good ones, or the message would not say where to look.
