@@ -279,6 +279,31 @@ TEST_F(DiscoveryLoopTest, WhatAClientUnloadedIsNotThereForOthers) {
   EXPECT_TRUE(now.unloaded.empty());
 }
 
+TEST_F(DiscoveryLoopTest, WhatAClientUnloadedStaysAwayWhileItsRequirementComesAndGoes) {
+  // If this failed, an adapter that an operator has taken out of service would serve again by itself.
+  make(dir_, "a");
+  make(dir_, "b", R"({"requires": ["a"]})");
+  EXPECT_EQ(round().found_total, 2U);
+  ASSERT_TRUE(target_.remove("b"));
+  EXPECT_EQ(round().unloaded.size(), 1U);
+  ASSERT_TRUE(target_.remove("a"));
+  DiscoveryRound now = round();
+  EXPECT_EQ(now.unloaded.size(), 2U);
+  EXPECT_TRUE(now.removed.empty()) << "a client did that";
+  ASSERT_TRUE(target_.add("a", (dir_ / "a").string()));
+  target_.told();
+  now = round();
+  EXPECT_EQ(now.unloaded.size(), 1U);
+  EXPECT_EQ(now.found_total, 1U);
+  EXPECT_TRUE(target_.told().empty());
+  fs::remove_all(dir_ / "b");
+  now = round();
+  EXPECT_TRUE(now.unloaded.empty());
+  EXPECT_TRUE(now.removed.empty()) << "it was not there";
+  make(dir_, "b", R"({"requires": ["a"]})");
+  EXPECT_EQ(round().added, Strings{"b"});
+}
+
 TEST_F(DiscoveryLoopTest, WhatAClientLoadsInPlaceIsTheClients) {
   // If this failed, an adapter that a client has put under a discovered name would be overwritten when the
   // old files change, and removed when they go.

@@ -376,11 +376,17 @@ struct DiscoveryLoop::Parts {
         round.rejected.push_back(fmt::format("{}: {}{}", wanted.name,
                                              choice->name == wanted.name ? "" : choice->name + ": ", reason));
       };
+      const bool is_same =
+          is_served && now->second.location == choice->location && now->second.stamp == choice->stamp;
+      if (is_same && !world.target->location(wanted.name)) {  // a client has unloaded it
+        ++round.unchanged;
+        return;
+      }
       if (std::string missing = missing_for(*choice); !missing.empty()) {
         reject(fmt::format("requires '{}', which is not served", missing));
         continue;
       }
-      if (is_served && now->second.location == choice->location && now->second.stamp == choice->stamp) {
+      if (is_same) {
         ++round.unchanged;
         return;
       }
@@ -425,9 +431,10 @@ struct DiscoveryLoop::Parts {
     served.erase(name);
     engine_found.erase(name);
     const Result<Unit> removed = world.target->remove(name);
-    if (!removed && removed.error().code != Errc::kNotFound)
+    const bool was_there = removed || removed.error().code != Errc::kNotFound;
+    if (!removed && was_there)
       round.failures.push_back(fmt::format("{}: cannot be removed: {}", name, removed.error().message));
-    if (was_served) round.removed.push_back(name);
+    if (was_served && was_there) round.removed.push_back(name);
   }
 
   /// What is the loop's to serve, and the engine does not have.

@@ -308,8 +308,9 @@ Result<Unit> Service::drain() {
   api.log->write(LogLevel::kInfo, "draining", {{"leases", std::uint64_t{api.leases->size()}}});
   api.events.publish("shutdown", "{}");
   for (const auto& connection : api.events.stop()) server.finish(connection);
-  // Who has a lease still uses the adapter, and releases it through the same door.
-  while (may_wait() && (api.leases->size() > 0 || api.works > 0))
+  // Who has a lease still uses the adapter, and releases it through the same door. Works first: one that ends
+  // between the two looks has left its lease.
+  while (may_wait() && (api.works > 0 || api.leases->size() > 0))
     std::this_thread::sleep_for(std::chrono::milliseconds(kDrainStepMs));
   server.stop_listening();
   bool all_answered = server.wait_empty(0);

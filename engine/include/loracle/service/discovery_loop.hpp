@@ -14,7 +14,8 @@
 /// (include, exclude) match the name with or without its version.
 /// Dependencies. `loracle.json` beside an adapter's config, {"requires": ["base-style"]}, names adapters that
 /// must be there: they are added first. What requires something that is nowhere, was refused, or lies on a
-/// cycle, is not added, and the reason is reported.
+/// cycle, is not added, and the reason is reported; it is removed while what it requires is unloaded by a
+/// client.
 /// Invariants:
 ///  1. One bad adapter, and one prefix that cannot be listed, costs itself only. Adapters of a prefix that
 ///     cannot be listed stay as they are: a mount that is gone is not a wish to remove them all.
@@ -24,7 +25,7 @@
 ///  3. An adapter that was refused is tried again when its files change; one that could not be examined
 ///     (I/O), in every round.
 ///  4. What a client unloads stays away until its files change, one of --lora-modules until a client loads it
-///     again; it is reported, and not counted as found.
+///     again; DiscoveryRound::unloaded has it, and it is not counted as found.
 /// Cost of a round: a listing and four stats an adapter (one listing in all for S3); adding is Engine::add.
 /// Threads: any; rounds wait for each other. Errors: of `refresh`: kInvalid (no prefix), kIo (none could be
 /// listed), kCancelled (told to end); everything else is in the round's report.
