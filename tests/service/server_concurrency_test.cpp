@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <fstream>
+#include <iterator>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -94,6 +96,28 @@ TEST_F(ServiceConcurrency, WaitingAcquiresHoldNoThreads) {
   const json body = {{"lease", json::parse(first.body)["lease"]}};
   EXPECT_EQ(post("/v1/release", body.dump()).status, 200);
   for (const auto& client : waiting) EXPECT_TRUE(client->receive("}").starts_with("HTTP/1.1 200 "));
+}
+
+TEST_F(ServiceConcurrency, TheCaptureHasWhoGaveUp) {
+  // If this failed, a plan of captured traffic would ask for the fewer slots the more clients lose patience.
+  make({"a0", "a1"});
+  config_.engine.max_loras = 1;
+  config_.capture.path = path("trace.jsonl");
+  start();
+  const httplib::Response first = post("/v1/adapters/a0/acquire");
+  ASSERT_EQ(first.status, 200);
+  auto impatient = std::make_unique<RawClient>(service_->port());
+  impatient->send("POST /v1/adapters/a1/acquire HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+  ASSERT_TRUE(eventually([&] { return engine_->stats().requests_waiting == 1; }));
+  impatient.reset();
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));  // until the front has seen it
+  const json body = {{"lease", json::parse(first.body)["lease"]}};
+  EXPECT_EQ(post("/v1/release", body.dump()).status, 200);
+  EXPECT_TRUE(eventually([&] { return engine_->stats().requests_waiting == 0; }));
+  EXPECT_TRUE(service_->drain());
+  std::ifstream in(config_.capture.path);
+  const std::string captured{std::istreambuf_iterator<char>(in), {}};
+  EXPECT_NE(captured.find("\"adapter\":\"a1\"}"), std::string::npos) << captured;
 }
 
 TEST_F(ServiceConcurrency, EverythingAtOnceEndsWell) {

@@ -39,9 +39,9 @@ Json leased_json(const std::string& name, const LeasedAdapter& leased, const Res
           {"directory", files ? Json(files->directory) : Json(nullptr)}};
 }
 
-/// A request that found no room is demand too: a plan must know of it.
-void capture_refused(Api& api, const Asked& asked, const Error& error) {
-  if (!api.capture || !is_lack_of_room(error.code)) return;
+/// A request that found no room, or was not waited for, is demand too: a plan must know of it.
+void capture_in_vain(Api& api, const Asked& asked) {
+  if (!api.capture) return;
   CapturedRequest request;
   for (const std::string& name : asked.names) {
     const Result<AdapterStatus> status = api.engine.status(name);
@@ -124,6 +124,7 @@ void acquire_known(Api& api, const std::shared_ptr<HttpExchange>& exchange,
     if (*asked->options.abandoned) {
       // Nobody would learn the lease's id: it would hold a slot until its time is over.
       if (lease) lease->let_go();
+      capture_in_vain(api, *asked);
       return exchange->reply(abandoned_reply());
     }
     if (lease) {
@@ -134,7 +135,7 @@ void acquire_known(Api& api, const std::shared_ptr<HttpExchange>& exchange,
       return must_fetch ? grant_later(api, exchange, asked, std::move(*lease))
                         : grant(api, *exchange, *asked, std::move(*lease));
     }
-    capture_refused(api, *asked, lease.error());
+    if (is_lack_of_room(lease.error().code)) capture_in_vain(api, *asked);
     exchange->reply(error_reply(lease.error()));
   });
 }
