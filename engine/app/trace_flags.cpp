@@ -74,7 +74,8 @@ void TraceFlags::add_to(CLI::App& command) {
   command.add_option("--seed", read.seed, "Seed of mappings and readers that draw")
       ->check(at_least(0))
       ->capture_default_str();
-  command.add_flag("--skip-bad-lines", read.skip_bad_lines,
+  read.skip_flag = "--skip-bad-lines";
+  command.add_flag(std::string(read.skip_flag), read.skip_bad_lines,
                    "Pass over lines that cannot be read, and count them");
   command.add_flag("--big-endian", read.big_endian, "cache2k only: keys are big-endian");
 }

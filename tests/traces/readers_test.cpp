@@ -29,7 +29,9 @@ class ReadText : public ::testing::Test {
  protected:
   Result<Trace> read(std::string_view name, std::string_view text, const ReadOptions& options = {}) {
     path_ = dir_.write(name, text);
-    return read_trace(path_, options);
+    ReadOptions with_flag = options;
+    if (offers_skip_) with_flag.skip_flag = "--skip-bad-lines";
+    return read_trace(path_, with_flag);
   }
   /// The trace of a text that must be good.
   Trace good(std::string_view name, std::string_view text, const ReadOptions& options = {}) {
@@ -57,6 +59,7 @@ class ReadText : public ::testing::Test {
 
   TempDir dir_;
   std::string path_;
+  bool offers_skip_ = true;
   bool can_skip_ = false;
 };
 
@@ -334,6 +337,9 @@ TEST_F(ReadText, OffersToPassOverLinesOnlyWhereItCan) {
     const std::string message = refusal(name, text, options);
     EXPECT_EQ(message.find("--skip-bad-lines"), std::string::npos) << message;
   }
+  offers_skip_ = false;
+  const std::string bare = refusal("t.jsonl", ok + "oops\n");
+  EXPECT_EQ(bare.find("pass over"), std::string::npos) << bare << " from a caller that has no such flag";
 }
 
 // Broken: a wrong column map, quote or width is accepted or reported without a place.

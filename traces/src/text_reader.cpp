@@ -60,8 +60,10 @@ Result<Unit> TextReader::settle(const LineCheck& check) {
   if (!check) return Unit{};
   if (!options_.skip_bad_lines) {
     Error refused = refuse(*check).value();
-    refused.message += refused.message.ends_with('?') ? " Or pass" : "; or pass";
-    refused.message += " over such lines with --skip-bad-lines";
+    if (!options_.skip_flag.empty())
+      refused.message +=
+          fmt::format("{} over such lines with {}", refused.message.ends_with('?') ? " Or pass" : "; or pass",
+                      options_.skip_flag);
     return fail(std::move(refused));
   }
   if (skipped_++ == 0) first_skipped_ = refuse(*check).value().message;

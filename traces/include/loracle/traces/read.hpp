@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "loracle/core/result.hpp"
@@ -29,9 +30,11 @@ struct ReadOptions {
   /// cache2k only: keys are 4-byte integers in this order.
   bool big_endian = false;
   bool skip_bad_lines = false;
-  std::uint64_t seed = 1;          // for mappings and realisations that draw
-  double fold_period_s = 0;        // > 0: arrival time modulo the period, stable order (see transform.hpp)
-  std::uint64_t requests_max = 0;  // > 0: read no more than this
+  std::string_view
+      skip_flag;             // by which the user can set that; errors of lines offer it. Empty: there is none
+  std::uint64_t seed = 1;    // for mappings and realisations that draw
+  double fold_period_s = 0;  // > 0: arrival time modulo the period, stable order (see transform.hpp)
+  std::uint64_t requests_max = 0;            // > 0: read no more than this
   std::uint64_t line_bytes_max = 1U << 20U;  // text formats: a longer line is a bad line
 };
 
