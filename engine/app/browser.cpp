@@ -59,7 +59,7 @@ std::string browser_path() {
     std::string_view rest = path;
     while (!rest.empty()) {
       const std::size_t end = std::min(rest.find(':'), rest.size());
-      const std::string file = (fs::path(rest.substr(0, end)) / name).string();
+      std::string file = (fs::path(rest.substr(0, end)) / name).string();
       if (::access(file.c_str(), X_OK) == 0) return file;
       rest.remove_prefix(std::min(end + 1, rest.size()));
     }

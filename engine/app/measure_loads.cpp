@@ -121,7 +121,7 @@ Result<Unit> measure_disk(const MeasureOptions& options, MeasuredLoads& measured
   if (file.get() < 0) return failed(options.directory, "cannot open a file to read it", open_error);
   const std::vector<std::uint64_t> sizes = piece_sizes(options.largest);
   const PageBuffer buffer = page_buffer(kChunk);
-  if (const Result<Unit> filled = fill(written.get(), options.directory, sizes.back(), buffer.get()); !filled)
+  if (Result<Unit> filled = fill(written.get(), options.directory, sizes.back(), buffer.get()); !filled)
     return filled;
   struct statfs system {};
   if (::fstatfs(file.get(), &system) == 0 && system.f_type == kMemoryFileSystem)

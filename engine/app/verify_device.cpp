@@ -92,11 +92,12 @@ Result<Adapters> load_adapters(const std::string& directory, Dtype dtype, const 
   if (auto made = make_adapters(options); !made) return fail(std::move(made.error()));
   std::vector<AdapterFiles> files;
   for (const std::string& name : options.names) {
-    Result<AdapterFiles> found = inspect_adapter(posix_files(), directory + "/" + name, {});
+    Result<AdapterFiles> found = inspect_adapter(posix_files(), fmt::format("{}/{}", directory, name), {});
     if (!found) return fail(std::move(found.error()));
     files.push_back(std::move(*found));
   }
   std::vector<const AdapterFiles*> all;
+  all.reserve(files.size());
   for (const AdapterFiles& file : files) all.push_back(&file);
   Result<SlotLayout> layout = layout_for(all, kMaxRank, dtype);
   if (!layout) return fail(std::move(layout.error()));
@@ -152,7 +153,7 @@ Result<Unit> expect_adapter(const Adapters& adapters, std::size_t slot, Expected
   std::size_t found = 0;
   for (const ImageTensor& tensor : loaded.manifest.tensors) {
     const SlotSlice& slice = adapters.layout.slices[tensor.slice];
-    expected.ranks[tensor.slice * kSlots + slot] = static_cast<std::int32_t>(tensor.rank);
+    expected.ranks[std::size_t{tensor.slice} * kSlots + slot] = static_cast<std::int32_t>(tensor.rank);
     for (const LoraModule& module : loaded.files.modules) {
       if (module.name != slice.module) continue;
       ++found;
