@@ -242,10 +242,9 @@ void add_plan_command(CLI::App& app, int& exit_code) {
       "  loracle plan t.jsonl --model llama-3.1-8b --max-cpu-memory 64GiB --html report.html --json "
       "plan.json\n"
       "  loracle plan t.jsonl --current-max-loras 8 --current-max-cpu-loras 64 --svg charts\n\n"
-      "Exit codes with --current-max-loras: 0 today's setting is fine, or as near to the disk\ntarget as the "
-      "limits "
-      "allow; 10 a change is advised; 20 with every setting within the limits too\nmany requests wait for a "
-      "slot; 30 not enough data to tell. Without it: 0.");
+      "Exit codes with --current-max-loras: 0 today's setting is fine, or the best that fits loads hardly\n"
+      "less from disk; 10 a change is advised; 20 no setting within the limits serves this traffic\n"
+      "without refusals and too many waits for a slot; 30 not enough data to tell. Without it: 0.");
   command->callback([flags, &exit_code, command] {
     std::string line = "loracle plan " + shell_quoted(flags->trace.path);
     for (const CLI::Option* option : command->get_options()) {

@@ -27,9 +27,8 @@ std::string broken_rule(const Plan& plan) {
                        counted(today.max_loras, "slot"), share_text(row.waited),
                        share_text(plan.max_wait_probability), detail::assumption_text(plan));
   if (row.slot_memory > plan.gpu_memory_limit)
-    return fmt::format("today's {} take {} of GPU memory, more than the {} given",
-                       counted(today.max_loras, "slot"), human_bytes(row.slot_memory),
-                       human_bytes(plan.gpu_memory_limit));
+    return fmt::format("today's {}: {} of GPU memory, more than {}", counted(today.max_loras, "slot"),
+                       human_bytes(row.slot_memory), detail::gpu_limit_text(plan));
   if (row.host_memory > plan.host_memory_limit)
     return fmt::format("today's {} in host memory may take {}, more than the {} given",
                        counted(today.max_cpu_loras, "adapter"), human_bytes(row.host_memory),
@@ -114,6 +113,8 @@ std::string advice_reason(const Plan& plan) {
     case Advice::kNotAsked:
       return {};
     case Advice::kInfeasible:
+      if (today.row.over_limit && today.row.cell.refused == 0 && !today.row.too_many_wait)
+        return "no sizes within the limits serve this traffic: " + broken_rule(plan) + ".";
       return "no sizes within the limits serve this traffic, today's as little as any other.";
     case Advice::kKeep:
       return fmt::format(

@@ -321,6 +321,10 @@ Result<Calibration> calibrate(const Measurements& measured, std::string date, st
   return fail(Errc::kInvalid, fmt::format("not enough data: {}", fmt::join(made.missing, "; ")));
 }
 
+bool has_prediction(const FitQuality& quality) noexcept {
+  return quality.groups.size() > 1 || quality.within_10 > 0;
+}
+
 double load_time_s(const LoadFit& fit, double bytes) noexcept {
   const double size = bytes > 0 ? bytes : fit.bytes_median;
   return fit.channel.latency_s + size / fit.channel.bytes_per_s;

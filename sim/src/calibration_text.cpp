@@ -55,7 +55,7 @@ std::string with_error(const std::string& value, double error, const std::string
 }
 
 void prediction(std::string& out, const FitQuality& quality, std::string_view what) {
-  if (quality.groups.size() <= 1 && quality.within_10 == 0) {
+  if (!has_prediction(quality)) {
     paragraph(out, "", counted(quality.count, what) + ": nothing to hold a prediction against");
     return;
   }

@@ -40,6 +40,7 @@ constexpr Quantity kEffect[] = {
     {"uses that hit a slot", "/derived/gpu_hit_share", Kind::kShare},
     {"disk loads beyond first uses", "/recommendation/disk_loads_beyond_first_per_use", Kind::kShare},
     {"GPU memory of the slots", "/derived/slots_bytes", Kind::kBytes},
+    {"cost a month", "/derived/cost", Kind::kTimes},
     {"traffic it holds to", "/recommendation/traffic_limit", Kind::kTimes},
     {"adapters it holds to", "/recommendation/adapters_limit", Kind::kTimes},
 };
@@ -75,6 +76,9 @@ void derive(Json& plan) {
   const auto requests = number_at(plan, "/trace/requests");
   const auto span = number_at(plan, "/trace/span_s");
   if (requests && span && *span > 0) derived["rate"] = *requests / *span;
+  if (const auto cost = number_at(plan, "/costs/chosen/total_millionths");
+      cost && at(plan, "/costs/currency"))
+    derived["cost"] = *cost / 1e6;
   plan["derived"] = std::move(derived);
 }
 
@@ -156,6 +160,10 @@ std::vector<PlanDifference> compare_asked(const Json& before, const Json& after)
   for (const char* const key : {"name", "targets", "slot_bytes"}) {
     const Json::json_pointer path = Json::json_pointer("/model") / key;
     compare(at(before, path), at(after, path), fmt::format("model {}", key), Kind::kText, out);
+  }
+  for (const char* const key : {"objective", "slo_s", "max_slo_misses", "prices"}) {
+    const Json::json_pointer path = Json::json_pointer("/costs") / key;
+    compare(at(before, path), at(after, path), key, Kind::kText, out);
   }
   std::vector<std::string> keys;
   std::set<std::string> seen;

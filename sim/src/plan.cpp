@@ -127,6 +127,7 @@ void fill_options(Plan& plan, const PlanOptions& options) {
   plan.targets = options.targets;
   plan.dtype = options.dtype;
   plan.tiers = options.tiers;
+  plan.gpu_memory_given = options.gpu_memory;
   plan.gpu_memory_limit = options.gpu_memory;
   plan.host_memory_limit = options.host_memory;
   plan.target_disk_loads = options.target_disk_loads;

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -43,7 +44,7 @@ std::uint32_t rank_that_fits(const Plan& plan, std::uint32_t slots) {
   std::uint32_t fits = 0;
   for (const std::uint32_t rank : vllm_lora_ranks())
     if (rank >= kRankMin && rank < plan.max_lora_rank &&
-        plan.slot_bytes.value / plan.max_lora_rank * rank * slots <= plan.gpu_memory_limit.value)
+        lora_bytes(plan.modules, rank, plan.element_bytes).value * slots <= plan.gpu_memory_limit.value)
       fits = rank;
   return fits;
 }
@@ -62,6 +63,21 @@ std::string room_text(std::string_view who, Bytes needed, std::string_view memor
                      human_bytes(limit));
 }
 
+/// Of the whole server, so that it has as much as `slots` beside the weights.
+Bytes server_memory(const Plan& plan, Bytes slots) {
+  const auto usable = static_cast<double>(slots.value + plan.memory.weights.value);
+  return Bytes{static_cast<std::uint64_t>(std::ceil(usable / plan.cost_options.gpu_utilization))};
+}
+
+/// How adapters of lower ranks would fit; `rank` is the largest with which they do.
+std::string rank_text(const Plan& plan, std::uint32_t rank) {
+  if (const std::uint32_t needed = vllm_lora_rank_for(plan.largest_rank);
+      plan.largest_rank > 0 && needed <= rank)
+    return fmt::format("set --max-lora-rank {}, which holds every rank in the trace", needed);
+  if (plan.rank_known) return fmt::format("train those of a higher rank anew, of rank {} or less", rank);
+  return fmt::format("serve adapters of rank {} or less (--max-lora-rank {})", rank, rank);
+}
+
 /// What would make room for plan.enough; several ways.
 std::vector<std::string> ways_out(const Plan& plan) {
   const Bytes gpu{plan.slot_bytes.value * plan.enough->max_loras};
@@ -72,15 +88,18 @@ std::vector<std::string> ways_out(const Plan& plan) {
   const bool gpu_is_short = gpu > plan.gpu_memory_limit;
   const bool host_is_short = host > plan.host_memory_limit;
   std::vector<std::string> rooms;
-  if (gpu_is_short) rooms.push_back(room_text("slots", gpu, "GPU", plan.gpu_memory_limit));
+  if (gpu > plan.gpu_memory_given) rooms.push_back(room_text("slots", gpu, "GPU", plan.gpu_memory_given));
+  if (plan.memory.kv_pool.value > 0 && gpu > plan.memory.kv_pool)
+    rooms.push_back(fmt::format(
+        "the server {} of GPU memory and what its KV cache needs (it has {}, {} of them beside the weights)",
+        enough_text(server_memory(plan, gpu)), human_bytes(plan.cost_options.gpu_memory),
+        human_bytes(plan.memory.kv_pool)));
   if (host_is_short) rooms.push_back(room_text("adapters", host, "host", plan.host_memory_limit));
   std::vector<std::string> ways;
   if (!rooms.empty()) ways.push_back(fmt::format("give {}", fmt::join(rooms, ", and ")));
   if (const std::uint32_t rank = rank_that_fits(plan, plan.enough->max_loras);
       rank > 0 && gpu_is_short && !host_is_short)
-    ways.push_back(plan.rank_known
-                       ? fmt::format("train those of a higher rank anew, of rank {} or less", rank)
-                       : fmt::format("serve adapters of rank {} or less (--max-lora-rank {})", rank, rank));
+    ways.push_back(rank_text(plan, rank));
   return ways;
 }
 
@@ -113,8 +132,8 @@ std::string change_text(const Plan& plan) {
   if (!plan.current.known) return {};
   const AdvisoryRow& today = plan.current.row;
   const AdvisoryRow* const row = row_of_choice(plan);
-  const std::string pair = fmt::format("today's {} slots and {} in host memory", plan.current.max_loras,
-                                       plan.current.max_cpu_loras);
+  const std::string pair = fmt::format("today's {} and {} in host memory",
+                                       counted(plan.current.max_loras, "slot"), plan.current.max_cpu_loras);
   if (row == nullptr || row->current) return fmt::format("As {}: the choice is the same.", pair);
   std::string text =
       fmt::format("Against {}: slot hits {} -> {}", pair, share_text(today.served.gpu_hits, plan.uses),
@@ -144,7 +163,9 @@ std::string way_out_text(const Plan& plan) {
       plan.enough
           ? fmt::format("{} and {} in host memory are enough{}", counted(plan.enough->max_loras, "slot"),
                         counted(plan.enough->max_cpu_loras, "adapter"),
-                        plan.active.known ? ", simulated" : "")
+                        !plan.active.known        ? " (who waits is not known)"
+                        : plan.costs.choice.asked ? ", simulated (cost and SLO aside)"
+                                                  : ", simulated")
           : fmt::format("Of up to {} none are enough", counted(plan.grid.max_loras.back(), "slot"));
   return fmt::format("{}: {}.", pair, fmt::join(ways, "; or "));
 }

@@ -14,6 +14,7 @@
 #include "loracle/traces/transform.hpp"
 #include "plan_format.hpp"
 #include "plan_load_times.hpp"
+#include "plan_money.hpp"
 
 namespace loracle::detail {
 namespace {
@@ -128,16 +129,16 @@ void fill_rows(Plan& plan) {
   plan.host_gap = gap_at(plan, plan.chosen.max_cpu_loras);
 }
 
-/// What makes the trace itself doubtful.
+/// What makes the advice doubtful: the trace itself, or what slots leave the server.
 void fill_cautions(Plan& plan) {
-  constexpr double kFewest = 10;      // that a share must stand on
-  constexpr double kLongestS = 600;   // half of all requests
-  constexpr double kLongS = 60;       // the same, in a trace
-  constexpr double kLongestPart = 4;  // of which this part is as short
-  constexpr double kWideGapS = 10;    // between requests on average, and
-  constexpr double kGaps = 100;       // as many of them
-  constexpr double kSkipped = 0.01;   // of the lines
-  constexpr double kMostOfCache = 0.5;
+  constexpr double kFewest = 10;        // that a share must stand on
+  constexpr double kLongestS = 600;     // half of all requests
+  constexpr double kLongS = 60;         // the same, in a trace
+  constexpr double kLongestPart = 4;    // of which this part is as short
+  constexpr double kWideGapS = 10;      // between requests on average, and
+  constexpr double kGaps = 100;         // as many of them
+  constexpr double kSkipped = 0.01;     // of the lines
+  constexpr double kMostOfCache = 0.5;  // that slots may take
   const auto stands_on_few = [](double share, std::uint64_t of) {
     return share > 0 && share * static_cast<double>(of) < kFewest;
   };
@@ -166,6 +167,17 @@ void fill_cautions(Plan& plan) {
                     "few requests fit in what is left. Give the server more GPU memory, or fewer adapters.",
                     share_text(slots.value, plan.memory.kv_pool.value), human_bytes(slots),
                     human_bytes(plan.memory.kv_pool)));
+  if (const Bytes pinned = pinned_memory(plan); pinned > plan.host_memory_limit)
+    plan.cautions.push_back(fmt::format(
+        "vLLM pins up to {} of host memory for {}, more than the {} given: it rounds each tensor up "
+        "to a power of two. Give it that much, or lower --max-cpu-loras.",
+        human_bytes(pinned), counted(plan.chosen.max_cpu_loras, "adapter"),
+        human_bytes(plan.host_memory_limit)));
+  if (plan.format == "openai" && plan.mapping == "lora")
+    plan.cautions.emplace_back(
+        "Every model that the log names counts as an adapter, the base model too if it is among them: leave "
+        "it "
+        "out with --map lora:base=NAME.");
   if (2 * plan.assumed_durations > plan.requests_with_adapter)
     plan.cautions.push_back(fmt::format(
         "{} that have a duration stand for all {}. If the others hold their slots longer, the slots are too "

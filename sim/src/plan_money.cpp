@@ -12,6 +12,7 @@
 #include "loracle/core/nearest.hpp"
 #include "loracle/core/parse_bytes.hpp"
 #include "loracle/sim/engine_knobs.hpp"
+#include "plan_sentences.hpp"
 
 namespace loracle {
 namespace {
@@ -74,6 +75,21 @@ Result<Unit> fill_pool(Plan& plan) {
   return Unit{};
 }
 
+/// With the loads that the page shows: simulated, where slots in use are not evicted. By cost the choice was
+/// made among cells of the grid, and is priced as these.
+GridCell priced_cell(const Plan& plan, const AdvisoryRow& row) {
+  GridCell cell = row.cell;
+  if (!row.simulated || plan.costs.choice.asked) return cell;
+  cell.disk_loads = row.served.disk_loads;
+  cell.host_to_device_loads = row.served.host_to_device_loads;
+  return cell;
+}
+
+GridCell priced_choice(const Plan& plan) {
+  const AdvisoryRow* const row = detail::row_of_choice(plan);
+  return row != nullptr ? priced_cell(plan, *row) : plan.chosen;
+}
+
 /// The two prices with the largest parts of the total, and what it is with each of them changed.
 void fill_sensitivities(Plan& plan, const Prices& prices) {
   std::vector<Sensitivity> all;
@@ -87,7 +103,7 @@ void fill_sensitivities(Plan& plan, const Prices& prices) {
   for (Sensitivity& one : all) {
     const Prices less = with_price(prices, one.input, 100 - kSensitivityPercent);
     const Prices more = with_price(prices, one.input, 100 + kSensitivityPercent);
-    const MonthlyUse use = detail::use_of(plan, plan.chosen);
+    const MonthlyUse use = detail::use_of(plan, priced_choice(plan));
     one.less = monthly_cost(less, use).total;
     one.more = monthly_cost(more, use).total;
     if (!plan.costs.today) continue;
@@ -208,14 +224,20 @@ MonthlyUse use_of(const Plan& plan, const GridCell& cell) {
   return use;
 }
 
+Bytes pinned_memory(const Plan& plan) noexcept {
+  const std::vector<Bytes>& pinned = plan.memory.pinned;
+  return pinned.empty() ? Bytes{}
+                        : pinned[std::min<std::size_t>(plan.chosen.max_cpu_loras, pinned.size() - 1)];
+}
+
 void fill_costs(Plan& plan) {
   if (!plan.cost_options.prices) return;
   const Prices& prices = *plan.cost_options.prices;
   for (std::vector<AdvisoryRow>* rows : {&plan.by_slots, &plan.by_host})
-    for (AdvisoryRow& row : *rows) row.cost = monthly_cost(prices, use_of(plan, row.cell));
-  plan.costs.chosen = monthly_cost(prices, use_of(plan, plan.chosen));
+    for (AdvisoryRow& row : *rows) row.cost = monthly_cost(prices, use_of(plan, priced_cell(plan, row)));
+  plan.costs.chosen = monthly_cost(prices, use_of(plan, priced_choice(plan)));
   if (plan.current.known) {
-    GridCell cell = plan.current.row.cell;
+    GridCell cell = priced_cell(plan, plan.current.row);
     cell.max_loras = plan.current.max_loras;  // what is not needed is paid for too
     cell.max_cpu_loras = plan.current.max_cpu_loras;
     plan.current.row.cost = monthly_cost(prices, use_of(plan, cell));

@@ -16,6 +16,8 @@ namespace loracle::detail {
 
 /// What a pair takes in a month, by its counts in the grid.
 [[nodiscard]] MonthlyUse use_of(const Plan& plan, const GridCell& cell);
+/// What vLLM pins in host memory for the chosen adapters; 0: unknown.
+[[nodiscard]] Bytes pinned_memory(const Plan& plan) noexcept;
 
 /// Makes the objective kCost's choice. REQUIRES: the grid, the limits and prices are there.
 [[nodiscard]] Result<Unit> choose_by_cost(Plan& plan, const BatchStream& stream, WaitSimulator& waits,

@@ -11,6 +11,7 @@
 #include "loracle/core/parse_bytes.hpp"
 #include "loracle/sim/engine_knobs.hpp"
 #include "plan_format.hpp"
+#include "plan_money.hpp"
 #include "plan_sentences.hpp"
 
 namespace loracle::detail {
@@ -81,8 +82,7 @@ std::string host_text(const Plan& plan) {
   if (memory.disk.value == 0) return "";
   std::string text;
   if (!memory.pinned.empty()) {
-    const Bytes pinned =
-        memory.pinned[std::min<std::size_t>(plan.chosen.max_cpu_loras, memory.pinned.size() - 1)];
+    const Bytes pinned = pinned_memory(plan);
     text = fmt::format(
         "In host memory vLLM pins up to {} for them: each tensor is rounded up to a power of two, "
         "and every tensor-parallel worker keeps its own.",
@@ -310,6 +310,18 @@ std::vector<std::string> table_row(const GridCell& cell, const MonthlyCost& cost
 
 }  // namespace
 
+std::string first_cost_text(const Plan& plan) {
+  const Prices* const prices = prices_of(plan);
+  if (prices == nullptr) return "";
+  const MonthlyCost& cost = plan.costs.chosen;
+  std::string text =
+      fmt::format("{}{} {} a month and server", cost.complete ? "" : "INCOMPLETE: ", money_text(cost.total),
+                  prices->currency);
+  if (plan.costs.today && !plan.costs.today->cost.impossible)
+    text += ", beside today's " + money_text(plan.costs.today->cost.total);
+  return text + ".";
+}
+
 Paragraphs money_paragraphs(const Plan& plan) {
   Paragraphs all;
   add(all, "KV CACHE", kv_text(plan));
@@ -341,6 +353,8 @@ ReportTable cost_table(const Plan& plan) {
   if (prices == nullptr) return made;
   made.title = fmt::format("Cost a month, in {}", prices->currency);
   made.note = "GPU and disk are the same in every row; loads as in the grid.";
+  if (!plan.costs.choice.asked && is_simulated(plan))
+    made.note = "GPU and disk are the same in every row; loads as simulated.";
   made.header = {"max_loras", "max_cpu_loras", "total", "KV lost", "loading", "host", "transfers", "note"};
   bool has_today = false;
   for (const std::vector<AdvisoryRow>* table : {&plan.by_slots, &plan.by_host}) {

@@ -15,6 +15,8 @@ namespace loracle::detail {
 /// Label (or "") and sentences, in the order they are read: KV cache, host memory and disk, ranks, cost,
 /// prices, sensitivity, today, what bound, other engines.
 [[nodiscard]] std::vector<std::pair<std::string_view, std::string>> money_paragraphs(const Plan& plan);
+/// What the choice costs a month beside today's, for the first screen; empty without prices.
+[[nodiscard]] std::string first_cost_text(const Plan& plan);
 /// Costs a month of the tables' rows and of today's; without lines where there are no prices.
 [[nodiscard]] ReportTable cost_table(const Plan& plan);
 /// An object of "memory", "costs" and "engines".

@@ -11,6 +11,7 @@
 #include "loracle/core/parse_bytes.hpp"
 #include "loracle/policy/policy_spec.hpp"
 #include "loracle/sim/advice.hpp"
+#include "plan_sentences.hpp"
 
 namespace loracle::detail {
 namespace {
@@ -118,9 +119,8 @@ Result<Unit> fill_limits(Plan& plan) {
   std::uint64_t slots = adapters;
   if (plan.slot_bytes.value > 0) slots = std::min(slots, plan.gpu_memory_limit.value / plan.slot_bytes.value);
   if (slots == 0) {
-    return fail(Errc::kTooLarge, fmt::format("one slot of rank {} takes {}, more than the {} given for LoRA",
-                                             plan.max_lora_rank, human_bytes(plan.slot_bytes),
-                                             human_bytes(plan.gpu_memory_limit)));
+    return fail(Errc::kTooLarge, fmt::format("one slot of rank {} takes {}, more than {}", plan.max_lora_rank,
+                                             human_bytes(plan.slot_bytes), gpu_limit_text(plan)));
   }
   std::uint32_t host = adapters;
   if (plan.host_bytes_known)
@@ -208,13 +208,13 @@ Result<Unit> raise_floor(Plan& plan, WaitSimulator& waits, Executor& executor) {
 }
 
 Result<Unit> find_enough(Plan& plan, WaitSimulator* waits, Executor& executor) {
-  // By cost, an SLO may be what nothing meets.
-  if (plan.verdict == PlanVerdict::kMeetsTarget || plan.costs.choice.asked) return Unit{};
+  if (plan.verdict == PlanVerdict::kMeetsTarget) return Unit{};
+  // By cost, the SLO may be what nothing meets.
+  if (plan.costs.choice.asked && plan.verdict != PlanVerdict::kInfeasible) return Unit{};
   const Grid& grid = plan.grid;
-  const bool is_too_few = plan.verdict == PlanVerdict::kInfeasible;
   std::vector<const GridCell*> pairs;
   for (std::size_t g = 0; g < grid.max_loras.size(); ++g) {
-    if (grid.max_loras[g] < (is_too_few ? plan.slots_floor : plan.chosen.max_loras)) continue;
+    if (grid.max_loras[g] < plan.slots_floor) continue;
     for (std::size_t c = 0; c < grid.max_cpu_loras.size(); ++c) {
       const GridCell& cell = grid.at(c, g);
       if (cell.max_cpu_loras < cell.max_loras || !meets_target(plan, cell)) continue;

@@ -25,6 +25,13 @@ bool is_simulated(const Plan& plan) noexcept {
   return row != nullptr && row->simulated;
 }
 
+std::string gpu_limit_text(const Plan& plan) {
+  return plan.gpu_memory_limit < plan.gpu_memory_given
+             ? fmt::format("the {} that the server has beside the weights",
+                           human_bytes(plan.gpu_memory_limit))
+             : fmt::format("the {} given for slots", human_bytes(plan.gpu_memory_limit));
+}
+
 std::string memory_text(const Plan& plan) {
   std::string text;
   if (plan.slot_bytes.value > 0) {
@@ -36,10 +43,10 @@ std::string memory_text(const Plan& plan) {
   }
   if (plan.host_bytes_known) {
     text += fmt::format(
-        "{}{} take up to {} of host memory", text.empty() ? "" : "; ",
-        counted(plan.chosen.max_cpu_loras, "adapter"),
+        "{}up to {} of host memory for {}", text.empty() ? "" : "; ",
         human_bytes(
-            plan.host_bytes[std::min<std::size_t>(plan.chosen.max_cpu_loras, plan.host_bytes.size() - 1)]));
+            plan.host_bytes[std::min<std::size_t>(plan.chosen.max_cpu_loras, plan.host_bytes.size() - 1)]),
+        counted(plan.chosen.max_cpu_loras, "adapter"));
   }
   return text.empty() ? "unknown without a model" : text;
 }
@@ -185,7 +192,7 @@ std::string headroom_text(const Plan& plan) {
     text = fmt::format("at {:g} times this traffic and more", traffic.most);
   else
     text =
-        fmt::format("{}: beyond, more than {} of requests find all slots in use, and wait",
+        fmt::format("{}: beyond, more than {} of requests find all slots in use",
                     traffic.limit == 1 ? "at this traffic and hardly more"
                                        : fmt::format("up to about {:.3g} times this traffic", traffic.limit),
                     share_text(plan.max_wait_probability));

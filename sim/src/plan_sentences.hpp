@@ -42,6 +42,8 @@ namespace loracle::detail {
 [[nodiscard]] std::string certainty_text(const Plan& plan);
 /// For how much more traffic, and how many more adapters, the chosen pair is enough.
 [[nodiscard]] std::string headroom_text(const Plan& plan);
+/// "the 8.0 GiB given for slots", or what the server has beside the weights where that is less.
+[[nodiscard]] std::string gpu_limit_text(const Plan& plan);
 [[nodiscard]] std::string memory_text(const Plan& plan);
 /// Stands before figures that are others than those beside them, which are simulated. Empty if none are.
 [[nodiscard]] std::string replay_note(const Plan& plan);

@@ -27,6 +27,7 @@ Result<Unit> fill_rank(Plan& plan, const Trace& trace, const PlanOptions& option
   for (std::size_t row = 0; row < trace.adapters.rank.size(); ++row)
     if (rank_of(trace, row) > rank_of(trace, largest)) largest = row;
   const std::uint32_t known = rank_of(trace, largest);
+  plan.largest_rank = known;
   plan.rank_known = known > 0;
 
   const auto ranks = vllm_lora_ranks();

@@ -159,6 +159,7 @@ std::string plan_text(const Plan& plan) {
   if (const std::string text = detail::way_out_text(plan); !text.empty()) paragraph(out, "WAY OUT", text);
   if (plan.current.known) paragraph(out, "CHANGE", detail::change_text(plan));
   paragraph(out, "MEMORY", detail::memory_text(plan));
+  if (const std::string text = detail::first_cost_text(plan); !text.empty()) paragraph(out, "MONTHLY", text);
   paragraph(out, "EFFECT", detail::effect_text(plan));
   paragraph(out, "RISK", detail::risk_text(plan));
   paragraph(out, "WRONG IF", detail::wrong_if_text(plan));

@@ -103,14 +103,22 @@ std::string calibration_caption(const Plan& plan) {
       "20 % off.",
       calibration_name(*plan.calibration));
   double worst = 1;
+  bool is_judged = false;
   for (const Part& part : parts_of(plan)) {
     const FitQuality& quality = *part.quality;
+    if (!has_prediction(quality)) {
+      text += fmt::format(" {}: n = {}, nothing to hold a prediction against.", part.name,
+                          count_text(quality.count));
+      continue;
+    }
+    is_judged = true;
     worst = std::min(worst, quality.within_20);
     text +=
         fmt::format(" {}: n = {}, {} within 10 %, {} within 20 %{}.", part.name, count_text(quality.count),
                     share_text(quality.within_10), share_text(quality.within_20),
                     quality.is_held_out ? "" : " (of those it was fitted to)");
   }
+  if (!is_judged) return text;
   return text + (worst >= 0.9   ? " Delays of loads can be read as they stand."
                  : worst >= 0.5 ? " Read delays as right to some 20 %, and see which sizes lie outside."
                                 : " Too many lie outside: measure again on an idle server before the delays "

@@ -217,6 +217,7 @@ void decision(std::string& out, const Plan& plan) {
   point(out, "Why", plan.reason);
   point(out, "Way out", detail::way_out_text(plan));
   point(out, "Memory", detail::memory_text(plan) + ".");
+  point(out, "Monthly", detail::first_cost_text(plan));
   point(out, "Risk", detail::risk_text(plan));
   point(out, "Wrong if", detail::wrong_if_text(plan));
   out += "</dl>\n</section>\n";

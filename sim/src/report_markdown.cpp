@@ -87,6 +87,7 @@ std::string plan_markdown(const Plan& plan) {
   point(out, "Way out", detail::way_out_text(plan));
   point(out, "Change", detail::change_text(plan));
   point(out, "Memory", detail::memory_text(plan));
+  point(out, "Monthly", detail::first_cost_text(plan));
   point(out, "Effect", detail::effect_text(plan));
   point(out, "Risk", detail::risk_text(plan));
   point(out, "Wrong if", detail::wrong_if_text(plan));

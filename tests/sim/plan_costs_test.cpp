@@ -60,7 +60,6 @@ std::string error_of(const Trace& trace, const PlanOptions& options) {
   return plan ? "" : plan.error().message;
 }
 
-// If this fails, the plan prices something else than what it advises.
 TEST(PlanCosts, WarnsWhereSlotsLeaveTheCacheLittle) {
   // A plan would meet every target of adapters, on a server that has no room left for requests.
   const Trace trace = cyclic_trace(12, 600, 2.5F);
@@ -80,6 +79,36 @@ TEST(PlanCosts, WarnsWhereSlotsLeaveTheCacheLittle) {
   }
 }
 
+TEST(PlanCosts, WarnsWhereVllmPinsMoreThanIsGiven) {
+  // Whoever pastes the flags would run the host out of memory.
+  for (const std::uint64_t per_adapter : {kSlot, 90 * kSlot / 80}) {
+    PlanOptions options = priced_options();
+    options.host_memory = Bytes{10 * per_adapter};
+    const auto plan = planned(cyclic_trace(10, 100), options);
+    ASSERT_TRUE(plan.has_value()) << plan.error().message;
+    ASSERT_EQ(plan->chosen.max_cpu_loras, 10U);
+    const std::string text = plan_text(*plan);
+    EXPECT_EQ(text.find("CAUTION   vLLM pins up to 860.0 MiB") != std::string::npos, per_adapter == kSlot)
+        << text;
+  }
+}
+
+TEST(PlanCosts, NamesTheWayOutByCostToo) {
+  // With the cost objective an operator would read that no slots are enough, and without it how many are.
+  const Trace trace = cyclic_trace(12, 600, 2.5F);
+  PlanOptions options = priced_options();
+  options.gpu_memory = Bytes{2 * kSlot};
+  const auto by_hits = planned(trace, options);
+  options.costs.objective = Objective::kCost;
+  const auto by_cost = planned(trace, options);
+  ASSERT_TRUE(by_hits && by_cost);
+  ASSERT_EQ(by_cost->verdict, PlanVerdict::kInfeasible);
+  ASSERT_TRUE(by_cost->enough.has_value());
+  EXPECT_EQ(*by_cost->enough, *by_hits->enough);
+  EXPECT_NE(plan_text(*by_cost).find("simulated (cost and"), std::string::npos) << plan_text(*by_cost);
+}
+
+// If this fails, the plan prices something else than what it advises.
 TEST(PlanCosts, AnAdviceAsPricedByHand) {
   // Ten adapters in turn, 1,000 requests over 999 s: ten slots, ten in host memory, ten first loads.
   // gpu       4.00 x 730                                                     = 2,920.000000

@@ -191,6 +191,71 @@ TEST(Plan, NamesTheWaysOut) {
   }
 }
 
+TEST(Plan, NamesTheWayOutOfAServerThatIsTooSmall) {
+  // Whoever gives the slots more memory where the server has none beside the weights, would be told so again.
+  constexpr std::uint64_t kGib = 1ULL << 30U;
+  for (const std::uint64_t given_slots : {0U, 3U}) {
+    PlanOptions options = with_model();
+    options.costs.model_weights = Bytes{8 * kGib};
+    options.costs.gpu_utilization = 0.5;
+    options.costs.gpu_memory = Bytes{2 * (8 * kGib + 2 * kSlot)};
+    if (given_slots > 0) options.gpu_memory = Bytes{kSlot * given_slots};
+    options.current_max_loras = 3;
+    const Trace trace = cyclic_trace(30, 60, 3.5F);
+    const auto plan = planned(trace, options);
+    ASSERT_TRUE(plan.has_value()) << plan.error().message;
+    ASSERT_EQ(plan->verdict, PlanVerdict::kInfeasible);
+    const std::string ways = nlohmann::json::parse(plan_json(*plan)).at("recommendation").at("way_out");
+    EXPECT_EQ(ways.find("give slots ") != std::string::npos, given_slots > 0) << ways;
+    options.costs.gpu_memory = bytes_after(ways, "the server ");
+    if (given_slots > 0) options.gpu_memory = bytes_after(ways, "give slots ");
+    const auto roomy = planned(trace, options);
+    ASSERT_TRUE(roomy.has_value()) << roomy.error().message;
+    EXPECT_EQ(roomy->verdict, PlanVerdict::kMeetsTarget) << ways;
+  }
+}
+
+TEST(Plan, NamesTheWayToTheTargetOfDiskLoads) {
+  // Whoever gives the host memory that the plan names would miss the target again, or have paid for too much.
+  for (const float duration_s : {0.0F, 3.5F}) {
+    const Trace trace = cyclic_trace(30, 60, duration_s);
+    PlanOptions options = with_model();
+    options.host_memory = Bytes{10 * kSlot};
+    const auto plan = planned(trace, options);
+    ASSERT_TRUE(plan.has_value()) << plan.error().message;
+    ASSERT_EQ(plan->verdict, PlanVerdict::kMissesTarget);
+    const std::string ways = nlohmann::json::parse(plan_json(*plan)).at("recommendation").at("way_out");
+    EXPECT_EQ(ways.find("(who waits is not known)") != std::string::npos, duration_s == 0) << ways;
+    options.host_memory = bytes_after(ways, "give adapters ");
+    const auto roomy = planned(trace, options);
+    ASSERT_TRUE(roomy.has_value()) << roomy.error().message;
+    EXPECT_EQ(roomy->verdict, PlanVerdict::kMeetsTarget) << ways;
+    options.host_memory = Bytes{29 * kSlot};
+    const auto still = planned(trace, options);
+    ASSERT_TRUE(still.has_value()) << still.error().message;
+    EXPECT_EQ(still->verdict, PlanVerdict::kMissesTarget) << ways;
+  }
+}
+
+TEST(Plan, AsksForNoTrainingWhereSlotsAreBuiltTooWide) {
+  // An operator would train adapters anew that fit as they are.
+  Trace trace = cyclic_trace(30, 60, 3.5F);
+  trace.adapters.rank = Column<std::uint16_t>(std::vector<std::uint16_t>(30, 8));
+  PlanOptions options = with_model();
+  options.max_lora_rank = 64;
+  options.gpu_memory = Bytes{8 * kSlot};  // two slots of rank 64
+  const auto plan = planned(trace, options);
+  ASSERT_TRUE(plan.has_value()) << plan.error().message;
+  ASSERT_EQ(plan->verdict, PlanVerdict::kInfeasible);
+  const std::string ways = nlohmann::json::parse(plan_json(*plan)).at("recommendation").at("way_out");
+  EXPECT_NE(ways.find("set --max-lora-rank 8, which holds every rank in the trace"), std::string::npos)
+      << ways;
+  options.max_lora_rank = 8;
+  const auto narrow = planned(trace, options);
+  ASSERT_TRUE(narrow.has_value()) << narrow.error().message;
+  EXPECT_EQ(narrow->verdict, PlanVerdict::kMeetsTarget);
+}
+
 TEST(Plan, SaysWhenTheTraceCannotCarryTheAdvice) {
   // A newcomer's first trace has a hundred lines, or counts its latencies in milliseconds; both gave flags
   // without a word of doubt.

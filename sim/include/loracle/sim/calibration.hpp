@@ -53,6 +53,9 @@ struct FitQuality {
   friend bool operator==(const FitQuality&, const FitQuality&) = default;
 };
 
+/// Whether there was more than one size to hold predictions against; else what it says of them is nothing.
+[[nodiscard]] bool has_prediction(const FitQuality& quality) noexcept;
+
 struct LoadFit {
   LoadChannel channel;
   bool is_rate_known = false;    // else all latency: right for adapters of bytes_median

@@ -266,7 +266,8 @@ struct Plan {
   // what was asked
   std::string source, format, mapping, trace_note, reproduce;
   std::string targets, dtype, tiers;
-  Bytes gpu_memory_limit = Bytes::max();
+  Bytes gpu_memory_given = Bytes::max();  // for slots, by the option
+  Bytes gpu_memory_limit = Bytes::max();  // that, or less where the server has less beside the weights
   Bytes host_memory_limit = Bytes::max();
   double target_disk_loads = 0;
   double max_wait_probability = 0;
@@ -305,8 +306,9 @@ struct Plan {
   ModelGeometry model;
   std::vector<LinearModule> modules;  // targeted
   std::uint32_t max_lora_rank = 0;
-  bool rank_known = false;  // from the trace
-  bool rank_given = false;  // by the option
+  std::uint32_t largest_rank = 0;  // of adapters in the trace; 0: unknown
+  bool rank_known = false;         // from the trace
+  bool rank_given = false;         // by the option
   std::uint32_t element_bytes = 0;
   Bytes slot_bytes{};  // one slot; 0 when unknown
   bool host_bytes_known = false;
@@ -322,7 +324,8 @@ struct Plan {
   SlotsBound chosen_from = SlotsBound::kWorth;          // what bound chosen.max_loras
   double waited = -1;  // requests that wait for a slot at `chosen`, simulated; < 0: unknown
   std::uint32_t host_limit = 0;
-  std::optional<GridCell> enough;     // infeasible or off target: the fewest slots that do, were there room
+  std::optional<GridCell> enough;     // infeasible or off target: the fewest slots that do, were there room;
+                                      // by cost, not of a plan that is off target
   std::string flags;                  // "--enable-lora --max-loras 8 ..."
   std::string reason;                 // one sentence
   Breakpoint traffic_limit;           // the same adapters, asked for more often
@@ -355,7 +358,7 @@ struct Plan {
   std::vector<WorkingSetPoint> working_set;
   PlanCharts charts;                  // what is drawn beside the tables
   bool is_short = false;              // a target stands on fewer than ten requests or uses
-  std::vector<std::string> cautions;  // why this trace may not carry the advice; mostly empty
+  std::vector<std::string> cautions;  // why the advice may not be worth taking; mostly empty
   std::vector<std::string> assumptions;
   std::vector<std::string> limits;  // when the advice is wrong
 };
