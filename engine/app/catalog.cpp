@@ -163,6 +163,8 @@ Result<ApplyOutcome> look(Catalog& catalog, const ScanOptions& options, bool eve
 }
 
 int run_scan(const CatalogFlags& flags) {
+  if (flags.directory.empty())
+    return report_usage({Errc::kInvalid, "which directory? Write loracle catalog scan DIR", 0});
   std::error_code error;
   const std::filesystem::path root = std::filesystem::canonical(flags.directory, error);
   if (error) {
@@ -451,7 +453,8 @@ void add_catalog_command(CLI::App& app, int& exit_code) {
 
   CLI::App* command = add_command(*catalog, "scan", "Look at every adapter of a directory and take note",
                                   &run_scan, exit_code, flags);
-  command->add_option("DIR,--dir", flags->directory, "Directory with one folder an adapter")->required();
+  flags->directory.clear();
+  command->add_option("DIR,--dir", flags->directory, "Directory with one folder an adapter (needed)");
   command->add_option("--db", flags->database,
                       fmt::format("The catalog's file (default: {} in DIR)", kDatabaseName));
   command->add_option("--max-lora-rank", flags->rules.max_lora_rank,

@@ -90,7 +90,8 @@ int run_curve(const CurveFlags& flags) {
       json.push_back({{"capacity", point.capacity},
                       {"misses", point.misses},
                       {"miss_ratio", static_cast<double>(point.misses) / uses},
-                      {"bytes_missed", point.bytes_missed}});
+                      {"bytes_missed", unit == SizeUnit::kBytes ? nlohmann::ordered_json(point.bytes_missed)
+                                                                : nlohmann::ordered_json()}});
     print(dump({{"trace", describe(*trace)},
                 {"policy", "lru"},
                 {"unit", name_of(unit)},
@@ -110,7 +111,7 @@ int run_curve(const CurveFlags& flags) {
     const double ratio = static_cast<double>(point.misses) / uses;
     out += flags.format == Format::kCsv
                ? fmt::format("{},{},{},{},{}\n", point.capacity, name_of(unit), point.misses, ratio,
-                             point.bytes_missed)
+                             unit == SizeUnit::kBytes ? std::to_string(point.bytes_missed) : "")
                : fmt::format("{:>16} {:>12} {:>8.2f}%\n",
                              unit == SizeUnit::kBytes ? human_bytes(Bytes{point.capacity})
                                                       : std::to_string(point.capacity),

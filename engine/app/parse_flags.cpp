@@ -33,7 +33,12 @@ CLI::Validator at_least(double least) { return in_range(least, std::numeric_limi
 
 CLI::Validator as_seconds() {
   const auto take = [](std::string& text) -> std::string {
-    if (text == "0") return {};
+    const auto parts = number_and_suffix(text);
+    if (parts && parts->first == 0 &&
+        (parts->second.empty() || parse_seconds(fmt::format("1{}", parts->second)))) {
+      text = "0";
+      return {};
+    }
     const Result<double> seconds = parse_seconds(text);
     if (!seconds) return seconds.error().message;
     text = fmt::format("{}", *seconds);

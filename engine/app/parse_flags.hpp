@@ -35,7 +35,7 @@ template <class Enum>
 [[nodiscard]] CLI::Validator in_range(double least, double most);
 [[nodiscard]] CLI::Validator at_least(double least);
 
-/// Seconds as parse_seconds reads them, or 0.
+/// Seconds as parse_seconds reads them, or none.
 [[nodiscard]] CLI::Validator as_seconds();
 
 /// `--threads N`, 0 = as many as there are processors.

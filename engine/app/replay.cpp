@@ -43,6 +43,16 @@ double ratio(std::uint64_t part, std::uint64_t whole) {
   return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
 }
 
+/// Nothing where adapters are counted: each is of size 1 then.
+nlohmann::ordered_json bytes_json(const ReplayRow& row, Bytes bytes) {
+  return row.capacity.unit == SizeUnit::kBytes ? nlohmann::ordered_json(bytes.value)
+                                               : nlohmann::ordered_json();
+}
+
+std::string bytes_field(const ReplayRow& row, Bytes bytes) {
+  return row.capacity.unit == SizeUnit::kBytes ? std::to_string(bytes.value) : std::string();
+}
+
 std::string replay_json(const Trace& trace, std::uint64_t uses, const std::vector<ReplayRow>& rows) {
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
   for (const ReplayRow& row : rows) {
@@ -54,8 +64,8 @@ std::string replay_json(const Trace& trace, std::uint64_t uses, const std::vecto
                        {"misses", counts.misses},
                        {"miss_ratio", ratio(counts.misses, counts.requests)},
                        {"compulsory_misses", counts.compulsory_misses},
-                       {"bytes_requested", counts.bytes_requested.value},
-                       {"bytes_missed", counts.bytes_missed.value},
+                       {"bytes_requested", bytes_json(row, counts.bytes_requested)},
+                       {"bytes_missed", bytes_json(row, counts.bytes_missed)},
                        {"evictions", counts.evictions},
                        {"bypasses", counts.bypasses},
                        {"seconds", row.result.seconds}});
@@ -73,8 +83,8 @@ std::string replay_csv(const std::vector<ReplayRow>& rows) {
     out += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{}\n", row.job.policy, row.capacity.value(),
                        name_of(row.capacity.unit), counts.requests, counts.misses,
                        ratio(counts.misses, counts.requests), counts.compulsory_misses,
-                       counts.bytes_requested.value, counts.bytes_missed.value, counts.evictions,
-                       counts.bypasses, row.result.seconds);
+                       bytes_field(row, counts.bytes_requested), bytes_field(row, counts.bytes_missed),
+                       counts.evictions, counts.bypasses, row.result.seconds);
   }
   return out;
 }

@@ -63,12 +63,30 @@ Result<double> parse_part_time(const char* flag, const std::string& text) {
               fmt::format("{} '{}': write 0, or a time with its unit: 8ms or 0.5s", flag, text));
 }
 
+/// Of every adapter that is used. What has none counts as one byte, which loads in no time.
+Result<bool> knows_sizes(const Trace& trace) {
+  const Result<UseStream> stream = make_use_stream(trace);
+  if (!stream) return fail(stream.error());
+  const auto bytes = trace.adapters.bytes.view();
+  const auto uses = stream->uses.view();
+  return std::all_of(uses.begin(), uses.end(),
+                     [&](Row row) { return index_of(row) < bytes.size() && bytes[index_of(row)] > 0; });
+}
+
 /// What was measured in place of the usual, and what a flag says in place of both.
-Result<ServiceModel> service_of(const ServiceFlags& flags) {
+Result<ServiceModel> service_of(const ServiceFlags& flags, const Trace& trace) {
   ServiceModel model{"UNCALIBRATED: built-in times", kUsualStep, kUsualDisk, kUsualSlot};
   const Result<std::optional<Calibration>> calibration = load_calibration(flags.calibration);
   if (!calibration) return fail(calibration.error());
-  if (*calibration) model = service_model(**calibration, model);
+  const Result<bool> has_sizes = knows_sizes(trace);
+  if (!has_sizes) return fail(has_sizes.error());
+  if (*calibration) {
+    model = service_model(**calibration, model);
+    for (const auto& [fit, way] :
+         {std::pair{&(*calibration)->slot, &model.slot}, {&(*calibration)->disk, &model.disk}})
+      if (*fit && !*has_sizes) *way = {.latency_s = load_time_s(**fit, 0)};
+    if (!*has_sizes) model.source += ", loads of the median size measured";
+  }
   bool is_given = false;
   for (const auto& [name, text, target] :
        {std::tuple{"--step-base", &flags.step_base, &model.step.base_s},
@@ -90,6 +108,11 @@ Result<ServiceModel> service_of(const ServiceFlags& flags) {
     if (text->empty()) continue;
     const Result<double> rate = parse_rate(name, *text);
     if (!rate) return fail(rate.error());
+    if (!*has_sizes)
+      return fail(Errc::kInvalid,
+                  fmt::format("{} {}: {} does not say of every adapter how many bytes it has: give their "
+                              "directory (--catalog), or times of loads instead of rates",
+                              name, *text, trace.source));
     *target = *rate;
     is_given = true;
   }
@@ -187,8 +210,8 @@ nlohmann::ordered_json channel_json(const LoadChannel& way) {
           {"bytes_per_s", all_latency ? nlohmann::ordered_json() : nlohmann::ordered_json(way.bytes_per_s)}};
 }
 
-/// How long a request holds its adapters, in seconds on average: in the simulation, from its tokens, and by
-/// the trace's durations, which the simulation does not read.
+/// How long a request holds its adapters, in seconds on average: in the simulation, for loads and tokens, and
+/// by the trace's durations, which the simulation does not read.
 struct HeldTimes {
   double simulated = 0;
   std::optional<double> of_trace;
@@ -351,8 +374,9 @@ std::string simulate_text(const Trace& trace, const BatchOptions& options, const
   out += total_text(outcome);
   if (const HeldTimes held = held_times(trace, outcome); held.of_trace)
     out += fmt::format(
-        "  the trace's durations, {} on average, are not used: here a request lasts as long as its tokens "
-        "take, {} on average\n",
+        "  the trace's durations, {} on average, are not used: here a request holds its slot for its loads "
+        "and "
+        "tokens, {} on average\n",
         seconds_text(*held.of_trace), seconds_text(held.simulated));
   if (options.replicas > 1) {
     out += fmt::format("{:<24} {:>10} {:>14} {:>10} {:>12} {:>12}\n", "replica", "requests", "TTFT mean",
@@ -373,11 +397,11 @@ std::string simulate_text(const Trace& trace, const BatchOptions& options, const
 int run_simulate(const SimulateFlags& flags) {
   BatchOptions options = flags.options;
   if (const Result<Unit> ok = flags.limits.set_limits(options.tiers); !ok) return report_usage(ok.error());
-  const Result<ServiceModel> service = service_of(flags.service);
-  if (!service) return report_input(service.error());
-  options.service = *service;
   const Result<Trace> trace = flags.trace.load();
   if (!trace) return report_input(trace.error());
+  const Result<ServiceModel> service = service_of(flags.service, *trace);
+  if (!service) return report_input(service.error());
+  options.service = *service;
   if (const Result<Unit> ok = flags.limits.set_pins(options.tiers, *trace); !ok)
     return report_usage(ok.error());
   const Result<std::vector<std::int32_t>> priorities = find_priorities(*trace, flags.priorities);
@@ -469,9 +493,10 @@ void add_simulate_command(CLI::App& app, int& exit_code) {
       "  loracle simulate t.jsonl --max-loras 16 --max-cpu-loras 128 --loads-stall\n"
       "  loracle simulate t.jsonl --max-loras 16 --max-cpu-loras 128 --prefetch --slot-load-rate 20GiB\n"
       "  loracle simulate t.jsonl --max-loras 16 --replicas 4 --router lora-affinity --format json\n\n"
-      "The trace needs arrival times and token counts: a request lasts as long as its tokens take, whatever "
-      "duration the\ntrace gives it (`plan` goes by that). Step times that are not measured (see `loracle "
-      "calibrate`) are no forecast:\nuse them to compare sizes, policies and routers.");
+      "The trace needs arrival times and token counts: a request lasts as long as its loads and tokens take, "
+      "whatever\nduration the trace gives it (`plan` goes by that). Step times that are not measured (see "
+      "`loracle "
+      "calibrate`) are no\nforecast: use them to compare sizes, policies and routers.");
   const CLI::Option* const max_cpu_loras = command->get_option("--max-cpu-loras");
   command->callback([flags, &exit_code, max_cpu_loras] {
     TierOptions& tiers = flags->options.tiers;

@@ -219,6 +219,7 @@ void add_generator(CLI::App& gen, const char* name, const char* what, double alp
   command
       ->add_option("--duration-mean", options.duration_s_mean,
                    "How long a request holds its adapter on average, 6s or 500ms; 0 = no such column")
+      ->type_name("DURATION")
       ->transform(as_seconds())
       ->capture_default_str();
   command
@@ -235,8 +236,9 @@ void add_generator(CLI::App& gen, const char* name, const char* what, double alp
   command->add_option("--seed", options.seed, "Same seed, same bytes")->capture_default_str();
   if (options.generator == "regimes") {
     command->add_option("--regime", options.regime_s, "Until popularity is dealt out anew: 10min, 6h")
+        ->type_name("DURATION")
         ->transform(as_seconds())
-        ->capture_default_str();
+        ->default_str("10min");
     command->add_option("--churn", options.churn, "Share of adapters replaced by new ones then")
         ->capture_default_str();
   }

@@ -100,7 +100,11 @@ TEST_F(CalibrateCli, PlanAndWhatIfUseTheFileAndSaySo) {
 TEST_F(CalibrateCli, SimulateUsesTheFileAndFlagsStand) {
   const std::string file = calibrated();
   const std::string trace =
-      dir_.write("tokens.jsonl", R"({"arrival_s":0,"adapter":"a","input_tokens":10,"output_tokens":2})"
+      dir_.write("tokens.jsonl", R"({"type":"adapter","adapter":"a","bytes":1000000})"
+                                 "\n"
+                                 R"({"type":"adapter","adapter":"b","bytes":1000000})"
+                                 "\n"
+                                 R"({"arrival_s":0,"adapter":"a","input_tokens":10,"output_tokens":2})"
                                  "\n"
                                  R"({"arrival_s":1,"adapter":"b","input_tokens":10,"output_tokens":2})"
                                  "\n");

@@ -195,6 +195,7 @@ TEST_F(CatalogCli, MistakesAreNamedWithTheirExitCode) {
   expect_error("catalog ls --format csv" + at(), 2, "csv");
   expect_error("catalog ls" + at(), 3, "no such catalog");
   EXPECT_FALSE(std::filesystem::exists(dir_ / "adapters" / ".loracle-catalog.sqlite"));
+  expect_error("catalog scan", 2, "catalog scan DIR");
   expect_error("catalog scan " + adapters_ + "/none", 3, "none");
   ASSERT_EQ(run("catalog scan " + adapters_).exit_code, 0);
   expect_error("catalog show adapter-000" + at(), 2, "adapter-0000");

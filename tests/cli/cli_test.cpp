@@ -176,6 +176,10 @@ TEST_F(Cli, PlanJudgesTodaysSettingByItsExitCode) {
   const std::string tight = plan + "--model llama-3.1-8b --gpu-memory-for-loras 700MiB ";
   EXPECT_EQ(run(tight).exit_code, 0) << "infeasible is an answer";
   EXPECT_EQ(run(tight + "--current-max-loras 2").exit_code, 20);
+  const Outcome wide = run(tight + "--current-max-loras 40 --current-max-cpu-loras 50 --format json");
+  EXPECT_EQ(wide.exit_code, 20);
+  EXPECT_NE(wide.out.find("serve this traffic: today's 40 slots"), std::string::npos)
+      << "it serves, and takes more than was given";
   expect_error(plan + "--current-max-cpu-loras 4", 2, "slots too");
   expect_error(plan + "--current-max-loras 8 --current-max-cpu-loras 4", 2, "fewer than the 8 slots");
   const Outcome markdown = run(plan + "--current-max-loras 1 --format markdown");
@@ -201,7 +205,7 @@ TEST_F(Cli, ReplayPrintsTheDocumentedJson) {
   EXPECT_EQ(first.at("unit"), "objects");
   EXPECT_EQ(first.at("misses"), 5);
   EXPECT_EQ(first.at("miss_ratio"), 1.0);
-  EXPECT_TRUE(first.contains("bytes_missed") && first.contains("seconds"));
+  EXPECT_TRUE(first.at("bytes_missed").is_null() && first.contains("seconds")) << "adapters are counted";
 }
 
 // If this failed, the two-tier replay would no longer match its hand count, or lose a field.
@@ -237,6 +241,28 @@ TEST_F(Cli, WhatIfAnswersWithoutATrace) {
   expect_error(traffic + "--max-loras 8 --max-cpu-loras 4", 2, "--max-cpu-loras 4 is below --max-loras 8");
   expect_error("what-if --adapters 200 --rate 4 --held soon", 2, "'soon' is not a duration");
   expect_error(traffic + "--slot-load-time 8", 2, "'8' is no time of a load");
+}
+
+// If this failed, loads would be simulated in no time, and called calibrated.
+TEST_F(Cli, SimulateNeedsSizesForRates) {
+  const std::string trace =
+      dir_.write("bare.jsonl",
+                 "{\"adapter\":\"a\",\"arrival_s\":0,\"input_tokens\":10,\"output_tokens\":10}\n"
+                 "{\"adapter\":\"b\",\"arrival_s\":9,\"input_tokens\":10,\"output_tokens\":10}\n");
+  const std::string asked = "simulate " + trace + " --max-loras 1 ";
+  expect_error(asked + "--slot-load-rate 20GiB", 2, "does not say of every adapter how many bytes it has");
+  std::string loads = "tier,bytes,seconds\n";
+  for (int i = 1; i <= 60; ++i)
+    for (const char* const tier : {"slot", "disk"})
+      loads += std::string(tier) + "," + std::to_string(i * 1000000) + "," +
+               std::to_string(0.001 + 0.01 * i) + "\n";
+  const std::string model = (dir_ / "cal.json").string();
+  const Outcome fitted = run("calibrate --loads " + dir_.write("loads.csv", loads) + " --out " + model);
+  ASSERT_EQ(fitted.exit_code, 0) << fitted.err;
+  const nlohmann::json simulated = run_json(asked + "--calibration " + model);
+  EXPECT_GT(simulated.at("total").at("load_wait_s").at("mean").get<double>(), 0.5) << "two of 0.3 s";
+  EXPECT_NE(simulated.at("service").at("source").get<std::string>().find("of the median size"),
+            std::string::npos);
 }
 
 // If this failed, a fleet would be planned on figures that do not add up, or that change from run to run.
@@ -286,7 +312,9 @@ TEST_F(Cli, SimulateSaysThatItDoesNotUseDurations) {
   const nlohmann::json timed = run_json(asked);
   const double held_s = timed.at("held_mean_s").get<double>();
   EXPECT_NEAR(timed.at("trace_duration_mean_s").get<double>(), 6, 2);
-  EXPECT_NEAR(held_s, 50 * 0.008, 0.2) << "steps of 8 ms";
+  EXPECT_NEAR(held_s, 50 * 0.008, 0.1) << "steps of 8 ms";
+  const double loading_s = run_json(asked + "--disk-load-time 10s").at("held_mean_s").get<double>();
+  EXPECT_GT(loading_s, held_s + 5 * 10.0 / 200) << "five loads of 10 s at least";
   EXPECT_NE(run(asked).out.find("durations, "), std::string::npos) << run(asked).out;
   EXPECT_NE(run(asked).out.find("are not used"), std::string::npos) << run(asked).out;
   ASSERT_EQ(run(gen + "-o " + trace).exit_code, 0);
@@ -340,6 +368,7 @@ TEST_F(Cli, MistakesOnTheCommandLineAreNamedAndExitWithTwo) {
   expect_error("what-if --adapters 10 --rate 1 --held 6s --alpha 30", 2, "--alpha: 30 is not from 0 to 20");
   expect_error("replay " + trace + " --policy lru --capacity 2 --map zipf:foo=1", 2, "foo");
   expect_error("trace gen zipf --duration-mean 6x -o " + trace, 2, "--duration-mean: '6x' is not a duration");
+  EXPECT_EQ(run("trace gen zipf --requests 9 --duration-mean 0s -o " + trace).exit_code, 0);
 }
 
 // If this failed, bad input files would be taken for good ones, or the message would not say where to look.
