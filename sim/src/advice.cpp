@@ -27,8 +27,8 @@ std::string broken_rule(const Plan& plan) {
                        counted(today.max_loras, "slot"), share_text(row.waited),
                        share_text(plan.max_wait_probability), detail::assumption_text(plan));
   if (row.slot_memory > plan.gpu_memory_limit)
-    return fmt::format("today's {}: {} of GPU memory, more than {}", counted(today.max_loras, "slot"),
-                       human_bytes(row.slot_memory), detail::gpu_limit_text(plan));
+    return fmt::format("{} of GPU memory for today's {} is more than {}", human_bytes(row.slot_memory),
+                       counted(today.max_loras, "slot"), detail::gpu_limit_text(plan));
   if (row.host_memory > plan.host_memory_limit)
     return fmt::format("today's {} in host memory may take {}, more than the {} given",
                        counted(today.max_cpu_loras, "adapter"), human_bytes(row.host_memory),

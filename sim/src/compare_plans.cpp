@@ -40,7 +40,7 @@ constexpr Quantity kEffect[] = {
     {"uses that hit a slot", "/derived/gpu_hit_share", Kind::kShare},
     {"disk loads beyond first uses", "/recommendation/disk_loads_beyond_first_per_use", Kind::kShare},
     {"GPU memory of the slots", "/derived/slots_bytes", Kind::kBytes},
-    {"cost a month", "/derived/cost", Kind::kTimes},
+    {"cost a month", "/derived/cost", Kind::kCount},
     {"traffic it holds to", "/recommendation/traffic_limit", Kind::kTimes},
     {"adapters it holds to", "/recommendation/adapters_limit", Kind::kTimes},
 };
@@ -79,6 +79,9 @@ void derive(Json& plan) {
   if (const auto cost = number_at(plan, "/costs/chosen/total_millionths");
       cost && at(plan, "/costs/currency"))
     derived["cost"] = *cost / 1e6;
+  if (const Json* const prices = at(plan, "/costs/prices"); prices != nullptr && prices->is_object())
+    for (const auto& [key, value] : prices->items())
+      if (const auto price = number_at(value, "/price_millionths")) derived["prices"][key] = *price / 1e6;
   plan["derived"] = std::move(derived);
 }
 
@@ -154,27 +157,34 @@ std::vector<PlanDifference> compare_all(const Json& before, const Json& after,
   return out;
 }
 
-/// Every option that either plan names, as it is written there.
+/// What either of two objects holds, in the order in which it is found.
+void compare_members(const Json& before, const Json& after, const char* object, const char* prefix, Kind kind,
+                     std::vector<PlanDifference>& out) {
+  std::vector<std::string> keys;
+  std::set<std::string> seen;
+  for (const Json* const plan : {&before, &after})
+    if (const Json* const members = at(*plan, object); members != nullptr && members->is_object())
+      for (const auto& [key, value] : members->items())
+        if (seen.insert(key).second) keys.push_back(key);
+  for (const std::string& key : keys) {
+    const Json::json_pointer path = Json::json_pointer(object) / key;
+    compare(at(before, path), at(after, path), prefix + key, kind, out);
+  }
+}
+
+/// Every option that either plan names, as it is written there, and every price.
 std::vector<PlanDifference> compare_asked(const Json& before, const Json& after) {
   std::vector<PlanDifference> out;
   for (const char* const key : {"name", "targets", "slot_bytes"}) {
     const Json::json_pointer path = Json::json_pointer("/model") / key;
     compare(at(before, path), at(after, path), fmt::format("model {}", key), Kind::kText, out);
   }
-  for (const char* const key : {"objective", "slo_s", "max_slo_misses", "prices"}) {
+  for (const char* const key : {"objective", "slo_s", "max_slo_misses"}) {
     const Json::json_pointer path = Json::json_pointer("/costs") / key;
     compare(at(before, path), at(after, path), key, Kind::kText, out);
   }
-  std::vector<std::string> keys;
-  std::set<std::string> seen;
-  for (const Json* const plan : {&before, &after})
-    if (const Json* const options = at(*plan, "/options"); options != nullptr && options->is_object())
-      for (const auto& [key, value] : options->items())
-        if (seen.insert(key).second) keys.push_back(key);
-  for (const std::string& key : keys) {
-    const Json::json_pointer path = Json::json_pointer("/options") / key;
-    compare(at(before, path), at(after, path), key, Kind::kText, out);
-  }
+  compare_members(before, after, "/derived/prices", "price ", Kind::kTimes, out);
+  compare_members(before, after, "/options", "", Kind::kText, out);
   return out;
 }
 

@@ -178,7 +178,7 @@ TEST_F(Cli, PlanJudgesTodaysSettingByItsExitCode) {
   EXPECT_EQ(run(tight + "--current-max-loras 2").exit_code, 20);
   const Outcome wide = run(tight + "--current-max-loras 40 --current-max-cpu-loras 50 --format json");
   EXPECT_EQ(wide.exit_code, 20);
-  EXPECT_NE(wide.out.find("serve this traffic: today's 40 slots"), std::string::npos)
+  EXPECT_NE(wide.out.find("of GPU memory for today's 40 slots is more than the 700.0 MiB"), std::string::npos)
       << "it serves, and takes more than was given";
   expect_error(plan + "--current-max-cpu-loras 4", 2, "slots too");
   expect_error(plan + "--current-max-loras 8 --current-max-cpu-loras 4", 2, "fewer than the 8 slots");

@@ -44,6 +44,29 @@ TEST(ComparePlans, APlanIsLikeItself) {
   EXPECT_EQ(comparison_text(same, "a.json", "b.json"), "SAME ADVICE   a.json -> b.json\n  --max-loras 28\n");
 }
 
+// If this failed, an operator would not see that the price has changed, and not the traffic.
+TEST(ComparePlans, SeesPricesAndObjective) {
+  json before = plan_of(28, 0.004, 0.008);
+  before["costs"] = {{"objective", "hits"},
+                     {"currency", "USD"},
+                     {"prices", {{"gpu_hour", {{"price_millionths", 4'000'000}, {"source", "a list"}}}}},
+                     {"chosen", {{"total_millionths", 2'995'545'208}}}};
+  json after = before;
+  after["costs"]["objective"] = "cost";
+  after["costs"]["prices"]["gpu_hour"]["price_millionths"] = 9'000'000;
+  after["costs"]["chosen"]["total_millionths"] = 7'000'000'000;
+  const PlanComparison found = compared(before, after);
+  EXPECT_TRUE(found.advice.empty());
+  ASSERT_EQ(found.effect.size(), 1U);
+  EXPECT_EQ(found.effect[0].what, "cost a month");
+  EXPECT_EQ(found.effect[0].after, "7,000");
+  ASSERT_EQ(found.asked.size(), 2U);
+  EXPECT_EQ(found.asked[0].what, "objective");
+  EXPECT_EQ(found.asked[1].what, "price gpu_hour");
+  EXPECT_EQ(found.asked[1].before, "4");
+  EXPECT_EQ(found.asked[1].after, "9");
+}
+
 // If this failed, an operator would not see what to change, or why.
 TEST(ComparePlans, SaysWhatDiffersAndByHowMuch) {
   json after = plan_of(32, 0.002, 0.016);
