@@ -31,27 +31,14 @@ CLI::Validator in_range(double least, double most) {
 
 CLI::Validator at_least(double least) { return in_range(least, std::numeric_limits<double>::infinity()); }
 
-CLI::Validator as_seconds() {
-  const auto take = [](std::string& text) -> std::string {
-    const auto parts = number_and_suffix(text);
-    if (parts && parts->first == 0 &&
-        (parts->second.empty() || parse_seconds(fmt::format("1{}", parts->second)))) {
-      text = "0";
-      return {};
-    }
-    const Result<double> seconds = parse_seconds(text);
-    if (!seconds) return seconds.error().message;
-    text = fmt::format("{}", *seconds);
-    return {};
-  };
-  return CLI::Validator(take, "");
-}
-
 void add_threads_flag(CLI::App& command, unsigned& threads) {
   command.add_option("--threads", threads, "Threads to use; 0 = one a processor")->check(in_range(0, 1024));
 }
 
-Result<double> parse_seconds(std::string_view text) {
+namespace {
+
+/// 0 or more; empty if it is no duration.
+std::optional<double> seconds_of(std::string_view text) {
   static constexpr std::array<std::pair<std::string_view, double>, 9> kUnits = {{{"", 1},
                                                                                  {"s", 1},
                                                                                  {"ms", 1e-3},
@@ -63,9 +50,29 @@ Result<double> parse_seconds(std::string_view text) {
                                                                                  {"days", 86400}}};
   if (const auto parts = number_and_suffix(text))
     for (const auto& [name, factor] : kUnits)
-      if (name == parts->second && parts->first > 0) return parts->first * factor;
-  return fail(Errc::kInvalid,
-              fmt::format("'{}' is not a duration: write for example 1h, 10min, 90s or 1d", text));
+      if (name == parts->second) return parts->first * factor;
+  return std::nullopt;
+}
+
+std::string no_duration(std::string_view text) {
+  return fmt::format("'{}' is not a duration: write for example 1h, 10min, 90s or 1d", text);
+}
+
+}  // namespace
+
+Result<double> parse_seconds(std::string_view text) {
+  if (const auto seconds = seconds_of(text); seconds && *seconds > 0) return *seconds;
+  return fail(Errc::kInvalid, no_duration(text));
+}
+
+CLI::Validator as_seconds() {
+  const auto take = [](std::string& text) -> std::string {
+    const std::optional<double> seconds = seconds_of(text);
+    if (!seconds) return no_duration(text);
+    text = fmt::format("{}", *seconds);
+    return {};
+  };
+  return CLI::Validator(take, "");
 }
 
 Result<double> parse_load_time(const std::string& text) {

@@ -64,11 +64,9 @@ Result<double> parse_part_time(const char* flag, const std::string& text) {
 }
 
 /// Of every adapter that is used. What has none counts as one byte, which loads in no time.
-Result<bool> knows_sizes(const Trace& trace) {
-  const Result<UseStream> stream = make_use_stream(trace);
-  if (!stream) return fail(stream.error());
+bool knows_sizes(const Trace& trace) {
   const auto bytes = trace.adapters.bytes.view();
-  const auto uses = stream->uses.view();
+  const auto uses = trace.uses.view();
   return std::all_of(uses.begin(), uses.end(),
                      [&](Row row) { return index_of(row) < bytes.size() && bytes[index_of(row)] > 0; });
 }
@@ -78,14 +76,13 @@ Result<ServiceModel> service_of(const ServiceFlags& flags, const Trace& trace) {
   ServiceModel model{"UNCALIBRATED: built-in times", kUsualStep, kUsualDisk, kUsualSlot};
   const Result<std::optional<Calibration>> calibration = load_calibration(flags.calibration);
   if (!calibration) return fail(calibration.error());
-  const Result<bool> has_sizes = knows_sizes(trace);
-  if (!has_sizes) return fail(has_sizes.error());
+  const bool has_sizes = knows_sizes(trace);
   if (*calibration) {
     model = service_model(**calibration, model);
     for (const auto& [fit, way] :
          {std::pair{&(*calibration)->slot, &model.slot}, {&(*calibration)->disk, &model.disk}})
-      if (*fit && !*has_sizes) *way = {.latency_s = load_time_s(**fit, 0)};
-    if (!*has_sizes) model.source += ", loads of the median size measured";
+      if (*fit && !has_sizes) *way = {.latency_s = load_time_s(**fit, 0)};
+    if (!has_sizes) model.source += ", loads of the median size measured";
   }
   bool is_given = false;
   for (const auto& [name, text, target] :
@@ -108,7 +105,7 @@ Result<ServiceModel> service_of(const ServiceFlags& flags, const Trace& trace) {
     if (text->empty()) continue;
     const Result<double> rate = parse_rate(name, *text);
     if (!rate) return fail(rate.error());
-    if (!*has_sizes)
+    if (!has_sizes)
       return fail(Errc::kInvalid,
                   fmt::format("{} {}: {} does not say of every adapter how many bytes it has: give their "
                               "directory (--catalog), or times of loads instead of rates",
@@ -374,9 +371,8 @@ std::string simulate_text(const Trace& trace, const BatchOptions& options, const
   out += total_text(outcome);
   if (const HeldTimes held = held_times(trace, outcome); held.of_trace)
     out += fmt::format(
-        "  the trace's durations, {} on average, are not used: here a request holds its slot for its loads "
-        "and "
-        "tokens, {} on average\n",
+        "  the trace's durations, {} on average, are not used: here a request holds its slot for its "
+        "loads and tokens, {} on average\n",
         seconds_text(*held.of_trace), seconds_text(held.simulated));
   if (options.replicas > 1) {
     out += fmt::format("{:<24} {:>10} {:>14} {:>10} {:>12} {:>12}\n", "replica", "requests", "TTFT mean",
@@ -495,8 +491,7 @@ void add_simulate_command(CLI::App& app, int& exit_code) {
       "  loracle simulate t.jsonl --max-loras 16 --replicas 4 --router lora-affinity --format json\n\n"
       "The trace needs arrival times and token counts: a request lasts as long as its loads and tokens take, "
       "whatever\nduration the trace gives it (`plan` goes by that). Step times that are not measured (see "
-      "`loracle "
-      "calibrate`) are no\nforecast: use them to compare sizes, policies and routers.");
+      "`loracle calibrate`) are no\nforecast: use them to compare sizes, policies and routers.");
   const CLI::Option* const max_cpu_loras = command->get_option("--max-cpu-loras");
   command->callback([flags, &exit_code, max_cpu_loras] {
     TierOptions& tiers = flags->options.tiers;

@@ -9,22 +9,27 @@
 #include <utility>
 #include <vector>
 
+#include "plan_sizes.hpp"
+
 namespace loracle::detail {
 namespace {
+
+bool is_over_limit(const Plan& plan, const AdvisoryRow& row) noexcept {
+  return row.slot_memory > plan.gpu_memory_limit || row.host_memory > plan.host_memory_limit;
+}
 
 AdvisoryRow advisory_row(const Plan& plan, const GridCell& cell) {
   AdvisoryRow row;
   row.cell = cell;
   row.served = cell;
   row.slot_memory = Bytes{plan.slot_bytes.value * cell.max_loras};
-  if (plan.host_bytes_known)
-    row.host_memory = plan.host_bytes[std::min<std::size_t>(cell.max_cpu_loras, plan.host_bytes.size() - 1)];
+  row.host_memory = largest_together(plan.host_bytes, cell.max_cpu_loras);
   if (plan.active.known)
     row.wait_probability = static_cast<double>(plan.activity.waits(cell.max_loras)) /
                            static_cast<double>(plan.activity.requests);
   row.chosen = cell == plan.chosen;
   row.below_floor = cell.max_loras < plan.slots_floor;
-  row.over_limit = row.slot_memory > plan.gpu_memory_limit || row.host_memory > plan.host_memory_limit;
+  row.over_limit = is_over_limit(plan, row);
   row.meets_target = meets_target(plan, cell);
   return row;
 }
@@ -109,8 +114,7 @@ Result<Unit> fill_current(Plan& plan, const PlanOptions& options, const BatchStr
   current.row = advisory_row(plan, grid->at(0, 0));
   current.row.current = true;
   current.row.slot_memory = Bytes{plan.slot_bytes.value * current.max_loras};
-  current.row.over_limit =
-      current.row.slot_memory > plan.gpu_memory_limit || current.row.host_memory > plan.host_memory_limit;
+  current.row.over_limit = is_over_limit(plan, current.row);
   for (auto* rows : {&plan.by_slots, &plan.by_host})
     for (AdvisoryRow& row : *rows) row.current = row.cell == current.row.cell;
   if (waits == nullptr) return Unit{};

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "loracle/sim/bounds.hpp"
+#include "plan_sizes.hpp"
 
 namespace loracle::detail {
 namespace {
@@ -68,7 +69,7 @@ Result<Unit> fill_bounds(Plan& plan, const UseStream& stream, const std::vector<
     const auto [all, first] = bytes_of_uses(sized);
     plan.bytes_used = all;
     device.first_uses = host.first_uses = first;
-    host.capacity = plan.host_bytes[std::min<std::size_t>(entries[1], plan.host_bytes.size() - 1)];
+    host.capacity = largest_together(plan.host_bytes, entries[1]);
     device.known = true;
     host.known = host.capacity < plan.host_bytes.back();
   }

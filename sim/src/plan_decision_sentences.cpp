@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,7 +11,9 @@
 #include "loracle/sim/model_geometry.hpp"
 #include "plan_format.hpp"
 #include "plan_load_times.hpp"
+#include "plan_money.hpp"
 #include "plan_sentences.hpp"
+#include "plan_sizes.hpp"
 
 namespace loracle::detail {
 namespace {
@@ -63,12 +64,6 @@ std::string room_text(std::string_view who, Bytes needed, std::string_view memor
                      human_bytes(limit));
 }
 
-/// Of the whole server, so that it has as much as `slots` beside the weights.
-Bytes server_memory(const Plan& plan, Bytes slots) {
-  const auto usable = static_cast<double>(slots.value + plan.memory.weights.value);
-  return Bytes{static_cast<std::uint64_t>(std::ceil(usable / plan.cost_options.gpu_utilization))};
-}
-
 /// How adapters of lower ranks would fit; `rank` is the largest with which they do.
 std::string rank_text(const Plan& plan, std::uint32_t rank) {
   if (const std::uint32_t needed = vllm_lora_rank_for(plan.largest_rank);
@@ -81,10 +76,7 @@ std::string rank_text(const Plan& plan, std::uint32_t rank) {
 /// What would make room for plan.enough; several ways.
 std::vector<std::string> ways_out(const Plan& plan) {
   const Bytes gpu{plan.slot_bytes.value * plan.enough->max_loras};
-  const Bytes host =
-      plan.host_bytes_known
-          ? plan.host_bytes[std::min<std::size_t>(plan.enough->max_cpu_loras, plan.host_bytes.size() - 1)]
-          : Bytes{};
+  const Bytes host = largest_together(plan.host_bytes, plan.enough->max_cpu_loras);
   const bool gpu_is_short = gpu > plan.gpu_memory_limit;
   const bool host_is_short = host > plan.host_memory_limit;
   std::vector<std::string> rooms;

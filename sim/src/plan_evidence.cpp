@@ -175,9 +175,8 @@ void fill_cautions(Plan& plan) {
         human_bytes(plan.host_memory_limit)));
   if (plan.format == "openai" && plan.mapping == "lora")
     plan.cautions.emplace_back(
-        "Every model that the log names counts as an adapter, the base model too if it is among them: leave "
-        "it "
-        "out with --map lora:base=NAME.");
+        "Every model that the log names counts as an adapter, the base model too if it is among them: "
+        "leave it out with --map lora:base=NAME.");
   if (2 * plan.assumed_durations > plan.requests_with_adapter)
     plan.cautions.push_back(fmt::format(
         "{} that have a duration stand for all {}. If the others hold their slots longer, the slots are too "

@@ -13,6 +13,7 @@
 #include "loracle/core/parse_bytes.hpp"
 #include "loracle/sim/engine_knobs.hpp"
 #include "plan_sentences.hpp"
+#include "plan_sizes.hpp"
 
 namespace loracle {
 namespace {
@@ -201,13 +202,18 @@ Result<Unit> fill_plan_memory(Plan& plan, const Trace& trace, const UseStream& s
   return fill_pool(plan);
 }
 
+Bytes server_memory(const Plan& plan, Bytes pool) noexcept {
+  const auto usable = static_cast<double>(pool.value + plan.memory.weights.value);
+  return Bytes{static_cast<std::uint64_t>(std::ceil(usable / plan.cost_options.gpu_utilization))};
+}
+
 MonthlyUse use_of(const Plan& plan, const GridCell& cell) {
   MonthlyUse use;
   use.kv_pool = plan.memory.kv_pool;
   if (plan.slot_bytes.value > 0) use.slots = Bytes{plan.slot_bytes.value * cell.max_loras};
-  const std::vector<Bytes>& host = plan.memory.pinned.empty() ? plan.host_bytes : plan.memory.pinned;
   if (plan.host_bytes_known) {
-    use.host = host[std::min<std::size_t>(cell.max_cpu_loras, host.size() - 1)];
+    use.host = largest_together(plan.memory.pinned.empty() ? plan.host_bytes : plan.memory.pinned,
+                                cell.max_cpu_loras);
     use.disk = plan.memory.disk;
   }
   if (!(plan.span_s > 0)) return use;
@@ -225,9 +231,7 @@ MonthlyUse use_of(const Plan& plan, const GridCell& cell) {
 }
 
 Bytes pinned_memory(const Plan& plan) noexcept {
-  const std::vector<Bytes>& pinned = plan.memory.pinned;
-  return pinned.empty() ? Bytes{}
-                        : pinned[std::min<std::size_t>(plan.chosen.max_cpu_loras, pinned.size() - 1)];
+  return largest_together(plan.memory.pinned, plan.chosen.max_cpu_loras);
 }
 
 void fill_costs(Plan& plan) {

@@ -14,6 +14,9 @@ namespace loracle::detail {
 /// Errors: kTooLarge (the model does not fit the GPU), kInvalid (dtype).
 [[nodiscard]] Result<Unit> fill_plan_memory(Plan& plan, const Trace& trace, const UseStream& stream);
 
+/// The GPU memory of a server that leaves so much beside the weights: the way back from plan.memory.kv_pool.
+[[nodiscard]] Bytes server_memory(const Plan& plan, Bytes pool) noexcept;
+
 /// What a pair takes in a month, by its counts in the grid.
 [[nodiscard]] MonthlyUse use_of(const Plan& plan, const GridCell& cell);
 /// What vLLM pins in host memory for the chosen adapters; 0: unknown.

@@ -6,6 +6,7 @@
 
 #include "loracle/core/parse_bytes.hpp"
 #include "plan_format.hpp"
+#include "plan_sizes.hpp"
 
 namespace loracle::detail {
 
@@ -42,11 +43,9 @@ std::string memory_text(const Plan& plan) {
       text += ", taken from the KV cache (no limit was given: --gpu-memory-for-loras)";
   }
   if (plan.host_bytes_known) {
-    text += fmt::format(
-        "{}up to {} of host memory for {}", text.empty() ? "" : "; ",
-        human_bytes(
-            plan.host_bytes[std::min<std::size_t>(plan.chosen.max_cpu_loras, plan.host_bytes.size() - 1)]),
-        counted(plan.chosen.max_cpu_loras, "adapter"));
+    text += fmt::format("{}up to {} of host memory for {}", text.empty() ? "" : "; ",
+                        human_bytes(largest_together(plan.host_bytes, plan.chosen.max_cpu_loras)),
+                        counted(plan.chosen.max_cpu_loras, "adapter"));
   }
   return text.empty() ? "unknown without a model" : text;
 }

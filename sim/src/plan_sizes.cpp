@@ -55,6 +55,10 @@ Result<Unit> fill_rank(Plan& plan, const Trace& trace, const PlanOptions& option
   return Unit{};
 }
 
+Bytes largest_together(const std::vector<Bytes>& sums, std::size_t count) noexcept {
+  return sums.empty() ? Bytes{} : sums[std::min(count, sums.size() - 1)];
+}
+
 std::vector<Bytes> adapter_sizes(const Plan& plan, const Trace& trace, const UseStream& stream) {
   std::vector<bool> used(stream.rows, false);
   for (const Row row : stream.uses.view()) used[index_of(row)] = true;

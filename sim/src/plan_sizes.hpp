@@ -19,6 +19,10 @@ namespace loracle::detail {
 [[nodiscard]] Result<Unit> fill_sizes(Plan& plan, const Trace& trace, const UseStream& stream,
                                       const PlanOptions& options);
 
+/// Of the so many largest together, or of all there are; 0: unknown. `sums`: Plan::host_bytes or
+/// PlanMemory::pinned.
+[[nodiscard]] Bytes largest_together(const std::vector<Bytes>& sums, std::size_t count) noexcept;
+
 /// [rows] as they are served; 0: not used, or unknown. REQUIRES: fill_sizes.
 [[nodiscard]] std::vector<Bytes> adapter_sizes(const Plan& plan, const Trace& trace, const UseStream& stream);
 

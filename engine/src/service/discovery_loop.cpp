@@ -378,17 +378,15 @@ struct DiscoveryLoop::Parts {
       };
       const bool is_same =
           is_served && now->second.location == choice->location && now->second.stamp == choice->stamp;
-      if (is_same && !world.target->location(wanted.name)) {  // a client has unloaded it
+      const std::string missing = missing_for(*choice);
+      // What a client has unloaded stays so, whatever it requires.
+      if (is_same && (missing.empty() || !world.target->location(wanted.name))) {
         ++round.unchanged;
         return;
       }
-      if (std::string missing = missing_for(*choice); !missing.empty()) {
+      if (!missing.empty()) {
         reject(fmt::format("requires '{}', which is not served", missing));
         continue;
-      }
-      if (is_same) {
-        ++round.unchanged;
-        return;
       }
       if (const auto before = refused.find(key);
           before != refused.end() && before->second.stamp == choice->stamp) {
